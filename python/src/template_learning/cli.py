@@ -1,0 +1,216 @@
+"""The command line: one command a process.  It parses and calls; the work is in the modules."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from pydantic import BaseModel, ValidationError
+
+from template_learning.errors import BadInput, Fault
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+Model = TypeVar("Model", bound=BaseModel)
+
+SettingsFile = Annotated[Path | None, typer.Option("--settings", help="JSON with this stage's settings; defaults without")]
+Seed = Annotated[int, typer.Option(help="root seed of the run")]
+Output = Annotated[Path, typer.Option(help="folder to write to")]
+Identifier = Annotated[str, typer.Option("--id", help="id, the start of the output files' names")]
+Library = Annotated[list[Path], typer.Option("--library", help="folder with a library.csv, or its parent; may be repeated")]
+RowFile = Annotated[Path, typer.Option("--row", help="JSON with this tomogram's row of the design")]
+
+
+def _model(path: Path | None, model: type[Model]) -> Model:
+    """``model`` from a JSON file, or its defaults; bad values are one line each (exit code 2)."""
+    if path is None:
+        return model()
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file")
+    try:
+        return model.model_validate(json.loads(path.read_text()))
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{path}: not JSON ({error})") from None
+    except ValidationError as error:
+        lines = (f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors())
+        raise BadInput(f"{path}: " + "; ".join(lines)) from None
+
+
+@app.command()
+def flex(structure: Path, identifier: Identifier, output: Output, settings: SettingsFile = None, seed: Seed = 1) -> None:
+    """Flex one template: all-atom conformers as <id>_c000.cif.gz ... and <id>.flex.json."""
+    from template_learning.flex import flex_template
+    from template_learning.settings import FlexSettings
+
+    flex_template(structure, identifier, _model(settings, FlexSettings), seed, output)
+
+
+@app.command()
+def volume(
+    molecules: Annotated[Path, typer.Option(help="JSON list of {molecule, species, role, class_id, share, file}")],
+    output: Output,
+    settings: SettingsFile = None,
+) -> None:
+    """Turn structures into library entries: density, atoms and a row of library.csv each."""
+    from template_learning.density import build_library
+    from template_learning.settings import VolumeSettings
+
+    build_library(molecules, _model(settings, VolumeSettings), output)
+
+
+@app.command()
+def design(
+    output: Annotated[Path, typer.Option(help="the table to write")], settings: SettingsFile = None, seed: Seed = 1
+) -> None:
+    """Write the table of tomograms to simulate, one row each."""
+    from template_learning.design import write_design
+    from template_learning.settings import DesignSettings
+
+    write_design(_model(settings, DesignSettings), seed, output)
+
+
+@app.command()
+def tetris(library: Library, identifier: Identifier, output: Output, settings: SettingsFile = None, seed: Seed = 1) -> None:
+    """Pack one sample: <id>.placed.csv."""
+    from template_learning.settings import TetrisSettings
+    from template_learning.tetris import pack_sample
+
+    pack_sample(library, identifier, _model(settings, TetrisSettings), seed, output)
+
+
+@app.command()
+def simulate(
+    library: Library,
+    placed: Annotated[Path, typer.Option(help="table of placed molecules, its sidecar beside it")],
+    row: RowFile,
+    output: Output,
+    settings: SettingsFile = None,
+    seed: Seed = 1,
+) -> None:
+    """Simulate one tilt series: <id>.tilts.mrc (sorted by angle) and <id>.tlt."""
+    from template_learning.settings import SimulateSettings
+    from template_learning.simulation.series import simulate_sample
+    from template_learning.tables import DesignRow
+
+    simulate_sample(placed, library, _model(row, DesignRow), _model(settings, SimulateSettings), seed, output)
+
+
+@app.command()
+def reconstruct(
+    tilts: Annotated[Path, typer.Option(help="tilt series, protein dark, its sidecar beside it if there is one")],
+    angles: Annotated[Path, typer.Option(help="tilt angles in degrees, one a line, in the series' order")],
+    identifier: Identifier,
+    output: Output,
+    settings: SettingsFile = None,
+) -> None:
+    """Reconstruct one tomogram: <id>.mrc."""
+    from template_learning.reconstruction.tomogram import reconstruct_series
+    from template_learning.settings import ReconstructSettings
+
+    reconstruct_series(tilts, angles, identifier, _model(settings, ReconstructSettings), output)
+
+
+@app.command()
+def label(
+    library: Library,
+    placed: Annotated[Path, typer.Option(help="table of placed molecules, its sidecar beside it")],
+    tomogram: Annotated[Path, typer.Option(help="the tomogram whose grid the labels take")],
+    identifier: Identifier,
+    output: Output,
+    settings: SettingsFile = None,
+) -> None:
+    """Write one tomogram's truth: <id>.labels.mrc, <id>.instances.mrc and <id>.particles.csv."""
+    from template_learning.labels import label_sample
+    from template_learning.settings import LabelSettings
+
+    label_sample(placed, library, tomogram, identifier, _model(settings, LabelSettings), output)
+
+
+Design = Annotated[Path, typer.Option(help="table of tomograms with their split")]
+Data = Annotated[Path, typer.Option(help="folder with <id>.mrc, <id>.labels.mrc and <id>.particles.csv of each row")]
+ModelFile = Annotated[Path, typer.Option(help=".keras model")]
+
+
+@app.command()
+def train(design: Design, data: Data, output: Output, settings: SettingsFile = None, seed: Seed = 1) -> None:
+    """Train the network: trained.keras (best on validation), history.csv and the state to go on from."""
+    from template_learning.learning.train import train_network
+    from template_learning.settings import TrainSettings
+
+    train_network(design, data, _model(settings, TrainSettings), seed, output)
+
+
+@app.command()
+def calibrate(model: ModelFile, design: Design, data: Data, output: Output, settings: SettingsFile = None) -> None:
+    """Choose the size threshold on the validation tomograms and put it into the model's card: model.keras."""
+    from template_learning.learning.calibrate import calibrate_model
+    from template_learning.settings import CalibrateSettings
+
+    calibrate_model(model, design, data, _model(settings, CalibrateSettings), output)
+
+
+@app.command()
+def segment(
+    model: ModelFile,
+    tomogram: Annotated[Path, typer.Option(help="tomogram, protein dark")],
+    identifier: Identifier,
+    output: Output,
+    settings: SettingsFile = None,
+) -> None:
+    """Segment one tomogram: <id>.segmentation.mrc (classes) and <id>.probability.mrc."""
+    from template_learning.learning.segment import segment_tomogram
+    from template_learning.settings import SegmentSettings
+
+    segment_tomogram(model, tomogram, identifier, _model(settings, SegmentSettings), output)
+
+
+@app.command()
+def cluster(
+    segmentation: Annotated[Path, typer.Option(help="class labels, the sidecar beside it")],
+    probability: Annotated[Path, typer.Option(help="probability of the voxel's class")],
+    identifier: Identifier,
+    output: Output,
+    settings: SettingsFile = None,
+) -> None:
+    """Turn one segmentation into picks: <id>.picks.csv."""
+    from template_learning.picking.cluster import cluster_segmentation
+    from template_learning.settings import ClusterSettings
+
+    cluster_segmentation(segmentation, probability, identifier, _model(settings, ClusterSettings), output)
+
+
+@app.command()
+def evaluate(
+    table: Annotated[Path, typer.Option(help="CSV: id, picks, truth, mask (optional); files relative to the table")],
+    identifier: Identifier,
+    output: Output,
+    settings: SettingsFile = None,
+) -> None:
+    """Score picks against truth: <id>.evaluation.json, <id>.curve.csv and <id>.per_tomogram.csv."""
+    from template_learning.picking.evaluate import evaluate_picks
+    from template_learning.settings import EvaluateSettings
+
+    evaluate_picks(table, identifier, _model(settings, EvaluateSettings), output)
+
+
+@app.command()
+def report(
+    data: Annotated[Path, typer.Option(help="folder with the files of a run, as published or collected")],
+    output: Annotated[Path, typer.Option(help="the HTML file to write")],
+) -> None:
+    """Write the report of a run: one self-contained HTML file."""
+    from template_learning.report.page import write_report
+
+    write_report(data, output)
+
+
+def main() -> None:
+    """Run the command line; BadInput exits with 2 and Fault with 3, each with one line."""
+    try:
+        app()
+    except BadInput as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except Fault as error:
+        print(f"fault: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(3)

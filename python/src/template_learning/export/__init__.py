@@ -1,0 +1,1 @@
+"""Picks in the file formats of other programs."""

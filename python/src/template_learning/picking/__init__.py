@@ -1,0 +1,1 @@
+"""Picks from segmentations, and their scores against annotations."""

@@ -1,0 +1,189 @@
+"""Every parameter: name, unit, bounds, default and meaning.  The JSON schema, Nextflow's defaults and
+docs/parameters.md are generated from here (see ``schema.py``)."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """Settings of one stage: unknown names are refused, values are checked against their bounds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class FlexSettings(Section):
+    """FLEX: conformers of each template by normal-mode analysis (ProDy's anisotropic network model)."""
+
+    conformers: int = Field(25, ge=1, description="conformers for each template (paper: 25 ribosome, 100 nucleosome, 80 FAS)")
+    modes: int = Field(20, ge=7, description="modes computed; the first six (rigid body) are dropped")
+    cutoff_angstrom: float = Field(15.0, gt=0, description="nodes nearer than this are joined by a spring")
+    spring_constant: float = Field(1.0, gt=0, description="the springs' constant, arbitrary units")
+    amplitude: float = Field(100.0, ge=0, description="each mode's amplitude is uniform in +-this (paper: 100)")
+
+
+class VolumeSettings(Section):
+    """VOLUME: densities of the molecules on a grid, for packing and labels."""
+
+    voxel_size_angstrom: float = Field(16.0, gt=0, description="voxel size of the sample that molecules are packed in")
+    resolution_angstrom: float = Field(32.0, gt=0, description="Gaussian per atom: 1/e half-width = resolution / pi")
+
+
+class DesignSettings(Section):
+    """DESIGN: which tomograms are simulated, one row each."""
+
+    scheme: Literal["factorial", "sobol"] = Field(
+        "factorial", description="factorial: every combination of the lists; sobol: `tomograms` rows between their extremes"
+    )
+    tomograms: int = Field(
+        48, ge=1, le=65536, description="rows drawn by the sobol scheme (factorial: the product of the lists)"
+    )
+    test_tomograms: int = Field(0, ge=0, description="rows kept out of training and scored at the end")
+    validation_tomograms: int = Field(2, ge=0, description="rows that choose the size threshold and stop the training")
+    total_dose_e_per_angstrom2: list[float] = Field(
+        [75.0, 150.0], min_length=1, description="electrons per Å^2 over the whole series"
+    )
+    tilt_step_deg: list[float] = Field([2.0, 4.0], min_length=1, description="tilt increments")
+    tilt_range_deg: list[float] = Field([60.0, 40.0], min_length=1, description="tilts from -range to +range")
+    ice_density_g_per_cm3: list[float] = Field([0.9, 1.1], min_length=1, description="density of the vitreous ice")
+    defocus_um: list[float] = Field([-2.5, -3.25, -4.0], min_length=1, description="defocus, negative = underfocus")
+    phase_shift_deg: float = Field(0.0, ge=0, le=180, description="phase plate (paper: 90); 0 = none")
+
+
+class TetrisSettings(Section):
+    """TETRIS: molecules packed tightly in a box."""
+
+    shape_voxels: tuple[int, int, int] = Field(
+        (64, 192, 192),
+        description="box as z, y, x in voxels of volume.voxel_size_angstrom (paper: 64 x 192 x 192 or 64 x 256 x 256)",
+    )
+    distractors_per_template: float = Field(
+        5.0, ge=0, description="molecules of distractors for one of a template (paper: 5 ribosome, 2 nucleosome)"
+    )
+    smoothing_voxels: float = Field(
+        1.65, gt=0, le=8, description="sigma of the Gaussian before the threshold (paper: 1.65 to 2)"
+    )
+    threshold: float = Field(
+        0.1, gt=0, lt=1, description="a molecule's body: density above this fraction of its maximum after the Gaussian"
+    )
+    minimum_distance_angstrom: float = Field(0.0, ge=0, description="least gap between two molecules' bodies")
+    shell_voxels: float = Field(2.0, gt=0, description="reach of the shell that draws molecules together")
+    margin_angstrom: float = Field(0.0, ge=0, description="free border on each side of the box")
+    molecules: int | None = Field(None, ge=1, description="stop at this many molecules; none = when no more fit")
+    retries: int = Field(20, ge=0, description="other molecules tried in a row when one does not fit, before the packing ends")
+
+
+class SimulateSettings(Section):
+    """SIMULATE: tilt series of the packed samples."""
+
+    engine: Literal["native", "parakeet"] = Field(
+        "native", description="native: this package; parakeet: parakeet.run in its container"
+    )
+    pixel_size_angstrom: float | None = Field(
+        None, gt=0, description="pixel of the tilt series; none = half of reconstruct.voxel_size_angstrom"
+    )
+    device: Literal["cpu", "gpu", "auto"] = Field("cpu", description="auto takes a GPU where there is one")
+    voltage_kv: float = Field(300.0, gt=0, description="acceleration voltage")
+    spherical_aberration_mm: float = Field(2.7, ge=0, description="Cs")
+    chromatic_aberration_mm: float = Field(2.7, ge=0, description="Cc")
+    scheme: Literal["dose-symmetric", "bidirectional", "continuous"] = Field(
+        "dose-symmetric", description="order in which tilts receive their dose"
+    )
+
+
+class ReconstructSettings(Section):
+    """RECONSTRUCT: tomograms by weighted back-projection."""
+
+    engine: Literal["native", "imod"] = Field(
+        "native", description="native: this package; imod: newstack, tilt and trimvol in their container"
+    )
+    voxel_size_angstrom: float = Field(
+        13.0,
+        gt=0,
+        description="voxel size of the tomograms, that of the data to analyse (paper: 13 ribosome and FAS, 8 nucleosome)",
+    )
+
+
+class LabelSettings(Section):
+    """LABEL: ground-truth segmentations and coordinates."""
+
+    kind: Literal["shape", "sphere"] = Field(
+        "shape", description="the placed template's own shape, or a sphere about its centre (paper: FAS)"
+    )
+    threshold: float = Field(0.2, gt=0, lt=1, description="shape: density above this fraction of the molecule's maximum")
+    sphere_radius_angstrom: float = Field(100.0, gt=0, description="sphere: its radius")
+
+
+class TrainSettings(Section):
+    """TRAIN: DeepFinder's network on the simulated tomograms."""
+
+    epochs: int = Field(100, ge=1, description="epochs")
+    steps_per_epoch: int = Field(100, ge=1, description="training steps an epoch")
+    batch_size: int = Field(25, ge=1, description="patches a step")
+    patch_voxels: int = Field(52, ge=8, multiple_of=4, description="edge of the cubic training patch")
+    random_shift_voxels: int = Field(13, ge=0, description="patches are centred on a particle, shifted by up to this")
+    background_fraction: float = Field(0.1, ge=0, lt=1, description="share of patches centred anywhere")
+    learning_rate: float = Field(1e-4, gt=0, description="Adam's step")
+    filters: int = Field(32, ge=4, multiple_of=4, description="feature maps of the first level (DeepFinder: 32)")
+
+
+class SegmentSettings(Section):
+    """SEGMENT: the network applied to whole tomograms in overlapping tiles."""
+
+    tile_voxels: int = Field(96, ge=16, multiple_of=4, description="edge of a tile; memory grows with its cube")
+    overlap_voxels: int = Field(16, ge=0, description="voxels that neighbouring tiles share on each side")
+
+
+class ClusterSettings(Section):
+    """CLUSTER: picks from segmentations."""
+
+    method: Literal["watershed", "meanshift"] = Field(
+        "watershed", description="connected components split by a distance watershed, or MeanShift (paper)"
+    )
+    radius_voxels: float = Field(
+        6.0, gt=0, description="MeanShift's radius; least distance of two watershed seeds (paper: 10 ribosome, 6 nucleosome)"
+    )
+    probability: float = Field(0.5, gt=0, lt=1, description="voxels count as a class from this probability on")
+    minimum_size_voxels: int | None = Field(
+        None, ge=1, description="smallest selected segment; none = the threshold carried in the model"
+    )
+
+
+class EvaluateSettings(Section):
+    """EVALUATE: picks scored against what is there."""
+
+    match_radius_voxels: float = Field(
+        10.0, gt=0, description="a pick within this distance of an annotation is right (paper: 10)"
+    )
+    border_voxels: int = Field(0, ge=0, description="picks and annotations nearer to the border are left out")
+
+
+class CalibrateSettings(Section):
+    """What the choice of the size threshold depends on (no section of its own: made of three)."""
+
+    segment: SegmentSettings = SegmentSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+
+class Settings(Section):
+    """All settings of a run."""
+
+    seed: int = Field(1, ge=0, lt=2**32, description="root of every random draw")
+    flex: FlexSettings = FlexSettings()
+    volume: VolumeSettings = VolumeSettings()
+    design: DesignSettings = DesignSettings()
+    tetris: TetrisSettings = TetrisSettings()
+    simulate: SimulateSettings = SimulateSettings()
+    reconstruct: ReconstructSettings = ReconstructSettings()
+    label: LabelSettings = LabelSettings()
+    train: TrainSettings = TrainSettings()
+    segment: SegmentSettings = SegmentSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+    @model_validator(mode="after")
+    def _derive_pixel_size(self) -> "Settings":
+        if self.simulate.pixel_size_angstrom is None:
+            self.simulate = self.simulate.model_copy(update={"pixel_size_angstrom": self.reconstruct.voxel_size_angstrom / 2})
+        return self

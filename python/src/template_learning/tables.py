@@ -1,0 +1,72 @@
+"""The rows of the tables that stages hand to one another, as CSV."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Split = Literal["train", "validation", "test"]
+
+
+class TableRow(BaseModel):
+    """A row of one of the product's own tables: unknown columns are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class LibraryRow(TableRow):
+    """One molecule of the library: a conformer of a template, or a distractor.  Files lie beside the table."""
+
+    molecule: str
+    species: str
+    role: Literal["template", "distractor"]
+    class_id: int = Field(ge=0, description="0 for distractors")
+    share: float = Field(gt=0, description="weight of the species among those of its role")
+    mass_dalton: float
+    atom_count: int
+    density: str = Field(description="MRC, odd cubic box, molecule's origin at its middle voxel, protein bright")
+    atoms: str = Field(description=".npz with position_angstrom (N, 3) from the origin and element (N) atomic numbers")
+
+
+class DesignRow(TableRow):
+    """One simulated tomogram: how it is imaged."""
+
+    id: str
+    split: Split = "train"
+    total_dose_e_per_angstrom2: float = Field(gt=0)
+    defocus_um: float = Field(description="negative = underfocus, as in Parakeet's c_10 and the paper")
+    phase_shift_deg: float = Field(default=0.0, description="0 = no phase plate")
+    tilt_range_deg: float = Field(gt=0, le=89, description="tilts run from -range to +range")
+    tilt_step_deg: float = Field(gt=0)
+    ice_density_g_per_cm3: float = Field(gt=0)
+
+
+class ParticleRow(TableRow):
+    """A molecule that is there: placed in a sample, or annotated in a tomogram.
+
+    Positions are in ångström from the centre of voxel (0, 0, 0) of the volume that the table's sidecar names.
+    """
+
+    particle: int = Field(ge=1, description="id, and the value in the instance label volume")
+    molecule: str = ""
+    species: str = ""
+    class_id: int = Field(default=1, ge=0)
+    x_angstrom: float
+    y_angstrom: float
+    z_angstrom: float
+    rot_deg: float | None = None
+    tilt_deg: float | None = None
+    psi_deg: float | None = None
+
+
+class PickRow(TableRow):
+    """A molecule that was found."""
+
+    pick: int = Field(ge=1)
+    class_id: int = Field(ge=1)
+    x_angstrom: float
+    y_angstrom: float
+    z_angstrom: float
+    score: float = Field(description="mean probability of the class over the segment")
+    size_voxels: int
+    touches_edge: bool
+    selected: bool = Field(description="the size reaches the threshold")
