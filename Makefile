@@ -1,0 +1,41 @@
+# Everything a user or CI does, from a clean clone: `make help`.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+NEXTFLOW := setup/nextflow.sh
+PYTHON_BIN := .venv/bin
+
+.PHONY: help setup demo test lint bench docs lock clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: ## install all that is needed (Python environment, Nextflow); a second call reuses what is there
+	@setup/system_packages.sh
+	@setup/python_environment.sh
+	@setup/nextflow.sh --install
+
+demo: setup ## six nucleosome templates to picks, an F1 and a report, in results/demo
+	$(NEXTFLOW) run . -profile demo -resume --outdir results/demo -work-dir work/demo
+	@echo "$(CURDIR)/results/demo/report/report.html"
+
+test: setup lint ## ruff, mypy and all tests
+	$(PYTHON_BIN)/pytest
+
+lint: setup ## ruff and mypy
+	$(PYTHON_BIN)/ruff check --config python/pyproject.toml python/src tests bench
+	$(PYTHON_BIN)/ruff format --check --config python/pyproject.toml python/src tests bench
+	$(PYTHON_BIN)/mypy --config-file python/pyproject.toml python/src
+
+bench: setup ## measure a stage beside its peer: make bench BENCH=tetris
+	$(PYTHON_BIN)/python bench/$(BENCH).py
+
+docs: setup ## write what is generated: schema, Nextflow's defaults, docs/parameters.md
+	$(PYTHON_BIN)/template-learning schema --write .
+
+lock: setup ## lock the newest allowed Python packages
+	.tools/uv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --all-extras --generate-hashes --no-emit-index-url \
+		--no-header python/pyproject.toml -o python/requirements.lock
+
+clean: ## remove what runs and builds left
+	rm -rf work results build .nextflow .nextflow.log*
