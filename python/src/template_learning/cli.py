@@ -204,6 +204,41 @@ def report(
     write_report(data, output)
 
 
+@app.command()
+def check(
+    request: Annotated[Path, typer.Argument(help="JSON: params, and the rows of the three input tables with their files")],
+    output: Output,
+) -> None:
+    """Check parameters and input files before any work starts; write the normalised settings.json."""
+    from template_learning.check import check_run
+
+    check_run(request, output)
+
+
+@app.command()
+def schema(
+    write: Annotated[Path | None, typer.Option(help="repository folder to write the generated files to; else print")] = None,
+) -> None:
+    """Print the parameters' JSON schema, or write all that is generated from it."""
+    from template_learning.schema import generated_files, write_generated
+
+    if write is None:
+        print(generated_files(Path.cwd())["nextflow_schema.json"], end="")
+    else:
+        write_generated(write)
+
+
+@app.command()
+def index(
+    listing: Annotated[Path, typer.Option(help="text file with the published files' paths, one a line")],
+    output: Annotated[Path, typer.Option(help="the JSON file to write")],
+) -> None:
+    """List every published file with its stage, id and kind: index.json."""
+    from template_learning.index import write_index
+
+    write_index(listing, output)
+
+
 def main() -> None:
     """Run the command line; BadInput exits with 2 and Fault with 3, each with one line."""
     try:
