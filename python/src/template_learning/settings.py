@@ -115,16 +115,41 @@ class LabelSettings(Section):
 
 
 class TrainSettings(Section):
-    """TRAIN: DeepFinder's network on the simulated tomograms."""
+    """TRAIN: DeepFinder's network on the simulated tomograms (defaults: DeepFinder's own)."""
 
     epochs: int = Field(100, ge=1, description="epochs")
     steps_per_epoch: int = Field(100, ge=1, description="training steps an epoch")
     batch_size: int = Field(25, ge=1, description="patches a step")
     patch_voxels: int = Field(52, ge=8, multiple_of=4, description="edge of the cubic training patch")
     random_shift_voxels: int = Field(13, ge=0, description="patches are centred on a particle, shifted by up to this")
-    background_fraction: float = Field(0.1, ge=0, lt=1, description="share of patches centred anywhere")
+    background_fraction: float = Field(0.1, ge=0, lt=1, description="share of patches centred anywhere (DeepFinder: 0)")
+    bootstrap: bool = Field(True, description="every class is drawn equally often, however many particles it has")
+    normalisation: Literal["tomogram", "patch"] = Field(
+        "tomogram", description="zero mean and unit deviation of whole tomograms, or of each patch (DeepFinder)"
+    )
+    rotation: Literal["none", "tilt_axis", "half_turns"] = Field(
+        "half_turns",
+        description="augmentation that keeps the missing wedge: half turns about the tilt axis (DeepFinder), or about x, y and z",
+    )
+    contrast_jitter: float = Field(0.0, ge=0, lt=1, description="patches are scaled by 1 +- up to this, and shifted by as much")
+    noise_jitter: float = Field(
+        0.0, ge=0, description="Gaussian noise added to patches, deviation up to this times the tomogram's"
+    )
+    validation_steps: int = Field(10, ge=1, description="batches of validation patches, the same ones each epoch")
     learning_rate: float = Field(1e-4, gt=0, description="Adam's step")
+    learning_rate_schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="cosine: down to zero at the last step"
+    )
+    early_stopping_epochs: int | None = Field(
+        None, ge=1, description="stop after this many epochs without a better validation loss; none = never"
+    )
     filters: int = Field(32, ge=4, multiple_of=4, description="feature maps of the first level (DeepFinder: 32)")
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
+        "float32", description="arithmetic of the layers: mixed_float16 for GPUs, mixed_bfloat16 for GPUs and newer CPUs"
+    )
+    device: Literal["cpu", "gpu", "auto"] = Field(
+        "auto", description="gpu: an error without one; auto takes one where there is one"
+    )
 
 
 class SegmentSettings(Section):
@@ -132,6 +157,15 @@ class SegmentSettings(Section):
 
     tile_voxels: int = Field(96, ge=16, multiple_of=4, description="edge of a tile; memory grows with its cube")
     overlap_voxels: int = Field(16, ge=0, description="voxels that neighbouring tiles share on each side")
+    contrast: Literal["protein_dark", "protein_bright"] = Field(
+        "protein_dark", description="sign of the tomograms; bright ones are inverted before the network sees them"
+    )
+    half_turns: bool = Field(
+        False, description="mean over the four half turns that keep the missing wedge (four times the work)"
+    )
+    device: Literal["cpu", "gpu", "auto"] = Field(
+        "auto", description="gpu: an error without one; auto takes one where there is one"
+    )
 
 
 class ClusterSettings(Section):
@@ -166,8 +200,43 @@ class CalibrateSettings(Section):
     evaluate: EvaluateSettings = EvaluateSettings()
 
 
+Stage = Literal[
+    "flex",
+    "volume",
+    "design",
+    "tetris",
+    "simulate",
+    "reconstruct",
+    "label",
+    "train",
+    "calibrate",
+    "segment",
+    "cluster",
+    "evaluate",
+    "report",
+]
+
+
 class Settings(Section):
-    """All settings of a run."""
+    """All settings of a run: what it works on, then one section a stage."""
+
+    templates: str | None = Field(
+        None, description="structures of the target: a glob, or a CSV with id, path and optional class, share"
+    )
+    distractors: str | None = Field(
+        None, description="structures of other molecules: a glob, or a CSV with id, path and optional share"
+    )
+    tomograms: str | None = Field(
+        None,
+        description="tomograms to pick in: a glob, or a CSV with id, path and optional annotations, mask, voxel_size_angstrom",
+    )
+    model: str | None = Field(None, description="a trained model (.keras): the run starts at picking")
+    design_table: str | None = Field(None, description="a design of one's own (CSV, columns as design/design.csv has)")
+    from_results: str | None = Field(None, description="results of an earlier run: where the stages before start_at are read")
+    start_at: Stage = Field("flex", description="first stage that runs")
+    stop_after: Stage = Field("report", description="last stage that runs")
+    outdir: str = Field("results", description="folder for the results")
+    publish_mode: Literal["copy", "link", "symlink"] = Field("copy", description="how the results get into outdir")
 
     seed: int = Field(1, ge=0, lt=2**32, description="root of every random draw")
     flex: FlexSettings = FlexSettings()
