@@ -89,6 +89,15 @@ class SimulateSettings(Section):
     scheme: Literal["dose-symmetric", "bidirectional", "continuous"] = Field(
         "dose-symmetric", description="order in which tilts receive their dose"
     )
+    propagation: Literal["multislice", "projection"] = Field(
+        "multislice", description="multislice: the wave goes through slabs; projection: through their sum"
+    )
+    damage_angstrom2_per_dose: float = Field(
+        0.08, ge=0, description="radiation damage: variance of the atoms' displacement in Å^2 for one e/Å^2 (paper: 0.08)"
+    )
+    detector_pixel_size_angstrom: float = Field(
+        1.0, gt=0, description="the detector's own pixel, to which its DQE refers; the tilt series is binned from it (paper: 1)"
+    )
 
 
 class ReconstructSettings(Section):

@@ -1,0 +1,146 @@
+"""Projected potentials from atoms: few channels of weighted points, deposited on slabs, shaped in Fourier space.
+
+The scattering factors of a sample's elements are written as ``f_e(g) = heavy_e m(g) + sum_k z_ek b_k(g)``, with one or two
+terms k: at the resolution of a tilt series the elements differ little in shape, so two or three transforms a slab serve
+all of them.  The first channel counts heavy atoms and also carries the ice that they displace.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from template_learning.simulation.physics import scattering_factor
+
+Float32 = NDArray[np.float32]
+Function = TypeVar("Function", bound=Callable[..., Any])
+CHANNEL_TOLERANCE = 0.006
+
+
+def _compiled(function: Function) -> Function:
+    """``function`` compiled by numba, kept on disk where there is a folder that can be written."""
+    try:
+        return numba.njit(function, nogil=True, cache=True, fastmath=True)
+    except RuntimeError:
+        return numba.njit(function, nogil=True, fastmath=True)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Molecules in ice.
+
+    ``atoms``: for each kind of molecule, positions (N, 3) in ångström from its origin and atomic numbers (N,).
+    ``kind`` (M,): which of them each placed molecule is.  ``rotation`` (M, 3, 3): active, molecule to sample.
+    ``position_angstrom`` (M, 3): (x, y, z) of the origins from the sample's centre, through which the tilt axis goes.
+    """
+
+    atoms: Sequence[tuple[Float32, NDArray[np.uint8]]]
+    kind: NDArray[np.int64]
+    rotation: NDArray[np.float64]
+    position_angstrom: NDArray[np.float64]
+    thickness_angstrom: float
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The scattering factors of some elements as sums of few functions of frequency.
+
+    ``weight``: channel weights (C,) of each atomic number; the first is 1 for heavy atoms, 0 for hydrogen.
+    ``frequency`` (F,) in 1/Å and ``factor`` (C, F) in ångström.
+    """
+
+    weight: dict[int, Float32]
+    frequency: NDArray[np.float64]
+    factor: NDArray[np.float64]
+
+
+def element_channels(count: dict[int, int], maximum_frequency: float, tolerance: float = CHANNEL_TOLERANCE) -> Channels:
+    """Channels for elements with these numbers of atoms, exact to ``tolerance`` (rms over atoms and frequencies)."""
+    elements = sorted(count)
+    frequency = np.linspace(0, maximum_frequency, 256)
+    factor = np.array([scattering_factor(element, frequency) for element in elements])
+    heavy = np.array([float(element > 1) for element in elements])
+    share = np.array([count[element] for element in elements], dtype=float)
+    mean = (share * heavy) @ factor / max(1.0, share @ heavy)
+    rest = factor - heavy[:, None] * mean
+    _, strength, basis = np.linalg.svd(np.sqrt(share)[:, None] * rest, full_matrices=False)
+    scale = np.sqrt((share[:, None] * factor**2).sum())
+    error = np.sqrt(np.append(np.cumsum(strength[::-1] ** 2)[::-1], 0.0)) / scale
+    kept = max(1, int(np.argmax(error <= tolerance)))
+    weights = np.concatenate([heavy[:, None], rest @ basis[:kept].T], axis=1).astype(np.float32)
+    return Channels(dict(zip(elements, weights, strict=True)), frequency, np.concatenate([mean[None], basis[:kept]]))
+
+
+@dataclass(frozen=True)
+class PointCloud:
+    """All kinds of molecules of a sample, one after another: ``position`` (T, 3), channel ``weight`` (T, C).
+
+    ``start`` (K + 1,) bounds each kind's points; ``radius_angstrom`` (K,) is that of a ball about its origin.
+    """
+
+    position: Float32
+    weight: Float32
+    start: NDArray[np.int64]
+    radius_angstrom: NDArray[np.float64]
+    channels: Channels
+
+
+def point_cloud(sample: Sample, maximum_frequency: float) -> PointCloud:
+    """The points of a sample's molecules with channels that hold up to ``maximum_frequency`` (1/Å)."""
+    count = np.zeros(256, dtype=np.int64)
+    for kind, number in zip(*np.unique(sample.kind, return_counts=True), strict=True):
+        count += number * np.bincount(sample.atoms[kind][1], minlength=256)
+    channels = element_channels({int(z): int(count[z]) for z in np.flatnonzero(count)} or {6: 1}, maximum_frequency)
+    table = np.zeros((256, len(channels.factor)), dtype=np.float32)
+    for element, weight in channels.weight.items():
+        table[element] = weight
+    position = [atoms for atoms, _ in sample.atoms] or [np.zeros((0, 3), np.float32)]
+    return PointCloud(
+        position=np.concatenate(position).astype(np.float32, copy=False),
+        weight=np.concatenate([table[element] for _, element in sample.atoms] or [table[:0]]),
+        start=np.cumsum([0, *(len(element) for _, element in sample.atoms)]),
+        radius_angstrom=np.array([np.sqrt((atoms**2).sum(axis=1).max(initial=0)) for atoms, _ in sample.atoms]),
+        channels=channels,
+    )
+
+
+@_compiled
+def deposit(
+    slabs: Float32,
+    position: Float32,
+    weight: Float32,
+    start: NDArray[np.int64],
+    kind: NDArray[np.int64],
+    rotation: Float32,
+    shift: Float32,
+) -> None:
+    """Add molecules' points to ``slabs`` [slab, channel, y, x], bilinear in x and y, to the nearest slab in z.
+
+    Molecule i's points are those of ``kind[i]``, at ``rotation[i] @ point + shift[i]`` in units of pixels and slabs.
+    Points off the grid are left out.
+    """
+    depth, channels, height, width = slabs.shape
+    for i in range(len(kind)):
+        r00, r01, r02 = rotation[i, 0, 0], rotation[i, 0, 1], rotation[i, 0, 2]
+        r10, r11, r12 = rotation[i, 1, 0], rotation[i, 1, 1], rotation[i, 1, 2]
+        r20, r21, r22 = rotation[i, 2, 0], rotation[i, 2, 1], rotation[i, 2, 2]
+        x0, y0, z0 = shift[i, 0], shift[i, 1], shift[i, 2]
+        for j in range(start[kind[i]], start[kind[i] + 1]):
+            px, py, pz = position[j, 0], position[j, 1], position[j, 2]
+            x = r00 * px + r01 * py + r02 * pz + x0
+            y = r10 * px + r11 * py + r12 * pz + y0
+            z = r20 * px + r21 * py + r22 * pz + z0
+            if x < 0 or y < 0 or x >= width - 1 or y >= height - 1 or z < -0.5 or z >= depth - 0.5:
+                continue
+            column, row, slab = int(x), int(y), int(z + np.float32(0.5))
+            fx, fy = x - np.float32(column), y - np.float32(row)
+            gx, gy = np.float32(1) - fx, np.float32(1) - fy
+            for c in range(channels):
+                value = weight[j, c]
+                slabs[slab, c, row, column] += value * gy * gx
+                slabs[slab, c, row, column + 1] += value * gy * fx
+                slabs[slab, c, row + 1, column] += value * fy * gx
+                slabs[slab, c, row + 1, column + 1] += value * fy * fx
