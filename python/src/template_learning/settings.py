@@ -64,9 +64,9 @@ class TetrisSettings(Section):
         1.65, gt=0, le=8, description="sigma of the Gaussian before the threshold (paper: 1.65 to 2)"
     )
     threshold: float = Field(
-        0.1, gt=0, lt=1, description="a molecule's body: density above this fraction of its maximum after the Gaussian"
+        0.25, gt=0, lt=1, description="a molecule's body: density above this fraction of its maximum after the Gaussian"
     )
-    minimum_distance_angstrom: float = Field(0.0, ge=0, description="least gap between two molecules' bodies")
+    minimum_distance_angstrom: float = Field(0.0, ge=0, description="least distance between atoms of two molecules")
     shell_voxels: float = Field(2.0, gt=0, description="reach of the shell that draws molecules together")
     margin_angstrom: float = Field(0.0, ge=0, description="free border on each side of the box")
     molecules: int | None = Field(None, ge=1, description="stop at this many molecules; none = when no more fit")

@@ -1,0 +1,90 @@
+#!/usr/bin/env nextflow
+// Template Learning: from structures of a molecule to its picks in tomograms.  `nextflow run . --help` lists the calls.
+
+include { CHECK             } from './modules/check/main'
+include { TEMPLATE_LEARNING } from './workflows/template_learning'
+
+// Rows of an input table: of a CSV (files relative to it), or of a glob (ids from the files' names).
+def input_rows(source, file_columns) {
+    if (!source) {
+        return []
+    }
+    if (!source.toString().endsWith('.csv')) {
+        def found = files(source.toString()).sort { one -> one.name }
+        return found
+            ? found.collect { one -> [id: one.name.replaceFirst(/(?i)\.(cif|mmcif|bcif|pdb|ent|mrc|map|ccp4|rec)(\.gz|\.bz2)?$/, ''), path: one.toString(), files: [path: one]] }
+            : [[id: 'none', path: source.toString(), files: [:]]]
+    }
+    def table = file(source.toString())
+    if (!table.exists()) {
+        return [[id: 'none', path: source.toString(), files: [:]]]
+    }
+    return table.splitCsv(header: true, strip: true).collect { row ->
+        def named = file_columns.findAll { column -> row[column] }.collectEntries { column ->
+            def path = row[column].toString()
+            [column, file(path.startsWith('/') || path.contains('://') ? path : "${table.parent}/${path}")]
+        }
+        row + [files: named.findAll { _column, one -> one.exists() }]
+    }
+}
+
+// The files of one column, in the rows' order, and the rows with the places where they will be staged.
+def column_files(rows, column) {
+    return rows.findAll { row -> row.files[column] }.collect { row -> row.files[column] }
+}
+
+def staged_rows(rows, folders) {
+    def seen = folders.collectEntries { column, _folder -> [column, 0] }
+    return rows.collect { row ->
+        def plain = row.findAll { key, _value -> key != 'files' }
+        folders.each { column, folder ->
+            if (row.files[column]) {
+                seen[column] = seen[column] + 1
+                plain[column == 'path' ? 'file' : "${column}_file".toString()] = "${folder}/${seen[column]}/${row.files[column].name}".toString()
+            }
+        }
+        plain
+    }
+}
+
+workflow {
+    main:
+    def stages = ['flex', 'volume', 'design', 'tetris', 'simulate', 'reconstruct', 'label', 'train', 'calibrate', 'segment', 'cluster', 'evaluate', 'report']
+    def template_rows = input_rows(params.templates, ['path'])
+    def distractor_rows = input_rows(params.distractors, ['path'])
+    def tomogram_rows = input_rows(params.tomograms, ['path', 'annotations', 'mask'])
+    def design_table = params.design_table ? file(params.design_table) : null
+
+    def request = groovy.json.JsonOutput.toJson([
+        params: params,
+        templates: staged_rows(template_rows, [path: 'templates']),
+        distractors: staged_rows(distractor_rows, [path: 'distractors']),
+        tomograms: staged_rows(tomogram_rows, [path: 'tomograms', annotations: 'annotations', mask: 'masks']),
+        design_table_file: design_table ? "design/${design_table.name}".toString() : '',
+    ])
+    CHECK(request, column_files(template_rows, 'path'), column_files(distractor_rows, 'path'), column_files(tomogram_rows, 'path'),
+        column_files(tomogram_rows, 'annotations'), column_files(tomogram_rows, 'mask'), design_table?.exists() ? [design_table] : [])
+
+    // Nothing below starts before CHECK has passed: ids and classes come from its answer.
+    def answer = CHECK.out.inputs.map { file -> new groovy.json.JsonSlurper().parse(file) }
+    def settings = CHECK.out.settings.map { file -> new groovy.json.JsonSlurper().parse(file) }
+    def start = params.model && params.start_at == 'flex' ? 'segment' : params.start_at
+    def first = stages.indexOf(start)
+    def last = stages.indexOf(params.stop_after)
+    def plan = [
+        runs: stages.withIndex().collectEntries { stage, index -> [stage, index >= first && index <= last] },
+        from: params.from_results,
+        model: params.model ? file(params.model, checkIfExists: true) : null,
+        design_table: design_table,
+    ]
+    TEMPLATE_LEARNING(
+        settings,
+        CHECK.out.settings.mix(CHECK.out.inputs).collect(),
+        answer.flatMap { all -> all.templates.withIndex().collect { row, index -> tuple(row, template_rows[index].files.path) } },
+        answer.flatMap { all -> all.distractors.withIndex().collect { row, index -> tuple(row, distractor_rows[index].files.path) } },
+        answer.flatMap { all -> all.tomograms.withIndex().collect { row, index ->
+            def files = tomogram_rows[index].files
+            tuple(row.id, files.path, files.annotations ?: [], files.mask ?: []) } },
+        plan,
+    )
+}

@@ -1,0 +1,33 @@
+process CHECK {
+    tag 'parameters and inputs'
+    label 'quick'
+
+    input:
+    val request                                     // one line of JSON: params, and the rows of the input tables
+    path templates, stageAs: 'templates/?/*'
+    path distractors, stageAs: 'distractors/?/*'
+    path tomograms, stageAs: 'tomograms/?/*'
+    path annotations, stageAs: 'annotations/?/*'
+    path masks, stageAs: 'masks/?/*'
+    path design_table, stageAs: 'design/*'
+
+    output:
+    path 'check/settings.json', emit: settings
+    path 'check/inputs.json', emit: inputs
+
+    script:
+    """
+    cat > request.json <<'REQUEST'
+    ${request}
+    REQUEST
+    template-learning check request.json --output check
+    """
+
+    stub: // what follows depends on its answer, so the check is a real one
+    """
+    cat > request.json <<'REQUEST'
+    ${request}
+    REQUEST
+    template-learning check request.json --output check
+    """
+}

@@ -1,0 +1,29 @@
+process TRAIN {
+    tag 'network'
+    label 'training'
+
+    input:
+    path design, stageAs: 'design.csv'
+    path tomograms, stageAs: 'data/*'               // <id>.mrc, <id>.labels.mrc, <id>.particles.csv of each row
+    val settings
+    val seed
+
+    output:
+    path 'train/trained.keras', emit: network
+    path 'train/history.csv', emit: history
+    path 'train/*.json', emit: facts
+
+    script:
+    """
+    cat > settings.json <<'SETTINGS'
+    ${settings}
+    SETTINGS
+    template-learning train --design design.csv --data data --settings settings.json --seed ${seed} --output train
+    """
+
+    stub:
+    """
+    mkdir train
+    touch train/trained.keras train/history.csv train/trained.keras.json
+    """
+}

@@ -1,0 +1,179 @@
+"""CHECK: parameters and input files, looked at before any work starts."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from template_learning.errors import BadInput
+from template_learning.files import checked_id, existing, read_mrc, read_table
+from template_learning.provenance import write_json
+from template_learning.settings import Settings, Stage
+from template_learning.tables import DesignRow
+
+STAGES: tuple[str, ...] = get_args(Stage)
+
+
+class _InputRow(BaseModel):
+    """A row of an input table as the pipeline read it: ``file`` is where it was staged, none where there is no file."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    id: str
+    path: str = Field(description="as the user wrote it, for messages")
+    file: Path | None = None
+
+
+class StructureInput(_InputRow):
+    """A template or distractor."""
+
+    class_name: str = Field(default="target", alias="class")
+    share: float = Field(default=1.0, gt=0)
+
+
+class TomogramInput(_InputRow):
+    """An experimental tomogram, with what is known about it."""
+
+    annotations: str | None = None
+    annotations_file: Path | None = None
+    mask: str | None = None
+    mask_file: Path | None = None
+    voxel_size_angstrom: float | None = Field(default=None, gt=0)
+
+
+def check_settings(params: Mapping[str, Any]) -> Settings:
+    """Settings from Nextflow's parameters.
+
+    Raises BadInput that names each wrong parameter, its value and what is allowed.
+    """
+    try:
+        return Settings.model_validate(params)
+    except ValidationError as error:
+        raise BadInput("; ".join(_complaint(dict(one)) for one in error.errors())) from None
+
+
+def _complaint(error: Mapping[str, Any]) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        section: Any = Settings
+        for part in error["loc"][:-1]:
+            section = section.model_fields[part].annotation
+        return f"parameter {name} = {error['input']!r}: there is no such parameter; allowed: {', '.join(section.model_fields)}"
+    return f"parameter {name} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def check_run(request: Path, output: Path) -> None:
+    """Check a request and write ``settings.json`` (normalised) and ``inputs.json`` (rows with class ids) to ``output``.
+
+    The request is JSON with ``params``, and lists ``templates``, ``distractors`` and ``tomograms`` of rows whose
+    ``file`` is relative to the request.  Raises BadInput with one line.
+    """
+    content = json.loads(existing(request).read_text(encoding="utf-8"))
+    settings = check_settings(content["params"])
+    folder = request.parent
+    templates = _rows(StructureInput, content.get("templates", []), "templates")
+    distractors = _rows(StructureInput, content.get("distractors", []), "distractors")
+    tomograms = _rows(TomogramInput, content.get("tomograms", []), "tomograms")
+    _check_order(settings, bool(templates), bool(tomograms))
+    _check_unique([row.id for row in templates + distractors], "templates and distractors")
+    _check_unique([row.id for row in tomograms], "tomograms")
+    for row in (*templates, *distractors):
+        _check_structure(row, folder, settings)
+    for tomogram in tomograms:
+        _check_tomogram(tomogram, folder, settings)
+    if settings.design_table is not None:
+        table = folder / content.get("design_table_file", settings.design_table)
+        _check_unique([checked_id(row.id) for row in read_table(table, DesignRow)], settings.design_table)
+    classes = {name: number for number, name in enumerate(sorted({row.class_name for row in templates}), start=1)}
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / "settings.json", settings.model_dump(mode="json"))
+    write_json(
+        output / "inputs.json",
+        {
+            "templates": [_plain(row, "template", classes[row.class_name]) for row in templates],
+            "distractors": [_plain(row, "distractor", 0) for row in distractors],
+            "tomograms": [{"id": row.id, "voxel_size_angstrom": row.voxel_size_angstrom} for row in tomograms],
+        },
+    )
+
+
+def _plain(row: StructureInput, role: Literal["template", "distractor"], class_id: int) -> dict[str, Any]:
+    name = row.class_name if role == "template" else ""
+    return {"id": row.id, "role": role, "class_name": name, "class_id": class_id, "share": row.share}
+
+
+def _rows(model: type[Any], rows: Sequence[Mapping[str, Any]], table: str) -> list[Any]:
+    checked = []
+    for number, row in enumerate(rows, start=1):
+        cells = {name: value for name, value in row.items() if value not in (None, "")}
+        try:
+            checked.append(model.model_validate(cells))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise BadInput(f"{table}: row {number}, column {'.'.join(map(str, first['loc']))!r}: {first['msg']}") from None
+        checked_id(checked[-1].id, f"{table}: id")
+        if isinstance(checked[-1], StructureInput):
+            checked_id(checked[-1].class_name, f"{table}: class")
+        if checked[-1].file is None:
+            raise BadInput(f"{checked[-1].path}: no such file ({table}, id {checked[-1].id})")
+    return checked
+
+
+def _check_unique(ids: Sequence[str], where: str) -> None:
+    doubled = sorted({one for one in ids if ids.count(one) > 1})
+    if doubled:
+        raise BadInput(f"{where}: the id {doubled[0]!r} stands there twice; each id once was expected")
+
+
+def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
+    start, stop = STAGES.index(settings.start_at), STAGES.index(settings.stop_after)
+    if start > stop:
+        raise BadInput(f"parameter start_at = {settings.start_at!r} lies after stop_after = {settings.stop_after!r}")
+    if settings.model is not None and settings.start_at not in ("flex", "segment"):
+        raise BadInput(f"parameter start_at = {settings.start_at!r}: with --model a run starts at 'segment'")
+    if settings.model is None and start <= STAGES.index("volume") and not templates and settings.from_results is None:
+        raise BadInput("parameter templates: none given; structures of the target (a glob or a CSV) were expected")
+    if settings.model is not None and not tomograms and settings.from_results is None:
+        raise BadInput("parameter tomograms: none given; with --model, tomograms to pick in were expected")
+    if start > 0 and settings.from_results is None and settings.model is None:
+        raise BadInput(f"parameter start_at = {settings.start_at!r}: --from_results with an earlier run's results was expected")
+
+
+def _check_structure(row: StructureInput, folder: Path, settings: Settings) -> None:
+    from template_learning.structure import read_structure
+
+    assert row.file is not None
+    structure = _named(row.path, folder / row.file, read_structure)
+    for note in structure.notes:
+        print(f"{row.id}: {note}", file=sys.stderr)
+    diameter = float(2 * np.linalg.norm(structure.position_angstrom, axis=1).max())
+    box = min(settings.tetris.shape_voxels) * settings.volume.voxel_size_angstrom - 2 * settings.tetris.margin_angstrom
+    if diameter > box:
+        raise BadInput(f"{row.path}: {diameter:.0f} Å across, larger than the box's shortest edge less margins ({box:.0f} Å)")
+
+
+def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings) -> None:
+    assert row.file is not None
+    needs_header = row.voxel_size_angstrom is None
+    shape = _named(row.path, folder / row.file, lambda path: read_mrc(path, need_voxel_size=needs_header)[0].shape)
+    if min(shape) < 16:
+        raise BadInput(f"{row.path}: {' x '.join(map(str, shape))} voxels (z, y, x); at least 16 along each axis were expected")
+    for kind, path, file in (("annotations", row.annotations, row.annotations_file), ("mask", row.mask, row.mask_file)):
+        if path is not None and file is None:
+            raise BadInput(f"{path}: no such file (tomograms, {kind} of {row.id})")
+    if row.mask is not None and row.mask_file is not None:
+        mask = _named(row.mask, folder / row.mask_file, lambda path: read_mrc(path, need_voxel_size=False)[0].shape)
+        if mask != shape:
+            raise BadInput(f"{row.mask}: the mask's shape {mask} is not the tomogram's {shape}")
+
+
+def _named(path: str, staged: Path, read: Any) -> Any:
+    """``read(staged)``, with the user's own path in a complaint instead of the staged one."""
+    try:
+        return read(staged)
+    except BadInput as error:
+        raise BadInput(str(error).replace(str(staged), path)) from None

@@ -1,0 +1,262 @@
+// From structures to picked particles: wiring only.  A stage before `start_at` is not run; what it would have made is
+// read from `from_results`.  Channel shapes stand where the channels are made.
+
+include { FLEX        } from '../modules/flex/main'
+include { VOLUME      } from '../modules/volume/main'
+include { DESIGN      } from '../modules/design/main'
+include { TETRIS      } from '../modules/tetris/main'
+include { SIMULATE    } from '../modules/simulate/main'
+include { RECONSTRUCT } from '../modules/reconstruct/main'
+include { LABEL       } from '../modules/label/main'
+include { TRAIN       } from '../modules/train/main'
+include { CALIBRATE   } from '../modules/calibrate/main'
+include { SEGMENT     } from '../modules/segment/main'
+include { CLUSTER     } from '../modules/cluster/main'
+include { EVALUATE as EVALUATE_SIMULATED    } from '../modules/evaluate/main'
+include { EVALUATE as EVALUATE_EXPERIMENTAL } from '../modules/evaluate/main'
+include { REPORT      } from '../modules/report/main'
+
+def json(content) {
+    return groovy.json.JsonOutput.toJson(content)
+}
+
+// The part of a file's name before the first of the endings that stages give their files.
+def id_of(file) {
+    return file.name.replaceFirst(/\.(placed\.csv|tilts\.mrc|tlt|labels\.mrc|instances\.mrc|particles\.csv|segmentation\.mrc|probability\.mrc|picks\.csv|mrc)(\.json)?$/, '')
+}
+
+// What an earlier run published, as tuples (id, file of the first pattern, file of the second, ...).
+def published(from, stage, endings) {
+    def first = Channel.fromPath("${from}/${stage}/*${endings[0]}", checkIfExists: true).map { file -> tuple(id_of(file), file) }
+    return first.map { id, file -> [id] + endings.collect { ending -> file.resolveSibling("${id}${ending}") } }
+}
+
+workflow TEMPLATE_LEARNING {
+    take:
+    settings            // value: map of all settings, checked
+    check_files         // value: list of what CHECK wrote
+    templates           // (row: map of id, role, class_name, class_id, share; structure)
+    distractors         // (row, structure)
+    tomograms           // (id, tomogram, annotations or [], mask or [])
+    plan                // map: runs (stage -> boolean), from (results folder or null), model (file or null), design_table (file or null), has_distractors
+
+    main:
+    // --- one line of JSON a stage: a change in one section re-runs that stage and what depends on it, no other
+    seed = settings.map { all -> all.seed }
+    of = ['flex', 'volume', 'design', 'tetris', 'simulate', 'reconstruct', 'label', 'train', 'segment', 'cluster', 'evaluate'].collectEntries { stage ->
+        [stage, settings.map { all -> json(all[stage]) }]
+    }
+    calibration = settings.map { all -> json([segment: all.segment, cluster: all.cluster, evaluate: all.evaluate]) }
+    none = Channel.empty()
+
+    // --- templates and distractors -> library folders
+    flex_facts = none
+    conformers = none                                                   // (id, [conformers])
+    if (plan.runs.flex) {
+        FLEX(templates.map { row, structure -> tuple(row.id, structure) }, of.flex, seed)
+        conformers = FLEX.out.conformers
+        flex_facts = FLEX.out.facts
+    }
+    else if (plan.runs.volume) {
+        conformers = Channel.fromPath("${plan.from}/flex/*_c*.cif.gz", checkIfExists: true)
+            .map { file -> tuple(file.name.replaceFirst(/_c\d+\.cif\.gz$/, ''), file) }
+            .groupTuple()
+    }
+    library = none                                                      // [library folders], sorted: one item
+    if (plan.runs.volume) {
+        flexed = conformers
+            .join(templates.map { row, _structure -> tuple(row.id, row) })
+            .map { id, files, row ->
+                def sorted = (files instanceof List ? files : [files]).sort { file -> file.name }
+                def molecules = sorted.withIndex().collect { file, index ->
+                    [molecule: file.name - '.cif.gz', species: id, role: row.role, class_name: row.class_name, class_id: row.class_id,
+                     share: row.share, file: "structures/${index + 1}/${file.name}"]
+                }
+                tuple(id, json(molecules), sorted)
+            }
+        others = distractors
+            .toSortedList { a, b -> a[0].id <=> b[0].id }
+            .flatMap { all -> all.collate(8).withIndex().collect { batch, number -> tuple(number + 1, batch) } }
+            .map { number, batch ->
+                def molecules = batch.withIndex().collect { item, index ->
+                    [molecule: item[0].id, species: item[0].id, role: item[0].role, class_name: '', class_id: 0, share: item[0].share,
+                     file: "structures/${index + 1}/${item[1].name}"]
+                }
+                tuple("distractors_${number}", json(molecules), batch.collect { item -> item[1] })
+            }
+        VOLUME(flexed.mix(others), of.volume)
+        library = VOLUME.out.library.toSortedList { a, b -> a.name <=> b.name }
+    }
+    else if (plan.runs.tetris || plan.runs.simulate || plan.runs.label) {
+        library = Channel.fromPath("${plan.from}/volume/*", type: 'dir', checkIfExists: true).toSortedList { a, b -> a.name <=> b.name }
+    }
+
+    // --- which tomograms
+    design_facts = none
+    design = none                                                       // the table: one item
+    if (plan.design_table) {
+        design = Channel.value(plan.design_table)
+    }
+    else if (plan.runs.design) {
+        DESIGN(of.design, seed)
+        design = DESIGN.out.table
+        design_facts = DESIGN.out.facts
+    }
+    else if (plan.from && file("${plan.from}/design/design.csv").exists()) {
+        design = Channel.value(file("${plan.from}/design/design.csv"))
+    }
+    rows = design.splitCsv(header: true).map { row -> tuple(row.id, row) }      // (id, row of the design)
+
+    // --- samples, tilt series, tomograms, truth
+    placed = none                                                       // (id, placed.csv, its facts)
+    if (plan.runs.tetris) {
+        TETRIS(rows.map { id, _row -> id }, library, of.tetris, seed)
+        placed = TETRIS.out.placed
+    }
+    else if (plan.runs.simulate || plan.runs.label) {
+        placed = published(plan.from, 'tetris', ['.placed.csv', '.placed.csv.json'])
+    }
+    tilts = none                                                        // (id, tilt series, its facts, angles)
+    if (plan.runs.simulate) {
+        SIMULATE(rows.join(placed).map { id, row, table, facts -> tuple(id, json(row.findAll { _k, v -> v != '' }), table, facts) }, library, of.simulate, seed)
+        tilts = SIMULATE.out.tilts
+    }
+    else if (plan.runs.reconstruct) {
+        tilts = published(plan.from, 'simulate', ['.tilts.mrc', '.tilts.mrc.json', '.tlt'])
+    }
+    simulated = none                                                    // (id, tomogram)
+    reconstruct_facts = none
+    if (plan.runs.reconstruct) {
+        RECONSTRUCT(tilts, of.reconstruct)
+        simulated = RECONSTRUCT.out.tomogram
+        reconstruct_facts = RECONSTRUCT.out.facts
+    }
+    else if (plan.from && (plan.runs.label || plan.runs.train || plan.runs.calibrate || plan.runs.segment || plan.runs.report) && file("${plan.from}/reconstruct").exists()) {
+        simulated = published(plan.from, 'reconstruct', ['.mrc'])
+    }
+    truth = none                                                        // (id, labels, instances, particles.csv)
+    label_facts = none
+    if (plan.runs.label) {
+        LABEL(placed.join(simulated), library, of.label)
+        truth = LABEL.out.truth
+        label_facts = LABEL.out.facts
+    }
+    else if (plan.from && (plan.runs.train || plan.runs.calibrate || plan.runs.segment || plan.runs.evaluate || plan.runs.report) && file("${plan.from}/label").exists()) {
+        truth = published(plan.from, 'label', ['.labels.mrc', '.instances.mrc', '.particles.csv'])
+    }
+
+    // --- the network
+    shown = rows.filter { _id, row -> row.split != 'test' }
+        .join(simulated)
+        .join(truth)
+        .map { _id, _row, tomogram, labels, _instances, particles -> [tomogram, labels, particles] }
+        .flatMap { files -> files }
+        .toSortedList { a, b -> a.name <=> b.name }
+    history = none
+    train_facts = none
+    network = none
+    if (plan.runs.train) {
+        TRAIN(design, shown, of.train, seed)
+        network = TRAIN.out.network
+        history = TRAIN.out.history
+        train_facts = TRAIN.out.facts
+    }
+    else if (plan.runs.calibrate) {
+        network = Channel.value(file("${plan.from}/train/trained.keras", checkIfExists: true))
+    }
+    model = none
+    calibrate_facts = none
+    if (plan.runs.calibrate) {
+        CALIBRATE(network, design, shown, calibration)
+        model = CALIBRATE.out.model
+        calibrate_facts = CALIBRATE.out.facts
+    }
+    else if (plan.model) {
+        model = Channel.value(plan.model)
+    }
+    else if (plan.runs.segment) {
+        model = Channel.value(file("${plan.from}/calibrate/model.keras", checkIfExists: true))
+    }
+
+    // --- picks: in the simulated tomograms held out of training, and in the user's
+    tests = rows.filter { _id, row -> row.split == 'test' }.join(simulated).map { id, _row, tomogram -> tuple(id, tomogram) }
+    targets = tests.mix(tomograms.map { id, tomogram, _annotations, _mask -> tuple(id, tomogram) })
+    segmentation = none                                                 // (id, segmentation, probability, facts)
+    if (plan.runs.segment) {
+        SEGMENT(targets, model, of.segment)
+        segmentation = SEGMENT.out.segmentation
+    }
+    else if (plan.runs.cluster) {
+        segmentation = published(plan.from, 'segment', ['.segmentation.mrc', '.probability.mrc', '.segmentation.mrc.json'])
+    }
+    picks = none                                                        // (id, picks.csv, its facts)
+    if (plan.runs.cluster) {
+        CLUSTER(segmentation, of.cluster)
+        picks = CLUSTER.out.picks
+    }
+    else if (plan.runs.evaluate) {
+        picks = published(plan.from, 'cluster', ['.picks.csv', '.picks.csv.json'])
+    }
+    scores = none                                                       // (set, evaluation.json, curve.csv, per_tomogram.csv)
+    if (plan.runs.evaluate) {
+        scored_simulated = picks
+            .join(rows.filter { _id, row -> row.split == 'test' }.map { id, _row -> tuple(id) })
+            .join(truth.map { id, _labels, _instances, particles -> tuple(id, particles) })
+            .map { id, table, facts, particles -> [id: id, picks: table, facts: facts, truth: particles, mask: null] }
+        scored_experimental = picks
+            .join(tomograms.filter { _id, _tomogram, annotations, _mask -> annotations })
+            .map { id, table, facts, _tomogram, annotations, mask -> [id: id, picks: table, facts: facts, truth: annotations, mask: mask ?: null] }
+        EVALUATE_SIMULATED(scored_simulated.toSortedList { a, b -> a.id <=> b.id }.filter { all -> all }.map { all -> evaluation('simulated', all) }, of.evaluate)
+        EVALUATE_EXPERIMENTAL(scored_experimental.toSortedList { a, b -> a.id <=> b.id }.filter { all -> all }.map { all -> evaluation('experimental', all) }, of.evaluate)
+        scores = EVALUATE_SIMULATED.out.scores.mix(EVALUATE_EXPERIMENTAL.out.scores)
+    }
+
+    // --- the report, with the large volumes of the tomograms that were picked in only, and the index of all files
+    if (plan.runs.report) {
+        files_of = [
+            check: check_files.flatMap { all -> all },
+            flex: flex_facts,
+            design: (plan.design_table ? none : design).mix(design_facts),
+            tetris: placed.flatMap { item -> item.drop(1) },
+            simulate: tilts.flatMap { item -> item.drop(1) },
+            reconstruct: simulated.map { item -> item[1] }.mix(reconstruct_facts),
+            label: truth.flatMap { item -> item.drop(1) }.mix(label_facts.flatten()),
+            train: history.mix(train_facts.flatten()),
+            calibrate: calibrate_facts,
+            segment: segmentation.flatMap { item -> item.drop(1) },
+            cluster: picks.flatMap { item -> item.drop(1) },
+            evaluate: scores.flatMap { item -> item.drop(1) },
+        ]
+        more = [
+            flex: conformers.flatMap { _id, files -> files },
+            volume: library.flatMap { all -> all.collectMany { folder -> files_below(folder) } },
+            train: plan.runs.train ? network : none,
+            calibrate: plan.runs.calibrate ? model : none,
+        ]
+        names_of = [files_of, more].collectMany { group ->
+            group.collect { stage, files -> files.map { one -> "${stage}/${one instanceof String ? one : one.name}".toString() } }
+        }
+        listing = names_of.inject(none) { all, names -> all.mix(names) }
+            .toSortedList()
+            .map { names -> names.unique().join('\n') }
+        staged = files_of.collectEntries { stage, files -> [stage, files.toSortedList { a, b -> a.name <=> b.name }] }
+        REPORT(listing, staged.check, staged.flex, staged.design, staged.tetris, staged.simulate, staged.reconstruct, staged.label,
+            staged.train, staged.calibrate, staged.segment, staged.cluster, staged.evaluate)
+    }
+}
+
+// A library folder's files, as they are published below volume/.
+def files_below(folder) {
+    return folder.listFiles().collect { one -> "${folder.name}/${one.name}".toString() }
+}
+
+// EVALUATE's input of one set of tomograms: (set, CSV table, picks with facts, truths, masks).
+def evaluation(set, all) {
+    def masks = all.findAll { item -> item.mask }
+    def lines = all.withIndex().collect { item, index ->
+        def mask = item.mask ? "masks/${masks.indexOf(item) + 1}/${item.mask.name}" : ''
+        "${item.id},picks/${item.picks.name},truth/${index + 1}/${item.truth.name},${mask}"
+    }
+    return tuple(set, (['id,picks,truth,mask'] + lines).join('\n'), all.collectMany { item -> [item.picks, item.facts] },
+        all.collect { item -> item.truth }, masks.collect { item -> item.mask })
+}
