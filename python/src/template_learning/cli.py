@@ -230,7 +230,7 @@ def schema(
 
 @app.command()
 def index(
-    listing: Annotated[Path, typer.Option(help="text file with the published files' paths, one a line")],
+    listing: Annotated[Path, typer.Argument(help="text file with the published files' paths, one a line")],
     output: Annotated[Path, typer.Option(help="the JSON file to write")],
 ) -> None:
     """List every published file with its stage, id and kind: index.json."""

@@ -61,9 +61,7 @@ class Kind:
 
 KINDS = (
     Kind("settings", "check/settings.json", "every parameter of the run, defaults filled in"),
-    Kind("templates", "check/templates.csv", "the templates: id, path, class, share"),
-    Kind("distractors", "check/distractors.csv", "the distractors: id, path, share"),
-    Kind("tomograms", "check/tomograms.csv", "the experimental tomograms: id, path, annotations, mask, voxel size"),
+    Kind("inputs", "check/inputs.json", "templates, distractors and tomograms with their classes and shares"),
     Kind("conformers", "flex/<template>.flex.json", "the template's normal modes and the amplitudes of each conformer"),
     Kind("conformer", "flex/<conformer>.cif.gz", "one conformer of a template, all atoms, mmCIF (`<template>_c000`, ...)"),
     Kind("library", "volume/<species>/library.csv", "the molecules of the folder: species, role, class, share, mass, files"),
