@@ -111,6 +111,9 @@ class ReconstructSettings(Section):
         gt=0,
         description="voxel size of the tomograms, that of the data to analyse (paper: 13 ribosome and FAS, 8 nucleosome)",
     )
+    thickness_angstrom: float | None = Field(
+        None, gt=0, description="thickness of the tomograms; none = the simulated sample's, which the tilt series names"
+    )
 
 
 class LabelSettings(Section):
@@ -121,6 +124,9 @@ class LabelSettings(Section):
     )
     threshold: float = Field(0.2, gt=0, lt=1, description="shape: density above this fraction of the molecule's maximum")
     sphere_radius_angstrom: float = Field(100.0, gt=0, description="sphere: its radius")
+    resolution_angstrom: float = Field(
+        32.0, gt=0, description="shape: Gaussian per atom before the threshold, 1/e half-width = resolution / pi"
+    )
 
 
 class TrainSettings(Section):
