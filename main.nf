@@ -10,7 +10,7 @@ def input_rows(source, file_columns) {
         return []
     }
     if (!source.toString().endsWith('.csv')) {
-        def found = files(source.toString()).sort { one -> one.name }
+        def found = files(source.toString()).toSorted { one -> one.name }
         return found
             ? found.collect { one -> [id: one.name.replaceFirst(/(?i)\.(cif|mmcif|bcif|pdb|ent|mrc|map|ccp4|rec)(\.gz|\.bz2)?$/, ''), path: one.toString(), files: [path: one]] }
             : [[id: 'none', path: source.toString(), files: [:]]]

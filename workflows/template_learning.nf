@@ -67,7 +67,7 @@ workflow TEMPLATE_LEARNING {
         flexed = conformers
             .join(templates.map { row, _structure -> tuple(row.id, row) })
             .map { id, files, row ->
-                def sorted = (files instanceof List ? files : [files]).sort { file -> file.name }
+                def sorted = (files instanceof List ? files : [files]).toSorted { file -> file.name }
                 def molecules = sorted.withIndex().collect { file, index ->
                     [molecule: file.name - '.cif.gz', species: id, role: row.role, class_name: row.class_name, class_id: row.class_id,
                      share: row.share, file: "structures/${index + 1}/${file.name}"]
@@ -238,7 +238,7 @@ workflow TEMPLATE_LEARNING {
         }
         listing = names_of.inject(none) { all, names -> all.mix(names) }
             .toSortedList()
-            .map { names -> names.unique().join('\n') }
+            .map { names -> names.toUnique().join('\n') }
         staged = files_of.collectEntries { stage, files -> [stage, files.toSortedList { a, b -> a.name <=> b.name }] }
         REPORT(listing, staged.check, staged.flex, staged.design, staged.tetris, staged.simulate, staged.reconstruct, staged.label,
             staged.train, staged.calibrate, staged.segment, staged.cluster, staged.evaluate)

@@ -25,11 +25,10 @@ def design_rows(settings: DesignSettings, root_seed: int) -> list[DesignRow]:
     Raises BadInput where no row would be left for training.
     """
     levels = [getattr(settings, factor) for factor in FACTORS]
-    points: Sequence[Sequence[float]]
-    if settings.scheme == "factorial":
-        points = list(product(*levels))
-    else:
-        points = _sobol_points(levels, settings.tomograms, root_seed)
+    factorial = settings.scheme == "factorial"
+    points: Sequence[Sequence[float]] = (
+        list(product(*levels)) if factorial else _sobol_points(levels, settings.tomograms, root_seed)
+    )
     splits = _splits(settings, len(points), root_seed)
     digits = max(3, len(str(len(points))))
     rows = []
