@@ -1,1 +1,9 @@
-"""The network, its training and its use on tomograms."""
+"""The network, its training and its use on tomograms.
+
+Keras runs on TensorFlow unless ``KERAS_BACKEND`` says otherwise (jax, torch).
+"""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

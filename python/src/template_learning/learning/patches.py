@@ -1,0 +1,170 @@
+"""Training patches: cut around particles from tomograms on disk, turned in the ways that the tilt geometry allows.
+
+Every batch depends on the seed, its split and its number alone, so that a training that goes on after a kill sees the
+batches that it would have seen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from template_learning.errors import BadInput
+from template_learning.files import checked_id, read_mrc, read_table
+from template_learning.provenance import generator_for
+from template_learning.settings import TrainSettings
+from template_learning.tables import ParticleRow
+
+# Half turns about z, y and x as the pairs of array axes that they reverse ([z, y, x] arrays).  They, and no others,
+# take the wedge of a symmetric tilt series about y onto itself and keep the hand; mirrors would not keep the hand.
+HALF_TURNS: dict[str, list[tuple[int, ...]]] = {
+    "none": [()],
+    "tilt_axis": [(), (0, 2)],
+    "half_turns": [(), (1, 2), (0, 2), (0, 1)],
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingTomogram:
+    """A tomogram and its truth, memory-mapped: ``data`` and ``labels`` [z, y, x], ``centre`` (N, 3) z, y, x in voxels."""
+
+    identifier: str
+    data: NDArray[Any]
+    labels: NDArray[Any]
+    voxel_size_angstrom: float
+    mean: float
+    deviation: float
+    centre: NDArray[np.int64]
+    class_id: NDArray[np.int64]
+    species: tuple[str, ...]
+
+
+def grey_statistics(data: NDArray[Any]) -> tuple[float, float]:
+    """Mean and standard deviation of a volume, section by section (memory maps are not read whole)."""
+    total = sum(float(np.sum(section, dtype=np.float64)) for section in data)
+    mean = total / data.size
+    squares = sum(float(np.sum((section.astype(np.float64) - mean) ** 2)) for section in data)
+    return mean, float(np.sqrt(squares / data.size))
+
+
+def open_tomogram(folder: Path, identifier: str) -> TrainingTomogram:
+    """The tomogram <id>.mrc of ``folder`` with <id>.labels.mrc and the targets (class_id > 0) of <id>.particles.csv.
+
+    Raises BadInput where a file is missing or wrong, shapes differ, or grey values are NaN, infinite or all the same.
+    """
+    checked_id(identifier)
+    path = folder / f"{identifier}.mrc"
+    data, voxel_size = read_mrc(path, memory_map=True)
+    labels_path = folder / f"{identifier}.labels.mrc"
+    labels, _ = read_mrc(labels_path, memory_map=True)
+    if labels.shape != data.shape:
+        raise BadInput(f"{labels_path}: shape {labels.shape} (z, y, x), that of the tomogram {data.shape} was expected")
+    mean, deviation = grey_statistics(data)
+    if not np.isfinite(deviation) or deviation == 0:
+        raise BadInput(f"{path}: grey values are NaN, infinite or all the same; a tomogram was expected")
+    rows = [row for row in read_table(folder / f"{identifier}.particles.csv", ParticleRow) if row.class_id > 0]
+    position = np.array([(row.z_angstrom, row.y_angstrom, row.x_angstrom) for row in rows]).reshape(-1, 3)
+    return TrainingTomogram(
+        identifier=identifier,
+        data=data,
+        labels=labels,
+        voxel_size_angstrom=voxel_size,
+        mean=mean,
+        deviation=deviation,
+        centre=np.round(position / voxel_size).astype(np.int64),
+        class_id=np.array([row.class_id for row in rows], dtype=np.int64),
+        species=tuple(row.species for row in rows),
+    )
+
+
+class Patches(keras.utils.PyDataset):
+    """Batches of patches: grey values [batch, z, y, x, 1] float32 and labels [batch, z, y, x] int32.
+
+    A patch is centred on a particle, class after class drawn equally often (``bootstrap``), and shifted at random; a
+    share lies anywhere.  Patches that would stick out are moved inside.
+    """
+
+    def __init__(
+        self,
+        tomograms: Sequence[TrainingTomogram],
+        settings: TrainSettings,
+        root_seed: int,
+        *,
+        split: Literal["train", "validation"],
+        first: int,
+        count: int,
+    ) -> None:
+        super().__init__()
+        self.tomograms = tomograms
+        self.settings = settings
+        self.root_seed = root_seed
+        self.split = split
+        self.first = first
+        self.count = count
+        self.particles: dict[int, NDArray[np.int64]] = {}  # class to rows (tomogram, z, y, x)
+        edge = settings.patch_voxels
+        for tomogram in tomograms:
+            if min(tomogram.data.shape) < edge:
+                raise BadInput(
+                    f"{tomogram.identifier}: the tomogram's {tomogram.data.shape} voxels (z, y, x) are smaller than the patch;"
+                    f" train.patch_voxels = {edge} must be at most {min(tomogram.data.shape) // 4 * 4}"
+                )
+        table = np.concatenate(
+            [
+                np.column_stack([tomogram.class_id, np.full(len(tomogram.class_id), number), tomogram.centre])
+                for number, tomogram in enumerate(tomograms)
+            ]
+        )
+        if len(table) == 0:
+            raise BadInput(f"no particles of a target class in the {split} tomograms; rows with class_id > 0 were expected")
+        groups = np.unique(table[:, 0]) if settings.bootstrap else [0]
+        for group in groups:
+            self.particles[int(group)] = table[table[:, 0] == group, 1:] if settings.bootstrap else table[:, 1:]
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Batch ``first + index`` of this split."""
+        settings = self.settings
+        generator = generator_for(self.root_seed, "patches", f"{self.split}-{self.first + index}")
+        edge, size = settings.patch_voxels, settings.batch_size
+        grey = np.empty((size, edge, edge, edge, 1), dtype=np.float32)
+        labels = np.empty((size, edge, edge, edge), dtype=np.int32)
+        for item in range(size):
+            grey[item, ..., 0], labels[item] = self._patch(generator)
+        return grey, labels
+
+    def _patch(self, generator: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        settings = self.settings
+        edge = settings.patch_voxels
+        if generator.random() < settings.background_fraction:
+            tomogram = self.tomograms[int(generator.integers(len(self.tomograms)))]
+            centre = generator.integers(0, np.array(tomogram.data.shape))
+        else:
+            rows = self.particles[int(generator.choice(list(self.particles)))]
+            row = rows[generator.integers(len(rows))]
+            tomogram = self.tomograms[row[0]]
+            reach = settings.random_shift_voxels
+            centre = row[1:] + generator.integers(-reach, reach + 1, size=3)
+        start = np.clip(centre - edge // 2, 0, np.array(tomogram.data.shape) - edge)
+        window = tuple(slice(int(begin), int(begin) + edge) for begin in start)
+        grey = np.asarray(tomogram.data[window], dtype=np.float32)
+        mean, deviation = tomogram.mean, tomogram.deviation
+        if settings.normalisation == "patch":
+            mean, deviation = float(grey.mean()), max(float(grey.std()), 1e-6 * tomogram.deviation)
+        grey = (grey - mean) / deviation
+        turns = HALF_TURNS[settings.rotation]
+        axes = turns[generator.integers(len(turns))]
+        if settings.contrast_jitter > 0:
+            scale, offset = generator.uniform(-settings.contrast_jitter, settings.contrast_jitter, size=2)
+            grey = grey * np.float32(1 + scale) + np.float32(offset)
+        if settings.noise_jitter > 0:
+            noise = generator.standard_normal(grey.shape, dtype=np.float32)
+            grey = grey + np.float32(generator.uniform(0, settings.noise_jitter)) * noise
+        return np.flip(grey, axes), np.flip(np.asarray(tomogram.labels[window], dtype=np.int32), axes)

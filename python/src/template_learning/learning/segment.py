@@ -1,0 +1,150 @@
+"""SEGMENT: the network applied to whole tomograms, tile by tile."""
+
+import itertools
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from scipy import ndimage
+
+from template_learning.errors import BadInput
+from template_learning.files import checked_id, read_mrc, write_mrc
+from template_learning.learning.model_file import ModelCard, load_model
+from template_learning.learning.network import DOWNSAMPLING, device_scope
+from template_learning.learning.patches import HALF_TURNS, grey_statistics
+from template_learning.provenance import write_sidecar
+from template_learning.settings import SegmentSettings
+
+log = logging.getLogger(__name__)
+VOXEL_SIZE_TOLERANCE = 0.01
+
+
+def segment_tomogram(model: Path, tomogram: Path, identifier: str, settings: SegmentSettings, output: Path) -> None:
+    """Write <id>.segmentation.mrc (classes) and <id>.probability.mrc (that of the likeliest target class).
+
+    A tomogram whose voxel size is not the model's (beyond 1 %) is resampled for the network, and the probabilities
+    back to the tomogram's grid.  The segmentation's sidecar carries the model's size thresholds in voxels of the
+    tomogram.  Raises BadInput for files that cannot be read and for a tomogram smaller than the training patch.
+    """
+    checked_id(identifier)
+    with device_scope(settings.device):
+        network, card = load_model(model)
+        data, voxel_size = read_mrc(tomogram)
+        probability = segment_on_own_grid(network, card, data, voxel_size, settings, str(tomogram))
+    classes, best = classes_and_probability(probability)
+    minimum = scaled_minimum_size(card, voxel_size)
+    facts: dict[str, Any] = {"voxel_size_angstrom": voxel_size, "model_voxel_size_angstrom": card.voxel_size_angstrom}
+    for name, volume, more in (
+        ("segmentation", classes, {"minimum_size_voxels": minimum, "minimum_size_chosen": card.minimum_size_chosen}),
+        ("probability", best, {}),
+    ):
+        path = output / f"{identifier}.{name}.mrc"
+        write_mrc(path, volume, voxel_size)
+        write_sidecar(path, stage="segment", item=identifier, seed=None, settings=settings, **facts, **more)
+
+
+def classes_and_probability(probability: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The likeliest class of each voxel, and the probability of its likeliest target class, of [z, y, x, class]."""
+    return probability.argmax(axis=-1).astype(np.uint8), np.ascontiguousarray(probability[..., 1:].max(axis=-1))
+
+
+def scaled_minimum_size(card: ModelCard, voxel_size_angstrom: float) -> dict[int, int] | None:
+    """The card's size thresholds in voxels of another size."""
+    if card.minimum_size_voxels is None:
+        return None
+    ratio = card.voxel_size_angstrom / voxel_size_angstrom
+    scale = ratio**3 if abs(ratio - 1) > VOXEL_SIZE_TOLERANCE else 1.0
+    return {number: max(1, round(size * scale)) for number, size in card.minimum_size_voxels.items()}
+
+
+def segment_on_own_grid(
+    network: Any, card: ModelCard, data: NDArray[Any], voxel_size_angstrom: float, settings: SegmentSettings, name: str
+) -> NDArray[np.float32]:
+    """Probabilities [z, y, x, class] on the tomogram's own grid, brought to the model's voxel size in between."""
+    ratio = card.voxel_size_angstrom / voxel_size_angstrom
+    same = abs(ratio - 1) <= VOXEL_SIZE_TOLERANCE
+    grey = data if same else resample(data, ratio)
+    if min(grey.shape) < card.patch_voxels:
+        raise BadInput(
+            f"{name}: {data.shape} voxels (z, y, x) of {voxel_size_angstrom:g} Å are smaller than the model's patch;"
+            f" at least {card.patch_voxels} voxels of {card.voxel_size_angstrom:g} Å on each axis were expected"
+        )
+    if same:
+        return segment_volume(network, grey, settings)
+    log.warning(
+        "%s: resampled from %g to the model's %g Å and the result back", name, voxel_size_angstrom, card.voxel_size_angstrom
+    )
+    probability = segment_volume(network, grey, settings)
+    back = [
+        ndimage.affine_transform(
+            probability[..., number], np.full(3, 1 / ratio), output_shape=data.shape, order=1, mode="nearest"
+        )
+        for number in range(probability.shape[-1])
+    ]
+    return np.stack(back, axis=-1)
+
+
+def resample(data: NDArray[Any], ratio: float) -> NDArray[np.float32]:
+    """A volume on voxels ``ratio`` times as large, the centres of voxel (0, 0, 0) coinciding.
+
+    Larger voxels get a Gaussian first (sigma = half a new voxel's excess), against aliasing.
+    """
+    grey = np.asarray(data, dtype=np.float32)
+    if ratio > 1:
+        grey = ndimage.gaussian_filter(grey, 0.5 * np.sqrt(ratio**2 - 1), mode="nearest")
+    shape = tuple(int((count - 1) / ratio + 1e-6) + 1 for count in data.shape)
+    return np.asarray(ndimage.affine_transform(grey, np.full(3, ratio), output_shape=shape, order=1, mode="nearest"))
+
+
+def segment_volume(network: Any, volume: NDArray[Any], settings: SegmentSettings) -> NDArray[np.float32]:
+    """Class probabilities [z, y, x, class] of a tomogram [z, y, x] of any size, protein as ``settings.contrast`` says.
+
+    The volume is brought to zero mean and unit deviation, reflected at its borders up to a multiple of 4, and cut into
+    tiles that overlap; where they do, their probabilities are averaged with weights that fall off towards each tile's
+    border.
+    """
+    mean, deviation = grey_statistics(volume)
+    if not np.isfinite(deviation) or deviation == 0:
+        raise BadInput("tomogram: grey values are NaN, infinite or all the same")
+    sign = 1.0 if settings.contrast == "protein_dark" else -1.0
+    grey = ((np.asarray(volume, dtype=np.float32) - mean) * (sign / deviation)).astype(np.float32)
+    shape = grey.shape
+    tile = tuple(min(settings.tile_voxels, -(-count // DOWNSAMPLING) * DOWNSAMPLING) for count in shape)
+    grey = np.pad(grey, [(0, max(0, edge - count)) for edge, count in zip(tile, shape, strict=True)], mode="reflect")
+    starts = [tile_starts(count, edge, settings.overlap_voxels) for count, edge in zip(grey.shape, tile, strict=True)]
+    weight = tile_weight(tile, settings.overlap_voxels)
+    total = np.zeros((*grey.shape, network.output_shape[-1]), dtype=np.float32)
+    weights = np.zeros((*grey.shape, 1), dtype=np.float32)
+    turns = HALF_TURNS["half_turns" if settings.half_turns else "none"]
+    console = Console(stderr=True)
+    tiles = list(itertools.product(*starts))
+    network.jit_compile = False
+    for start in track(tiles, "segmenting", console=console, disable=not console.is_terminal):
+        window = tuple(slice(begin, begin + edge) for begin, edge in zip(start, tile, strict=True))
+        for axes in turns:
+            turned = np.flip(grey[window], axes)[None, ..., None]
+            total[window] += weight * np.flip(network.predict_on_batch(turned)[0], axes) / len(turns)
+        weights[window] += weight
+    total /= weights
+    return total[: shape[0], : shape[1], : shape[2]]
+
+
+def tile_starts(count: int, tile: int, overlap: int) -> list[int]:
+    """Where tiles begin along an axis of ``count`` >= ``tile`` voxels: evenly, overlapping by ``overlap`` or more."""
+    step = max(1, tile - overlap)
+    number = 1 + -(-(count - tile) // step)
+    return [int(start) for start in np.round(np.linspace(0, count - tile, number))]
+
+
+def tile_weight(tile: tuple[int, ...], overlap: int) -> NDArray[np.float32]:
+    """Weights [z, y, x, 1] of a tile's voxels: 1 inside, falling off linearly over ``overlap`` voxels to each border."""
+    ramps = []
+    for edge in tile:
+        distance = np.minimum(np.arange(edge), np.arange(edge)[::-1]) + 1.0
+        ramps.append(np.minimum(1.0, distance / (overlap + 1)))
+    z, y, x = ramps
+    return (z[:, None, None] * y[:, None] * x)[..., None].astype(np.float32)

@@ -1,0 +1,274 @@
+"""TRAIN: DeepFinder's network on tomograms with known truth, with a state to go on from after a kill."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from template_learning.errors import BadInput, Fault
+from template_learning.files import read_table, replacing, write_table
+from template_learning.learning.model_file import ModelCard, save_model
+from template_learning.learning.network import build_network, device_scope, tversky_loss
+from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
+from template_learning.provenance import seed_for, versions, write_sidecar
+from template_learning.settings import TrainSettings
+from template_learning.tables import DesignRow
+
+STATE = "training_state.npz"
+
+
+class HistoryRow(BaseModel):
+    """One epoch: losses are DeepFinder's Tversky loss, F1 is over voxels, the mean of the target classes."""
+
+    epoch: int
+    steps: int
+    learning_rate: float
+    loss: float
+    validation_loss: float | None = None
+    validation_f1: float | None = None
+    best: bool = False
+
+
+def train_network(design: Path, data: Path, settings: TrainSettings, root_seed: int, output: Path) -> None:
+    """Train on the rows of ``design`` with split "train" and write trained.keras, history.csv and their sidecars.
+
+    ``data`` holds <id>.mrc, <id>.labels.mrc and <id>.particles.csv of each row.  The model kept is the best on the
+    "validation" rows, the last where there are none.  ``output`` keeps a state, replaced after each epoch: the same
+    call goes on from there, to the same result.  Raises BadInput for wrong tables or data, Fault where the loss is no
+    longer a number.
+    """
+    rows = read_table(design, DesignRow)
+    tomograms = {
+        split: [open_tomogram(data, row.id) for row in rows if row.split == split] for split in ("train", "validation")
+    }
+    if not tomograms["train"]:
+        raise BadInput(f"{design}: no row has split = train")
+    check_same_voxel_size([*tomograms["train"], *tomograms["validation"]])
+    classes = class_names(tomograms["train"])
+    check_labels([*tomograms["train"], *tomograms["validation"]], max(classes))
+    with device_scope(settings.device):
+        training = Training(tomograms, settings, root_seed, 1 + max(classes), output / STATE)
+        training.run()
+        training.restore_best()
+    card = ModelCard(
+        voxel_size_angstrom=tomograms["train"][0].voxel_size_angstrom,
+        classes=classes,
+        filters=settings.filters,
+        patch_voxels=settings.patch_voxels,
+        training={
+            "tomograms": len(tomograms["train"]),
+            "validation_tomograms": len(tomograms["validation"]),
+            "particles": sum(len(tomogram.class_id) for tomogram in tomograms["train"]),
+            "design": summarise_design([row for row in rows if row.split == "train"]),
+            "settings": settings.model_dump(mode="json"),
+            "seed": root_seed,
+            "best_epoch": next((row.epoch for row in reversed(training.history) if row.best), len(training.history)),
+        },
+        versions=versions(),
+    )
+    save_model(output / "trained.keras", training.network, card)
+    write_table(output / "history.csv", HistoryRow, training.history)
+    last = training.history[-1]
+    facts = {"epochs": last.epoch, "best_epoch": card.training["best_epoch"], "voxel_size_angstrom": card.voxel_size_angstrom}
+    for name in ("trained.keras", "history.csv"):
+        write_sidecar(output / name, stage="train", item="model", seed=root_seed, settings=settings, **facts)
+
+
+class Training:
+    """A training under way: network, optimizer, history, and the state file that they are saved to."""
+
+    def __init__(
+        self,
+        tomograms: dict[str, list[TrainingTomogram]],
+        settings: TrainSettings,
+        root_seed: int,
+        classes: int,
+        state: Path,
+        start: list[NDArray[Any]] | None = None,
+    ) -> None:
+        """``start`` are weights to begin with (fine-tuning) instead of random ones."""
+        self.tomograms, self.settings, self.root_seed, self.state = tomograms, settings, root_seed, state
+        self.history: list[HistoryRow] = []
+        keras.utils.set_random_seed(seed_for(root_seed, "train", "weights") % 2**32)
+        # The policy is global to Keras: it is put back, for whatever else this process builds.
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(settings.precision)
+        try:
+            self.network = build_network(classes, settings.filters)
+        finally:
+            keras.config.set_dtype_policy(policy)
+        if start is not None:
+            self.network.set_weights(start)
+        self.best: list[NDArray[Any]] = self.network.get_weights()
+        rate: Any = settings.learning_rate
+        if settings.learning_rate_schedule == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(rate, settings.epochs * settings.steps_per_epoch)
+        # XLA makes 3D convolutions on the CPU ten times slower with TensorFlow.
+        self.network.compile(
+            optimizer=keras.optimizers.Adam(rate, epsilon=1e-8), loss=tversky_loss, jit_compile=keras.backend.backend() == "jax"
+        )
+        self.network.optimizer.build(self.network.trainable_variables)
+        self.fingerprint = self._fingerprint(classes)
+        self._go_on()
+
+    def run(self) -> None:
+        """Train until the last epoch, or until the validation loss has stopped falling."""
+        settings = self.settings
+        first = Patches(
+            self.tomograms["train"], settings, self.root_seed, split="train", first=0, count=settings.steps_per_epoch
+        )
+        validation = None
+        if self.tomograms["validation"]:
+            chosen = Patches(
+                self.tomograms["validation"],
+                settings,
+                self.root_seed,
+                split="validation",
+                first=0,
+                count=settings.validation_steps,
+            )
+            validation = [chosen[index] for index in range(len(chosen))]
+        columns = (
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
+        with Progress(*columns, console=Console(stderr=True), disable=not Console(stderr=True).is_terminal) as progress:
+            task = progress.add_task("", total=settings.epochs, completed=len(self.history))
+            while len(self.history) < settings.epochs and not self._stopped():
+                row = self._epoch(first, validation)
+                progress.update(task, advance=1, description=describe(row))
+
+    def restore_best(self) -> None:
+        """Put the best weights into the network."""
+        self.network.set_weights(self.best)
+
+    def _epoch(self, patches: Patches, validation: list[tuple[NDArray[Any], NDArray[Any]]] | None) -> HistoryRow:
+        epoch = len(self.history) + 1
+        patches.first = (epoch - 1) * self.settings.steps_per_epoch
+        rate = float(keras.ops.convert_to_tensor(self.network.optimizer.learning_rate))
+        result = self.network.fit(patches, epochs=1, shuffle=False, verbose=0)
+        row = HistoryRow(
+            epoch=epoch,
+            steps=epoch * self.settings.steps_per_epoch,
+            learning_rate=rate,
+            loss=float(result.history["loss"][-1]),
+        )
+        if not np.isfinite(row.loss):
+            raise Fault(f"training: the loss is {row.loss} in epoch {epoch}; a smaller train.learning_rate may help")
+        if validation is not None:
+            row.validation_loss, row.validation_f1 = validate(self.network, validation)
+        before = [old.validation_loss for old in self.history if old.validation_loss is not None]
+        row.best = row.validation_loss is None or row.validation_loss < min(before, default=np.inf)
+        self.history.append(row)
+        if row.best:
+            self.best = self.network.get_weights()
+        self._save()
+        return row
+
+    def _stopped(self) -> bool:
+        patience = self.settings.early_stopping_epochs
+        return patience is not None and len(self.history) > patience and not any(row.best for row in self.history[-patience:])
+
+    def _fingerprint(self, classes: int) -> str:
+        """What the training depends on: a state of another training is not taken up."""
+        volumes = [
+            (split, t.identifier, t.data.shape, t.mean, t.deviation) for split, all_ in self.tomograms.items() for t in all_
+        ]
+        start = [float(np.sum(weight, dtype=np.float64)) for weight in self.best]
+        content = json.dumps([volumes, self.settings.model_dump(mode="json"), self.root_seed, classes, start], default=str)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def _save(self) -> None:
+        arrays = {f"weight_{i}": value for i, value in enumerate(self.network.get_weights())}
+        arrays |= {f"best_{i}": value for i, value in enumerate(self.best)}
+        arrays |= {f"optimizer_{i}": variable.numpy() for i, variable in enumerate(self.network.optimizer.variables)}
+        history = json.dumps([row.model_dump() for row in self.history])
+        with replacing(self.state) as temporary, temporary.open("wb") as handle:
+            np.savez(handle, fingerprint=self.fingerprint, history=history, **arrays)
+
+    def _go_on(self) -> None:
+        if not self.state.is_file():
+            return
+        with np.load(self.state) as saved:
+            if str(saved["fingerprint"]) != self.fingerprint:
+                return
+            count = len(self.best)
+            self.network.set_weights([saved[f"weight_{i}"] for i in range(count)])
+            self.best = [saved[f"best_{i}"] for i in range(count)]
+            for i, variable in enumerate(self.network.optimizer.variables):
+                variable.assign(saved[f"optimizer_{i}"])
+            self.history = [HistoryRow.model_validate(row) for row in json.loads(str(saved["history"]))]
+
+
+def validate(network: Any, batches: list[tuple[NDArray[Any], NDArray[Any]]]) -> tuple[float, float]:
+    """Mean Tversky loss of batches, and the F1 over their voxels, mean of the target classes that are there."""
+    losses, counts = [], np.zeros((3, network.output_shape[-1]))
+    for grey, labels in batches:
+        probability = network.predict_on_batch(grey)
+        losses.append(float(tversky_loss(labels, keras.ops.convert_to_tensor(probability))))
+        found = probability.argmax(axis=-1)
+        for number, voxels in enumerate((labels[found == labels], found, labels)):
+            counts[number] += np.bincount(voxels.ravel(), minlength=counts.shape[1])
+    right, predicted, true = counts[:, 1:]
+    there = true > 0
+    f1 = float(np.mean(2 * right[there] / (predicted + true)[there])) if there.any() else 0.0
+    return float(np.mean(losses)), f1
+
+
+def check_same_voxel_size(tomograms: list[TrainingTomogram]) -> None:
+    """BadInput where voxel sizes differ by more than one per cent."""
+    first = tomograms[0]
+    for other in tomograms:
+        if abs(other.voxel_size_angstrom / first.voxel_size_angstrom - 1) > 0.01:
+            raise BadInput(
+                f"{other.identifier}: voxel size {other.voxel_size_angstrom:g} Å, that of {first.identifier},"
+                f" {first.voxel_size_angstrom:g} Å, was expected"
+            )
+
+
+def check_labels(tomograms: list[TrainingTomogram], largest: int) -> None:
+    """BadInput where a label volume holds anything but 0 to ``largest``."""
+    for tomogram in tomograms:
+        low = min(int(section.min()) for section in tomogram.labels)
+        high = max(int(section.max()) for section in tomogram.labels)
+        if low < 0 or high > largest:
+            raise BadInput(
+                f"{tomogram.identifier}.labels.mrc: labels {low} to {high}; 0 (background) to {largest},"
+                " the classes of the particle tables, were expected"
+            )
+
+
+def class_names(tomograms: list[TrainingTomogram]) -> dict[int, list[str]]:
+    """Class id to the species that carry it, for each class up to the largest; BadInput where there are no particles."""
+    pairs = Counter(
+        (int(number), name) for tomogram in tomograms for number, name in zip(tomogram.class_id, tomogram.species, strict=True)
+    )
+    if not pairs:
+        raise BadInput("no particles of a target class in the train tomograms; rows with class_id > 0 were expected")
+    largest = max(number for number, _ in pairs)
+    return {number: sorted({name for other, name in pairs if other == number and name}) for number in range(1, largest + 1)}
+
+
+def summarise_design(rows: list[DesignRow]) -> dict[str, Any]:
+    """The least and the largest value of each imaging condition."""
+    plain = [row.model_dump(exclude={"id", "split"}) for row in rows]
+    return {name: [min(row[name] for row in plain), max(row[name] for row in plain)] for name in plain[0]}
+
+
+def describe(row: HistoryRow) -> str:
+    """One epoch in a few words."""
+    text = f"loss {row.loss:.3f}"
+    if row.validation_loss is not None:
+        text += f", validation {row.validation_loss:.3f}, F1 over voxels {row.validation_f1:.3f}"
+    return text
