@@ -3,10 +3,10 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from template_learning.files import replacing
@@ -99,8 +99,7 @@ def _table(fields: Mapping[str, FieldInfo], prefix: str) -> str:
 
 def _allowed(field: FieldInfo) -> str:
     """Type and bounds in words, from the field's own JSON schema."""
-    model = type("One", (BaseModel,), {"__annotations__": {"value": field.annotation}, "value": field})
-    shape = model.model_json_schema()["properties"]["value"]
+    shape = TypeAdapter(Annotated[field.annotation, field]).json_schema()  # type: ignore[arg-type, valid-type, unused-ignore]
     words = [_words(option) for option in shape.get("anyOf", [shape]) if option.get("type") != "null"]
     return " or ".join(words)
 

@@ -1,0 +1,78 @@
+"""The wiring alone: which tasks run for which call, without the stages' work."""
+
+import json
+
+import pytest
+
+STAGES = ["FLEX", "VOLUME", "DESIGN", "TETRIS", "SIMULATE", "RECONSTRUCT", "LABEL", "TRAIN", "CALIBRATE", "SEGMENT", "CLUSTER"]
+
+
+def counts(run):
+    names = [row["name"].split(":")[-1].split(" ")[0] for row in run.trace() if row["status"] in ("COMPLETED", "CACHED")]
+    return {name: names.count(name) for name in names}
+
+
+@pytest.fixture
+def demo(pipeline):
+    run = pipeline.run("-profile", "demo", "-stub")
+    assert run.status == 0, run.printed
+    return run
+
+
+def test_demo_runs_every_stage(demo):
+    found = counts(demo)
+    assert found["CHECK"] == 1
+    assert found["FLEX"] == 6
+    assert found["VOLUME"] == 8  # six templates, twelve distractors in two batches
+    rows = found["TETRIS"]
+    assert [found[stage] for stage in ("SIMULATE", "RECONSTRUCT", "LABEL")] == [rows] * 3
+    assert [found[stage] for stage in ("TRAIN", "CALIBRATE", "EVALUATE_SIMULATED", "REPORT")] == [1] * 4
+    assert found["SEGMENT"] == found["CLUSTER"] == 2
+    for stage in STAGES:
+        assert any((demo.outdir / stage.lower()).iterdir()), stage
+    assert (demo.outdir / "index.json").is_file()
+
+
+def test_resume_runs_nothing_again_and_one_more_row_only_its_own(pipeline, demo):
+    again = pipeline.run("-profile", "demo", "-stub", "-resume")
+    assert again.tasks("COMPLETED") == []
+    rows = counts(demo)["TETRIS"]
+    more = pipeline.run("-profile", "demo", "-stub", "-resume", "--design.tomograms", str(rows + 1))
+    new = f"t{rows + 1:03d}"
+    alone = [
+        name
+        for name in more.tasks("COMPLETED")
+        if name.split(" ")[0] in ("FLEX", "VOLUME", "TETRIS", "SIMULATE", "RECONSTRUCT", "LABEL")
+    ]
+    assert alone == [f"{stage} ({new})" for stage in ("LABEL", "RECONSTRUCT", "SIMULATE", "TETRIS")]
+
+
+def test_a_later_stages_setting_leaves_the_earlier_cached(pipeline, demo):
+    changed = pipeline.run("-profile", "demo", "-stub", "-resume", "--evaluate.match_radius_voxels", "4")
+    stages = {name.split(" ")[0] for name in changed.tasks("COMPLETED")}
+    assert stages == {"CHECK", "CALIBRATE", "SEGMENT", "CLUSTER", "EVALUATE_SIMULATED", "REPORT"}
+
+
+def test_simulation_only_and_going_on_from_it(pipeline, tmp_path):
+    first = pipeline.run("-profile", "demo", "-stub", "--stop_after", "label")
+    assert first.status == 0, first.printed
+    assert "TRAIN" not in counts(first)
+    before = counts(first)
+    second = pipeline.run(
+        "-profile",
+        "demo",
+        "-stub",
+        "--start_at",
+        "train",
+        "--from_results",
+        str(first.outdir),
+        "--outdir",
+        str(tmp_path / "second"),
+    )
+    assert second.status == 0, second.printed
+    second.outdir = tmp_path / "second"
+    after = counts(second)
+    assert set(after) == {"CHECK", "TRAIN", "CALIBRATE", "SEGMENT", "CLUSTER", "EVALUATE_SIMULATED", "REPORT"}
+    assert after["SEGMENT"] == 2
+    assert before["LABEL"] > 2
+    assert json.loads((second.outdir / "check/settings.json").read_text())["start_at"] == "train"

@@ -1,0 +1,134 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+from template_learning.check import check_run, check_settings
+from template_learning.errors import BadInput
+from template_learning.files import write_mrc
+
+DEMO = Path(__file__).parents[2] / "data/demo"
+
+
+@pytest.fixture
+def request_file(tmp_path):
+    """Writes a request as the pipeline does and returns its path: one template, one distractor, one tomogram."""
+    shutil.copy(DEMO / "templates/7pex.cif.gz", tmp_path / "t.cif.gz")
+    shutil.copy(DEMO / "distractors/3qm1.cif.gz", tmp_path / "d.cif.gz")
+    write_mrc(tmp_path / "tomogram.mrc", np.zeros((32, 40, 40), dtype=np.float32), 13.0)
+
+    def write(**changes):
+        content = {
+            "params": {"seed": 1},
+            "templates": [{"id": "7pex", "path": "my/t.cif.gz", "file": "t.cif.gz"}],
+            "distractors": [{"id": "3qm1", "path": "my/d.cif.gz", "file": "d.cif.gz"}],
+            "tomograms": [{"id": "one", "path": "my/tomogram.mrc", "file": "tomogram.mrc"}],
+        }
+        content.update(changes)
+        (tmp_path / "request.json").write_text(json.dumps(content))
+        return tmp_path / "request.json"
+
+    return write
+
+
+def test_a_good_request_passes(request_file, tmp_path):
+    check_run(request_file(params={"seed": 3, "reconstruct": {"voxel_size_angstrom": 10}}), tmp_path / "out")
+    settings = json.loads((tmp_path / "out/settings.json").read_text())
+    assert settings["seed"] == 3
+    assert settings["simulate"]["pixel_size_angstrom"] == 5
+    inputs = json.loads((tmp_path / "out/inputs.json").read_text())
+    assert inputs["templates"] == [{"id": "7pex", "role": "template", "class_name": "target", "class_id": 1, "share": 1.0}]
+    assert inputs["distractors"][0]["class_id"] == 0
+
+
+def test_classes_are_numbered_by_name(request_file, tmp_path):
+    rows = [{"id": f"s{n}", "path": "t", "file": "t.cif.gz", "class": name} for n, name in enumerate(["b", "a", "b"])]
+    check_run(request_file(templates=rows), tmp_path / "out")
+    inputs = json.loads((tmp_path / "out/inputs.json").read_text())
+    assert [row["class_id"] for row in inputs["templates"]] == [2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"params": {"flex": {"mode": 7}}}, "flex.mode = 7: there is no such parameter; allowed: conformers"),
+        ({"params": {"flex": {"modes": 3}}}, "flex.modes = 3: input should be greater than or equal to 7"),
+        ({"params": {"tempates": "x"}}, "tempates = 'x': there is no such parameter"),
+        ({"params": {"design": {"scheme": "grid"}}}, "design.scheme = 'grid'"),
+        ({"params": {"start_at": "train"}}, "from_results"),
+        ({"params": {"start_at": "train", "stop_after": "flex", "from_results": "x"}}, "lies after stop_after"),
+        ({"templates": []}, "parameter templates: none given"),
+        ({"templates": [{"id": "a", "path": "gone.cif"}]}, "gone.cif: no such file"),
+        ({"templates": [{"id": "a b", "path": "p", "file": "t.cif.gz"}]}, "only letters, digits"),
+        ({"templates": [{"id": "$(reboot)", "path": "p", "file": "t.cif.gz"}]}, "only letters, digits"),
+        ({"templates": [{"id": "../x", "path": "p", "file": "t.cif.gz"}]}, "only letters, digits"),
+        ({"templates": [{"id": "a'\"b", "path": "p", "file": "t.cif.gz"}]}, "only letters, digits"),
+        ({"templates": [{"id": "3qm1", "path": "p", "file": "t.cif.gz"}]}, "'3qm1' stands there twice"),
+        ({"templates": [{"id": "a", "path": "p", "file": "t.cif.gz", "class": "x y"}]}, "class 'x y'"),
+        ({"templates": [{"id": "a", "path": "p", "file": "t.cif.gz", "share": -1}]}, "share"),
+        ({"templates": [{"id": "a", "path": "p", "file": "t.cif.gz", "colour": "red"}]}, "colour"),
+        ({"params": {"tetris": {"shape_voxels": [4, 40, 40]}}}, "larger than the box"),
+        (
+            {"tomograms": [{"id": "one", "path": "my/x.mrc", "file": "tomogram.mrc", "annotations": "a.csv"}]},
+            "a.csv: no such file",
+        ),
+    ],
+)
+def test_bad_requests_are_one_clear_line(request_file, tmp_path, changes, words):
+    with pytest.raises(BadInput) as caught:
+        check_run(request_file(**changes), tmp_path / "out")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "empty"), (b"data_x\nloop_\n", "not a structure"), (b"HELLO\n", "no atoms"), (b"REMARK 2\nEND\n", "no atoms")],
+)
+def test_bad_structures_carry_the_users_path(request_file, tmp_path, content, words):
+    (tmp_path / "bad.pdb").write_bytes(content)
+    rows = [{"id": "a", "path": "where/the user/put it.pdb", "file": "bad.pdb"}]
+    with pytest.raises(BadInput, match=words) as caught:
+        check_run(request_file(templates=rows), tmp_path / "out")
+    assert "where/the user/put it.pdb" in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_small_and_nan_tomograms_are_refused(request_file, tmp_path):
+    write_mrc(tmp_path / "tomogram.mrc", np.zeros((8, 40, 40), dtype=np.float32), 13.0)
+    with pytest.raises(BadInput, match="at least 16"):
+        check_run(request_file(), tmp_path / "out")
+    write_mrc(tmp_path / "tomogram.mrc", np.zeros((32, 40, 40), dtype=np.float32), 13.0)
+    with mrcfile.open(tmp_path / "tomogram.mrc", mode="r+") as opened:
+        opened.data[3, 4, 5] = np.nan
+    with pytest.raises(BadInput, match="NaN"):
+        check_run(request_file(), tmp_path / "out")
+
+
+def test_a_mask_of_another_shape_is_refused(request_file, tmp_path):
+    write_mrc(tmp_path / "mask.mrc", np.zeros((32, 40, 41), dtype=np.uint8), 13.0)
+    row = {"id": "one", "path": "my/tomogram.mrc", "file": "tomogram.mrc", "mask": "m.mrc", "mask_file": "mask.mrc"}
+    with pytest.raises(BadInput, match=r"m\.mrc: the mask's shape"):
+        check_run(request_file(tomograms=[row]), tmp_path / "out")
+
+
+def test_the_command_exits_with_2_and_one_line(request_file, tmp_path):
+    command = [sys.executable, "-c", "from template_learning.cli import main; main()", "check"]
+    done = subprocess.run(
+        [*command, str(request_file(params={"seed": -1})), "--output", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["error: parameter seed = -1: input should be greater than or equal to 0"]
+
+
+def test_several_wrong_parameters_are_all_named():
+    with pytest.raises(BadInput, match=r"flex\.modes.*train\.epochs"):
+        check_settings({"flex": {"modes": 1}, "train": {"epochs": 0}})

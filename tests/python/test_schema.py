@@ -1,0 +1,65 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+from template_learning.schema import generated_files
+from template_learning.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_generated_files_are_fresh():
+    stale = [
+        name
+        for name, content in generated_files(ROOT).items()
+        if not (ROOT / name).is_file() or (ROOT / name).read_text(encoding="utf-8") != content
+    ]
+    assert not stale, "run `make docs`"
+
+
+def test_every_parameter_has_a_unit_or_meaning():
+    schema = Settings.model_json_schema()
+    for section in (schema, *schema["$defs"].values()):
+        for name, field in section["properties"].items():
+            assert "$ref" in field or "default" not in field or field.get("description"), name
+
+
+@pytest.mark.parametrize("preset", ["demo", "ribosome", "nucleosome", "fas"])
+def test_presets_are_valid_and_complete(preset):
+    content = yaml.safe_load((ROOT / "presets" / f"{preset}.yml").read_text())
+    settings = Settings.model_validate(content)
+    for stage in ("flex", "volume", "design", "tetris", "reconstruct", "train", "evaluate"):
+        assert stage in content
+    assert settings.simulate.pixel_size_angstrom == pytest.approx(settings.reconstruct.voxel_size_angstrom / 2)
+
+
+def test_the_papers_settings_stand_in_the_presets():
+    read = {
+        name: Settings.model_validate(yaml.safe_load((ROOT / f"presets/{name}.yml").read_text()))
+        for name in ("ribosome", "nucleosome", "fas")
+    }
+    assert [read[name].flex.conformers for name in read] == [25, 100, 80]
+    assert [read[name].reconstruct.voxel_size_angstrom for name in read] == [13, 8, 13]
+    assert [read[name].tetris.distractors_per_template for name in read] == [5, 2, 5]
+    assert read["ribosome"].design.phase_shift_deg == 90
+    assert read["nucleosome"].tetris.shape_voxels == (64, 256, 256)
+    assert read["fas"].label.kind == "sphere"
+
+
+def test_nextflow_defaults_are_the_models(tmp_path):
+    # An independent reading of the generated Groovy: every scalar of the model stands in it once, under its section.
+    text = (ROOT / "conf/params.config").read_text()
+    defaults = json.loads(Settings.model_construct().model_dump_json())
+    for section, values in defaults.items():
+        if isinstance(values, dict):
+            block = text.split(f"    {section} {{\n")[1].split("\n    }")[0]
+            for name, value in values.items():
+                expected = f"'{value}'" if isinstance(value, str) else json.dumps(value)
+                assert f"        {name} = {expected}" in block.splitlines()
+
+
+def test_unknown_parameters_are_refused():
+    with pytest.raises(ValidationError):
+        Settings.model_validate({"flex": {"mode": 7}})
