@@ -1,0 +1,190 @@
+"""CLUSTER: a segmentation turned into picks."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from template_learning.errors import BadInput
+from template_learning.files import checked_id, read_mrc, write_table
+from template_learning.picking.meanshift import assign_to_nearest, mean_shift
+from template_learning.provenance import read_sidecar, write_sidecar
+from template_learning.settings import ClusterSettings
+from template_learning.tables import PickRow
+
+STAGE = "cluster"
+TOUCHING = np.ones((3, 3, 3), dtype=bool)
+"""Voxels are joined over faces, edges and corners."""
+NECK = 0.8
+"""Two basins of the distance transform are one object when the neck between them is wider than this share of the narrower."""
+
+
+def cluster_segmentation(
+    segmentation: Path, probability: Path, identifier: str, settings: ClusterSettings, output: Path
+) -> None:
+    """Write ``<id>.picks.csv``: every segment of a segmentation [z, y, x] with its size, score and whether it is selected.
+
+    Positions are in ångström from the tomogram's voxel (0, 0, 0).  A segment is selected from the settings'
+    ``minimum_size_voxels`` on, or from the threshold of its class in the segmentation's sidecar (1 where there is none).
+    """
+    checked_id(identifier)
+    classes, voxel_size = read_mrc(segmentation)
+    likelihood, _ = read_mrc(probability, need_voxel_size=False)
+    if classes.shape != likelihood.shape:
+        raise BadInput(
+            f"{probability}: shape {likelihood.shape} (z, y, x), that of {segmentation} {classes.shape} was expected"
+        )
+    minimum, origin = _minimum_sizes(classes, settings, read_sidecar(segmentation))
+    picks = find_picks(classes, likelihood, voxel_size, settings, minimum)
+    path = output / f"{identifier}.picks.csv"
+    write_table(path, PickRow, picks)
+    write_sidecar(
+        path,
+        stage=STAGE,
+        item=identifier,
+        seed=None,
+        settings=settings,
+        shape_voxels=list(classes.shape),
+        voxel_size_angstrom=voxel_size,
+        minimum_size_voxels={str(number): size for number, size in minimum.items()},
+        minimum_size_from=origin,
+        segments=len(picks),
+        selected=sum(pick.selected for pick in picks),
+    )
+
+
+def find_picks(
+    segmentation: NDArray[Any],
+    probability: NDArray[Any],
+    voxel_size_angstrom: float,
+    settings: ClusterSettings,
+    minimum_size_voxels: Mapping[int, int],
+) -> list[PickRow]:
+    """The segments of a segmentation [z, y, x] (classes, 0 = background), largest first.
+
+    ``probability`` is that of each voxel's class; voxels below ``settings.probability`` do not count.  A pick's position
+    is the mean of its voxels (watershed) or the mode that MeanShift found; its score their mean probability.
+    ``selected`` where the size reaches that of its class in ``minimum_size_voxels`` (1 for a class that is not in it).
+    """
+    likely = probability >= settings.probability
+    found = _modes if settings.method == "meanshift" else _segments
+    picks = []
+    for class_id, centre, voxels in found(segmentation, likely, settings.radius_voxels):
+        z, y, x = voxels.T
+        size = len(voxels)
+        edge = (voxels.min(axis=0) == 0).any() or (voxels.max(axis=0) == np.array(segmentation.shape) - 1).any()
+        picks.append(
+            PickRow(
+                pick=1,
+                class_id=class_id,
+                x_angstrom=float(centre[2]) * voxel_size_angstrom,
+                y_angstrom=float(centre[1]) * voxel_size_angstrom,
+                z_angstrom=float(centre[0]) * voxel_size_angstrom,
+                score=float(probability[z, y, x].mean(dtype=np.float64)),
+                size_voxels=size,
+                touches_edge=bool(edge),
+                selected=size >= minimum_size_voxels.get(class_id, 1),
+            )
+        )
+    picks.sort(key=lambda pick: (-pick.size_voxels, -pick.score, pick.z_angstrom, pick.y_angstrom, pick.x_angstrom))
+    return [pick.model_copy(update={"pick": number}) for number, pick in enumerate(picks, start=1)]
+
+
+Found = tuple[int, NDArray[np.float64], NDArray[np.intp]]
+"""A segment: its class, its position z, y, x in voxels, and its voxels (N, 3) z, y, x."""
+
+
+def _segments(segmentation: NDArray[Any], likely: NDArray[np.bool_], radius: float) -> Iterator[Found]:
+    """Connected components of each class, split where they have a neck."""
+    for class_id in _classes(segmentation):
+        components, _ = ndimage.label(likely & (segmentation == class_id), structure=TOUCHING)
+        for number, window in enumerate(ndimage.find_objects(components), start=1):
+            corner = np.array([part.start for part in window])
+            component = components[window] == number
+            for part in _split(component, radius):
+                voxels = part + corner
+                yield class_id, voxels.mean(axis=0), voxels
+
+
+def _split(component: NDArray[np.bool_], radius: float) -> Iterator[NDArray[np.intp]]:
+    """The voxels (N, 3) of each object in one connected component.
+
+    Watershed of the distance to the border from its maxima at least ``radius`` apart; basins that meet in a neck nearly
+    as wide as the narrower of the two are one object.
+    """
+    from skimage.feature import peak_local_max
+    from skimage.segmentation import watershed
+
+    if max(component.shape) <= radius:
+        yield np.argwhere(component)
+        return
+    distance = ndimage.distance_transform_edt(np.pad(component, 1))[1:-1, 1:-1, 1:-1]
+    # Plateaus of the digital distance make spurious maxima; half a voxel of smoothing joins them.
+    distance = ndimage.gaussian_filter(distance, 0.7) * component
+    peaks = peak_local_max(distance, min_distance=max(1, round(radius)), exclude_border=False, p_norm=2)
+    if len(peaks) < 2:
+        yield np.argwhere(component)
+        return
+    markers = np.zeros(component.shape, dtype=np.int32)
+    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    basins = watershed(-distance, markers, mask=component, connectivity=TOUCHING)
+    owner = _joined_basins(basins, distance, distance[tuple(peaks.T)])
+    objects = owner[basins]
+    for number in np.unique(objects[component]):
+        yield np.argwhere(objects == number)
+
+
+def _joined_basins(basins: NDArray[np.int32], distance: NDArray[Any], height: NDArray[Any]) -> NDArray[np.int32]:
+    """For each basin (index 0 is the outside) the number of the object it belongs to."""
+    necks: dict[tuple[int, int], float] = {}
+    for axis in range(3):
+        low = np.moveaxis(basins, axis, 0)[:-1]
+        high = np.moveaxis(basins, axis, 0)[1:]
+        width = np.minimum(np.moveaxis(distance, axis, 0)[:-1], np.moveaxis(distance, axis, 0)[1:])
+        meet = (low != high) & (low > 0) & (high > 0)
+        for one, other, neck in zip(low[meet], high[meet], width[meet], strict=True):
+            pair = (int(min(one, other)), int(max(one, other)))
+            necks[pair] = max(necks.get(pair, 0.0), float(neck))
+    owner = np.arange(len(height) + 1, dtype=np.int32)
+    for (one, other), neck in sorted(necks.items(), key=lambda item: -item[1]):
+        if owner[one] != owner[other]:
+            narrower = min(float(height[owner[1:] == owner[basin]].max()) for basin in (one, other))
+            if neck > NECK * narrower:
+                owner[owner == owner[other]] = owner[one]
+    return owner
+
+
+def _modes(segmentation: NDArray[Any], likely: NDArray[np.bool_], radius: float) -> Iterator[Found]:
+    """MeanShift over the voxels of all classes; a cluster is of the class that most of its voxels have (DeepFinder)."""
+    mask = likely & (segmentation > 0)
+    voxels = np.argwhere(mask)
+    if len(voxels) == 0:
+        return
+    centres = mean_shift(voxels, radius)
+    nearest = assign_to_nearest(voxels, centres)
+    order = np.argsort(nearest, kind="stable")
+    ends = np.searchsorted(nearest[order], np.arange(len(centres) + 1))
+    for number, centre in enumerate(centres):
+        members = voxels[order[ends[number] : ends[number + 1]]]
+        if len(members):
+            votes = np.bincount(segmentation[tuple(members.T)].astype(np.intp))
+            yield int(votes[1:].argmax()) + 1, centre, members
+
+
+def _classes(segmentation: NDArray[Any]) -> list[int]:
+    return [int(number) for number in np.unique(segmentation) if number > 0]
+
+
+def _minimum_sizes(
+    segmentation: NDArray[Any], settings: ClusterSettings, facts: Mapping[str, Any]
+) -> tuple[dict[int, int], str]:
+    """The size threshold of each class, and where it comes from."""
+    if settings.minimum_size_voxels is not None:
+        return dict.fromkeys(_classes(segmentation), settings.minimum_size_voxels), "settings"
+    carried = facts.get("minimum_size_voxels")
+    if carried:
+        return {int(number): int(size) for number, size in carried.items()}, "model"
+    return {}, "none: every segment is selected"

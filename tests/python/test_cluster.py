@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.cluster import MeanShift
+from template_learning.errors import BadInput
+from template_learning.files import read_table, write_mrc
+from template_learning.picking.cluster import cluster_segmentation, find_picks
+from template_learning.picking.meanshift import assign_to_nearest, mean_shift
+from template_learning.provenance import read_sidecar, write_sidecar
+from template_learning.settings import ClusterSettings
+from template_learning.tables import PickRow
+
+
+def balls(shape, centres, radius):
+    z, y, x = np.indices(shape)
+    volume = np.zeros(shape, dtype=np.uint8)
+    for c in centres:
+        volume[(z - c[0]) ** 2 + (y - c[1]) ** 2 + (x - c[2]) ** 2 <= radius**2] = 1
+    return volume
+
+
+def centres_apart(generator, count, shape, least, margin=0):
+    centres = []
+    while len(centres) < count:
+        candidate = generator.uniform(margin, np.array(shape) - 1 - margin)
+        if all(np.linalg.norm(candidate - other) > least for other in centres):
+            centres.append(candidate)
+    return np.array(centres)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(st.integers(0, 10**6), st.sampled_from([3.0, 4.5, 6.0]))
+def test_mean_shift_has_the_modes_of_scikit_learn(seed, radius):
+    generator = np.random.default_rng(seed)
+    shape = (24, 36, 40)
+    mask = balls(shape, centres_apart(generator, 6, shape, radius), radius) > 0
+    mask ^= (generator.random(shape) < 0.1) & mask
+    mask |= generator.random(shape) < 0.0005
+    voxels = np.argwhere(mask)
+    peer = MeanShift(bandwidth=radius, bin_seeding=True).fit(voxels)
+    modes = mean_shift(voxels, radius)
+    assert len(modes) == len(peer.cluster_centers_)
+    apart = np.linalg.norm(modes[:, None] - peer.cluster_centers_[None], axis=2)
+    assert apart.min(axis=1).max() < 0.5
+    assert apart.min(axis=0).max() < 0.5
+    assert (assign_to_nearest(voxels, modes) == peer.labels_).mean() > 0.999
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_mean_shift_of_next_to_nothing(count):
+    voxels = np.array([(3, 4, 5), (9, 9, 90)])[:count]
+    np.testing.assert_array_equal(np.sort(mean_shift(voxels, 6.0), axis=0), np.sort(voxels, axis=0))
+
+
+@pytest.mark.parametrize("method", ["watershed", "meanshift"])
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(st.integers(0, 10**6))
+def test_balls_that_touch_are_found_one_by_one(method, seed):
+    generator = np.random.default_rng(seed)
+    shape, radius = (40, 60, 70), 6.0
+    centres = centres_apart(generator, 12, shape, 1.75 * radius, margin=radius)
+    volume = balls(shape, centres, radius)
+    picks = find_picks(volume, volume * 0.9, 2.0, ClusterSettings(method=method, radius_voxels=radius), {1: 1})
+    assert len(picks) == len(centres)
+    found = np.array([(p.z_angstrom, p.y_angstrom, p.x_angstrom) for p in picks]) / 2.0
+    apart = np.linalg.norm(found[:, None] - centres[None], axis=2)
+    assert (apart.min(axis=0) < radius / 2).all()
+    assert sum(p.size_voxels for p in picks) == volume.sum()
+    assert all(abs(p.score - 0.9) < 1e-6 for p in picks)
+
+
+def test_a_disc_or_rod_longer_than_the_radius_stays_one():
+    z, y, x = np.indices((30, 50, 50)) - np.array([15, 25, 25])[:, None, None, None]
+    generator = np.random.default_rng(2)
+    disc = (np.hypot(y, x) < 9 + generator.normal(0, 0.6, z.shape)) & (abs(z) <= 3)
+    rod = (np.hypot(z, y) < 4 + generator.normal(0, 0.4, z.shape)) & (abs(x) <= 18)
+    for volume in (disc, rod):
+        picks = find_picks(volume.astype(np.uint8), volume * 1.0, 1.0, ClusterSettings(radius_voxels=6), {})
+        assert sum(p.size_voxels > 50 for p in picks) == 1
+
+
+def test_classes_probability_edges_and_threshold():
+    volume = np.zeros((20, 20, 30), dtype=np.int8)
+    volume[5:10, 5:10, 5:10] = 1
+    volume[5:10, 5:10, 10:15] = 2
+    volume[0:3, 0:3, 20:23] = 2
+    volume[15:18, 15:18, 15:18] = 1
+    probability = np.full(volume.shape, 0.8, dtype=np.float32)
+    probability[15:18, 15:18, 15:17] = 0.4
+    picks = find_picks(volume, probability, 10.0, ClusterSettings(radius_voxels=3), {1: 50, 2: 27})
+    found = {(p.class_id, p.size_voxels): p for p in picks}
+    assert set(found) == {(1, 125), (2, 125), (2, 27), (1, 9)}
+    assert not found[1, 9].selected
+    assert found[2, 27].selected
+    assert found[2, 27].touches_edge
+    assert not found[1, 125].touches_edge
+    one = found[2, 125]
+    assert (one.x_angstrom, one.y_angstrom, one.z_angstrom) == pytest.approx((120, 70, 70))
+    assert [p.pick for p in picks] == [1, 2, 3, 4]
+
+
+def test_files_and_the_threshold_carried_along(tmp_path):
+    volume = balls((20, 24, 28), [(8, 8, 8), (8, 15, 20)], 3)
+    volume[18:20, 20:22, 3:5] = 1
+    write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
+    write_mrc(tmp_path / "a.probability.mrc", np.full(volume.shape, 0.9, np.float32), 8.0)
+    files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
+    for facts, asked, selected, origin in [
+        ({}, None, 3, "none"),
+        ({"minimum_size_voxels": {1: 20}}, None, 2, "model"),
+        ({"minimum_size_voxels": {1: 20}}, 500, 0, "settings"),
+    ]:
+        write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, **facts)
+        cluster_segmentation(*files, "a", ClusterSettings(radius_voxels=3, minimum_size_voxels=asked), tmp_path)
+        picks = read_table(tmp_path / "a.picks.csv", PickRow)
+        assert len(picks) == 3
+        assert sum(pick.selected for pick in picks) == selected
+        beside = read_sidecar(tmp_path / "a.picks.csv")
+        assert beside["selected"] == selected
+        assert beside["minimum_size_from"].startswith(origin)
+        assert beside["shape_voxels"] == [20, 24, 28]
+
+
+def test_an_empty_segmentation_and_one_of_another_shape(tmp_path):
+    empty = np.zeros((8, 8, 8), dtype=np.uint8)
+    for method in ("watershed", "meanshift"):
+        assert find_picks(empty, empty * 1.0, 1.0, ClusterSettings(method=method), {}) == []
+    write_mrc(tmp_path / "s.mrc", empty, 8.0)
+    write_mrc(tmp_path / "p.mrc", np.zeros((8, 8, 9), np.float32), 8.0)
+    with pytest.raises(BadInput, match=r"shape \(8, 8, 9\)"):
+        cluster_segmentation(tmp_path / "s.mrc", tmp_path / "p.mrc", "a", ClusterSettings(), tmp_path)
