@@ -37,6 +37,7 @@ class Molecule(BaseModel):
     species: str
     role: Literal["template", "distractor"]
     class_id: int = Field(ge=0)
+    class_name: str = ""
     share: float = Field(1.0, gt=0)
     file: str
 

@@ -20,6 +20,7 @@ class LibraryRow(TableRow):
     species: str
     role: Literal["template", "distractor"]
     class_id: int = Field(ge=0, description="0 for distractors")
+    class_name: str = ""
     share: float = Field(gt=0, description="weight of the species among those of its role")
     mass_dalton: float
     atom_count: int
@@ -50,6 +51,7 @@ class ParticleRow(TableRow):
     molecule: str = ""
     species: str = ""
     class_id: int = Field(default=1, ge=0)
+    class_name: str = ""
     x_angstrom: float
     y_angstrom: float
     z_angstrom: float
