@@ -30,12 +30,13 @@ lint: setup ## ruff and mypy
 bench: setup ## measure a stage beside its peer: make bench BENCH=tetris
 	$(PYTHON_BIN)/python bench/$(BENCH).py
 
-docs: setup ## write what is generated: schema, Nextflow's defaults, docs/parameters.md
+docs: setup ## write what is generated: schema, Nextflow's defaults, docs/parameters.md, docs/outputs.md
 	$(PYTHON_BIN)/template-learning schema --write .
+	$(PYTHON_BIN)/python -m template_learning.index > docs/outputs.md
 
 lock: setup ## lock the newest allowed Python packages
 	.tools/uv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --all-extras --generate-hashes --no-emit-index-url \
 		--no-header python/pyproject.toml -o python/requirements.lock
 
-clean: ## remove what runs and builds left
-	rm -rf work results build .nextflow .nextflow.log*
+clean: ## remove what the demo, the tests and builds left (not your own results)
+	rm -rf work/demo results/demo build .nextflow .nextflow.log* .pytest_cache .hypothesis .mypy_cache .ruff_cache
