@@ -151,6 +151,9 @@ class TrainSettings(Section):
         0.0, ge=0, description="Gaussian noise added to patches, deviation up to this times the tomogram's"
     )
     validation_steps: int = Field(10, ge=1, description="batches of validation patches, the same ones each epoch")
+    crossentropy_weight: float = Field(
+        1.0, ge=0, description="share of class-balanced cross-entropy beside the Tversky loss (DeepFinder: 0)"
+    )
     learning_rate: float = Field(1e-4, gt=0, description="Adam's step")
     learning_rate_schedule: Literal["constant", "cosine"] = Field(
         "constant", description="cosine: down to zero at the last step"
@@ -205,6 +208,9 @@ class EvaluateSettings(Section):
         10.0, gt=0, description="a pick within this distance of an annotation is right (paper: 10)"
     )
     border_voxels: int = Field(0, ge=0, description="picks and annotations nearer to the border are left out")
+    rank: Literal["size", "score"] = Field(
+        "size", description="what the threshold is on: the segments' size (paper), or their score"
+    )
 
 
 class CalibrateSettings(Section):

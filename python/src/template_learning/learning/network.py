@@ -1,5 +1,6 @@
 """DeepFinder's network and loss (Moebel et al., Nature Methods 2021) in Keras 3, on any of its backends."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -50,6 +51,29 @@ def tversky_loss(labels: Any, probability: Any) -> Any:
     common = keras.ops.sum(probability * truth, axis=axes)
     either = keras.ops.sum(probability, axis=axes) + keras.ops.sum(truth, axis=axes)
     return keras.ops.sum(1.0 - common / keras.ops.maximum(0.5 * either, 1e-7))
+
+
+def balanced_crossentropy(labels: Any, probability: Any) -> Any:
+    """Mean over the classes of each one's mean cross-entropy over its own voxels; shapes as for ``tversky_loss``.
+
+    The Tversky index of a small class has next to no gradient once the network says "background" everywhere, which is
+    where a quick start ends; this loss leads out of there.
+    """
+    axes = (0, 1, 2, 3)
+    truth = keras.ops.one_hot(keras.ops.cast(labels, "int32"), probability.shape[-1], dtype=probability.dtype)
+    surprise = -keras.ops.sum(truth * keras.ops.log(keras.ops.maximum(probability, 1e-7)), axis=axes)
+    return keras.ops.mean(surprise / keras.ops.maximum(keras.ops.sum(truth, axis=axes), 1.0))
+
+
+def training_loss(crossentropy_weight: float) -> Callable[[Any, Any], Any]:
+    """The loss to train with: Tversky, plus so much of the balanced cross-entropy."""
+    if crossentropy_weight == 0:
+        return tversky_loss
+
+    def loss(labels: Any, probability: Any) -> Any:
+        return tversky_loss(labels, probability) + crossentropy_weight * balanced_crossentropy(labels, probability)
+
+    return loss
 
 
 def device_scope(device: Literal["cpu", "gpu", "auto"]) -> AbstractContextManager[Any]:

@@ -113,10 +113,9 @@ def segment_volume(network: Any, volume: NDArray[Any], settings: SegmentSettings
     sign = 1.0 if settings.contrast == "protein_dark" else -1.0
     grey = ((np.asarray(volume, dtype=np.float32) - mean) * (sign / deviation)).astype(np.float32)
     shape = grey.shape
-    tile = tuple(min(settings.tile_voxels, -(-count // DOWNSAMPLING) * DOWNSAMPLING) for count in shape)
-    grey = np.pad(grey, [(0, max(0, edge - count)) for edge, count in zip(tile, shape, strict=True)], mode="reflect")
+    grey = np.pad(grey, [(0, -count % DOWNSAMPLING) for count in shape], mode="reflect")
+    tile = tuple(min(settings.tile_voxels, count) for count in grey.shape)
     starts = [tile_starts(count, edge, settings.overlap_voxels) for count, edge in zip(grey.shape, tile, strict=True)]
-    weight = tile_weight(tile, settings.overlap_voxels)
     total = np.zeros((*grey.shape, network.output_shape[-1]), dtype=np.float32)
     weights = np.zeros((*grey.shape, 1), dtype=np.float32)
     turns = HALF_TURNS["half_turns" if settings.half_turns else "none"]
@@ -125,6 +124,7 @@ def segment_volume(network: Any, volume: NDArray[Any], settings: SegmentSettings
     network.jit_compile = False
     for start in track(tiles, "segmenting", console=console, disable=not console.is_terminal):
         window = tuple(slice(begin, begin + edge) for begin, edge in zip(start, tile, strict=True))
+        weight = tile_weight(start, tile, grey.shape, settings.overlap_voxels)
         for axes in turns:
             turned = np.flip(grey[window], axes)[None, ..., None]
             total[window] += weight * np.flip(network.predict_on_batch(turned)[0], axes) / len(turns)
@@ -134,17 +134,26 @@ def segment_volume(network: Any, volume: NDArray[Any], settings: SegmentSettings
 
 
 def tile_starts(count: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin along an axis of ``count`` >= ``tile`` voxels: evenly, overlapping by ``overlap`` or more."""
-    step = max(1, tile - overlap)
-    number = 1 + -(-(count - tile) // step)
-    return [int(start) for start in np.round(np.linspace(0, count - tile, number))]
+    """Where tiles begin along an axis: evenly, overlapping by ``overlap`` or more, on multiples of 4.
+
+    ``count`` >= ``tile`` are multiples of 4.  The poolings' grid is then the same in every tile.
+    """
+    step = max(DOWNSAMPLING, (tile - overlap) // DOWNSAMPLING * DOWNSAMPLING)
+    last = (count - tile) // DOWNSAMPLING
+    number = -(-(count - tile) // step)
+    return [index * last // number * DOWNSAMPLING for index in range(number + 1)] if number else [0]
 
 
-def tile_weight(tile: tuple[int, ...], overlap: int) -> NDArray[np.float32]:
-    """Weights [z, y, x, 1] of a tile's voxels: 1 inside, falling off linearly over ``overlap`` voxels to each border."""
+def tile_weight(start: tuple[int, ...], tile: tuple[int, ...], shape: tuple[int, ...], overlap: int) -> NDArray[np.float32]:
+    """Weights [z, y, x, 1] of the voxels of a tile at ``start`` in a volume of ``shape``.
+
+    Next to nothing in the outer quarter of the overlap, where the network sees a border that is none, rising linearly
+    over the half within, 1 inside and up to the volume's own borders.
+    """
     ramps = []
-    for edge in tile:
-        distance = np.minimum(np.arange(edge), np.arange(edge)[::-1]) + 1.0
-        ramps.append(np.minimum(1.0, distance / (overlap + 1)))
+    for begin, edge, count in zip(start, tile, shape, strict=True):
+        before = np.arange(edge) + (0.5 if begin > 0 else overlap)
+        after = np.arange(edge)[::-1] + (0.5 if begin + edge < count else overlap)
+        ramps.append(np.clip((np.minimum(before, after) - overlap / 4) / max(overlap / 2, 1), 1e-3, 1.0))
     z, y, x = ramps
     return (z[:, None, None] * y[:, None] * x)[..., None].astype(np.float32)

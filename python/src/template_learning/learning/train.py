@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from template_learning.errors import BadInput, Fault
 from template_learning.files import read_table, replacing, write_table
 from template_learning.learning.model_file import ModelCard, save_model
-from template_learning.learning.network import build_network, device_scope, tversky_loss
+from template_learning.learning.network import build_network, device_scope, training_loss, tversky_loss
 from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
 from template_learning.provenance import seed_for, versions, write_sidecar
 from template_learning.settings import TrainSettings
@@ -26,7 +26,7 @@ STATE = "training_state.npz"
 
 
 class HistoryRow(BaseModel):
-    """One epoch: losses are DeepFinder's Tversky loss, F1 is over voxels, the mean of the target classes."""
+    """One epoch: the training's own loss, DeepFinder's (Tversky) on validation, and F1 over voxels, mean of the targets."""
 
     epoch: int
     steps: int
@@ -113,7 +113,9 @@ class Training:
             rate = keras.optimizers.schedules.CosineDecay(rate, settings.epochs * settings.steps_per_epoch)
         # XLA makes 3D convolutions on the CPU ten times slower with TensorFlow.
         self.network.compile(
-            optimizer=keras.optimizers.Adam(rate, epsilon=1e-8), loss=tversky_loss, jit_compile=keras.backend.backend() == "jax"
+            optimizer=keras.optimizers.Adam(rate, epsilon=1e-8),
+            loss=training_loss(settings.crossentropy_weight),
+            jit_compile=keras.backend.backend() == "jax",
         )
         self.network.optimizer.build(self.network.trainable_variables)
         self.fingerprint = self._fingerprint(classes)

@@ -1,0 +1,341 @@
+"""Training, model files and segmentation, on toy tomograms: dark, lopsided particles among round ones, in noise."""
+
+import itertools
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from template_learning.errors import BadInput
+from template_learning.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.learning.model_file import CARD, ModelCard, copy_model, load_model, read_card
+from template_learning.learning.network import build_network, device_scope, tversky_loss
+from template_learning.learning.patches import HALF_TURNS, Patches, open_tomogram
+from template_learning.learning.segment import resample, segment_tomogram, segment_volume, tile_starts, tile_weight
+from template_learning.learning.train import HistoryRow, train_network
+from template_learning.provenance import read_sidecar
+from template_learning.settings import SegmentSettings, TrainSettings
+from template_learning.tables import DesignRow, ParticleRow
+
+# Keras on NumPy 2 warns of its own saving and weight reading.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+VOXEL = 10.0
+SHAPE = (24, 40, 48)
+SMALL = TrainSettings(
+    epochs=3,
+    steps_per_epoch=4,
+    batch_size=2,
+    patch_voxels=16,
+    random_shift_voxels=4,
+    validation_steps=2,
+    learning_rate=2e-3,
+    filters=4,
+)
+
+
+def toy_tomogram(folder: Path, identifier: str, seed: int, targets: int = 6) -> None:
+    """A tomogram with ``targets`` dark rods (class 1) and as many dark balls (class 0), noise of deviation one."""
+    generator = np.random.default_rng(seed)
+    z, y, x = np.indices(SHAPE)
+    data = generator.standard_normal(SHAPE).astype(np.float32)
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    rows = []
+    cells = generator.permutation([(i, j, k) for i in range(2) for j in range(3) for k in range(4)])
+    for number, cell in enumerate(cells[: 2 * targets], start=1):
+        centre = np.array(cell) * 12 + generator.uniform(5, 7, 3)
+        rod = number <= targets
+        reach = (2.0, 2.0, 5.0) if rod else (3.0, 3.0, 3.0)
+        inside = sum(((axis - c) / r) ** 2 for axis, c, r in zip((z, y, x), centre, reach, strict=True)) < 1
+        data[inside] -= 3
+        if rod:
+            labels[inside] = 1
+        position = dict(zip(("z_angstrom", "y_angstrom", "x_angstrom"), centre * VOXEL, strict=True))
+        rows.append(ParticleRow(particle=number, species="rod" if rod else "ball", class_id=int(rod), **position))
+    write_mrc(folder / f"{identifier}.mrc", ndimage.gaussian_filter(data, 0.5), VOXEL)
+    write_mrc(folder / f"{identifier}.labels.mrc", labels, VOXEL)
+    write_table(folder / f"{identifier}.particles.csv", ParticleRow, rows)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Design and data folder of three training and one validation tomogram."""
+    folder = tmp_path_factory.mktemp("toy")
+    rows = []
+    for number in range(4):
+        toy_tomogram(folder, f"t{number}", number)
+        rows.append(
+            DesignRow(
+                id=f"t{number}",
+                split="validation" if number == 3 else "train",
+                total_dose_e_per_angstrom2=100 + number,
+                defocus_um=-3,
+                tilt_range_deg=60,
+                tilt_step_deg=3,
+                ice_density_g_per_cm3=0.94,
+            )
+        )
+    write_table(folder / "design.csv", DesignRow, rows)
+    return folder / "design.csv", folder
+
+
+@pytest.fixture(scope="module")
+def trained(toy: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a short training."""
+    output = tmp_path_factory.mktemp("trained")
+    train_network(*toy, SMALL, 7, output)
+    return output
+
+
+def test_network_has_deepfinders_size_and_takes_any_multiple_of_four() -> None:
+    network = build_network(classes=3, filters=32)
+    # Counted by hand from the layers: 27 (or 8) x in x out + out, 14 convolutions and the last one.
+    levels = [(27, 1, 32), (27, 32, 32), (27, 32, 48), (27, 48, 48), (27, 48, 64), *[(27, 64, 64)] * 3, (8, 64, 64)]
+    levels += [(27, 112, 48), (27, 48, 48), (8, 48, 48), (27, 80, 32), (27, 32, 32), (1, 32, 3)]
+    assert network.count_params() == sum(edge * before * after + after for edge, before, after in levels)
+    small = build_network(classes=2, filters=4)
+    probability = np.asarray(small.predict_on_batch(np.zeros((1, 8, 12, 16, 1), np.float32)))
+    assert probability.shape == (1, 8, 12, 16, 2)
+    assert np.allclose(probability.sum(axis=-1), 1, atol=1e-5)
+
+
+def test_tversky_loss_is_classes_minus_dice() -> None:
+    generator = np.random.default_rng(1)
+    labels = generator.integers(0, 2, (2, 4, 4, 4))
+    probability = generator.dirichlet(np.ones(3), (2, 4, 4, 4)).astype(np.float32)
+    expected = 3.0
+    for number in range(3):
+        truth, found = labels == number, probability[..., number]
+        expected -= (found * truth).sum() / (0.5 * found.sum() + 0.5 * truth.sum())
+    assert float(np.asarray(tversky_loss(labels, probability))) == pytest.approx(expected, abs=1e-5)
+    perfect = np.eye(3, dtype=np.float32)[labels]
+    assert float(np.asarray(tversky_loss(labels, perfect))) == pytest.approx(1, abs=1e-6)  # class 2 is neither there nor found
+
+
+def test_gpu_asked_and_absent() -> None:
+    import keras
+
+    if keras.distribution.list_devices("gpu"):
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(BadInput, match="no GPU"):
+        device_scope("gpu")
+
+
+def test_patches_hold_what_the_tomogram_holds_there(toy: tuple[Path, Path]) -> None:
+    settings = SMALL.model_copy(update={"rotation": "none", "background_fraction": 0.5, "random_shift_voxels": 30})
+    tomogram = open_tomogram(toy[1], "t0")
+    assert set(tomogram.class_id) == {1}
+    batch = Patches([tomogram], settings, 3, split="train", first=0, count=5)[2]
+    data = (np.asarray(tomogram.data) - tomogram.mean) / tomogram.deviation
+    windows = np.lib.stride_tricks.sliding_window_view(data, (16, 16, 16))
+    labels = np.lib.stride_tricks.sliding_window_view(np.asarray(tomogram.labels), (16, 16, 16))
+    for grey, truth in zip(*batch, strict=True):
+        place = np.argwhere(np.isclose(windows[..., 0, 0, 0], grey[0, 0, 0, 0], atol=1e-5))
+        assert any(np.allclose(windows[tuple(p)], grey[..., 0], atol=1e-4) and (labels[tuple(p)] == truth).all() for p in place)
+
+
+def test_patches_are_centred_on_targets_and_depend_on_their_number_alone(toy: tuple[Path, Path]) -> None:
+    settings = SMALL.model_copy(update={"background_fraction": 0.0, "random_shift_voxels": 0, "noise_jitter": 0.1})
+    tomograms = [open_tomogram(toy[1], "t0"), open_tomogram(toy[1], "t1")]
+    early = Patches(tomograms, settings, 3, split="train", first=0, count=8)
+    late = Patches(tomograms, settings, 3, split="train", first=4, count=4)
+    for index in range(4):
+        for first, second in zip(early[4 + index], late[index], strict=True):
+            assert np.array_equal(first, second)
+    assert not np.array_equal(early[0][0], early[1][0])
+    middle = np.concatenate([early[index][1] for index in range(8)])[:, 6:10, 6:10, 6:10]
+    assert (middle.reshape(len(middle), -1) == 1).any(axis=1).mean() > 0.6  # those near a border are moved inside
+
+
+def test_half_turns_keep_the_hand_and_the_wedge() -> None:
+    frequency = np.stack(np.meshgrid(*[np.fft.fftfreq(9)] * 3, indexing="ij"))
+    wedge = np.abs(frequency[0]) > np.tan(np.deg2rad(50)) * np.abs(frequency[2])
+    for axes in HALF_TURNS["half_turns"]:
+        assert len(axes) in (0, 2)  # an even number of reversals is a rotation
+        assert np.array_equal(np.fft.fftshift(wedge), np.flip(np.fft.fftshift(wedge), axes))
+
+
+def test_training_learns_writes_its_files_and_finds_the_rods(toy: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = SMALL.model_copy(
+        update={"epochs": 12, "steps_per_epoch": 15, "batch_size": 4, "learning_rate": 5e-3, "background_fraction": 0.6}
+    )
+    train_network(*toy, settings, 1, tmp_path)
+    history = read_table(tmp_path / "history.csv", HistoryRow)
+    assert [row.epoch for row in history] == list(range(1, 13))
+    assert max(row.validation_f1 or 0 for row in history) > 0.8
+    card = read_card(tmp_path / "trained.keras")
+    assert card.classes == {1: ["rod"]}
+    assert card.voxel_size_angstrom == pytest.approx(VOXEL)
+    assert card.training["design"]["total_dose_e_per_angstrom2"] == [100, 102]
+    best = min(history, key=lambda row: row.validation_loss or 9)
+    assert card.training["best_epoch"] == best.epoch
+    assert read_sidecar(tmp_path / "trained.keras")["best_epoch"] == best.epoch
+    segment_tomogram(tmp_path / "trained.keras", toy[1] / "t3.mrc", "t3", SegmentSettings(), tmp_path)
+    found, _ = read_mrc(tmp_path / "t3.segmentation.mrc")
+    truth, _ = read_mrc(toy[1] / "t3.labels.mrc")
+    assert 2 * (found * truth).sum() / (found.sum() + truth.sum()) > 0.8
+
+
+def test_training_is_deterministic_and_goes_on_after_a_kill(
+    toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from template_learning.learning import train
+
+    whole = train.Training._save
+    calls = []
+
+    def killed(self: "train.Training") -> None:
+        whole(self)
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.Training, "_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_network(*toy, SMALL, 7, tmp_path)
+    assert not (tmp_path / "trained.keras").exists()
+    train_network(*toy, SMALL, 7, tmp_path)
+    assert len(calls) == 3  # one epoch was left
+    assert (tmp_path / "history.csv").read_bytes() == (trained / "history.csv").read_bytes()
+    for one, other in zip(
+        load_model(tmp_path / "trained.keras")[0].get_weights(),
+        load_model(trained / "trained.keras")[0].get_weights(),
+        strict=True,
+    ):
+        assert np.array_equal(one, other)
+
+
+def test_a_state_of_another_training_is_not_taken_up(toy: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:
+    shutil.copy(trained / "training_state.npz", tmp_path)
+    train_network(*toy, SMALL.model_copy(update={"epochs": 1}), 8, tmp_path)
+    assert len(read_table(tmp_path / "history.csv", HistoryRow)) == 1
+
+
+def test_early_stopping(toy: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = SMALL.model_copy(update={"epochs": 30, "steps_per_epoch": 1, "early_stopping_epochs": 2, "learning_rate": 1e-9})
+    train_network(*toy, settings, 1, tmp_path)
+    history = read_table(tmp_path / "history.csv", HistoryRow)
+    assert len(history) < 30
+    assert not any(row.best for row in history[-2:])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"patch_voxels": 32}, "smaller than the patch"),
+        ({}, "labels 0 to 5"),
+        ({}, "no particles"),
+        ({}, "shape"),
+        ({}, "no such file"),
+    ],
+)
+def test_bad_training_input(toy: tuple[Path, Path], tmp_path: Path, change: dict[str, int], message: str) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(toy[1], data)
+    labels, _ = read_mrc(data / "t1.labels.mrc")
+    if message.startswith("labels"):
+        write_mrc(data / "t1.labels.mrc", (labels * 5).astype(np.uint8), VOXEL)
+    elif message == "no particles":
+        for number in range(4):
+            write_table(data / f"t{number}.particles.csv", ParticleRow, [])
+    elif message == "shape":
+        write_mrc(data / "t1.labels.mrc", labels[:-1], VOXEL)
+    elif message == "no such file":
+        (data / "t1.mrc").unlink()
+    with pytest.raises(BadInput, match=message):
+        train_network(data / "design.csv", data, SMALL.model_copy(update=change), 1, tmp_path / "output")
+
+
+def test_card_is_read_kept_and_replaced(trained: Path, tmp_path: Path) -> None:
+    path = trained / "trained.keras"
+    network, card = load_model(path)
+    assert card.minimum_size_voxels is None
+    copy_model(path, tmp_path / "model.keras", card.model_copy(update={"minimum_size_voxels": {1: 42}}))
+    other, changed = load_model(tmp_path / "model.keras")
+    assert changed.minimum_size_voxels == {1: 42}
+    assert all(np.array_equal(a, b) for a, b in zip(network.get_weights(), other.get_weights(), strict=True))
+
+
+def test_models_that_cannot_be_loaded_are_refused_in_words(trained: Path, tmp_path: Path) -> None:
+    import keras
+
+    path = tmp_path / "model.keras"
+    path.write_bytes(b"not an archive")
+    with pytest.raises(BadInput, match=r"not a \.keras model file"):
+        load_model(path)
+    build_network(2, 4).save(path)
+    with pytest.raises(BadInput, match=r"without template_learning\.json"):
+        load_model(path)
+    card = read_card(trained / "trained.keras")
+    copy_model(trained / "trained.keras", path, card.model_copy(update={"format": 99}))
+    with pytest.raises(BadInput, match="format is 99"):
+        load_model(path)
+    copy_model(trained / "trained.keras", path, card.model_copy(update={"classes": {1: ["a"], 2: ["b"]}}))
+    with pytest.raises(BadInput, match="2 outputs, 3 were expected"):
+        load_model(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(CARD, json.dumps(card.model_dump(mode="json")))
+    with pytest.raises(BadInput, match=f"Keras {keras.__version__} cannot load"):
+        load_model(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(CARD, json.dumps({"format": 1, "voxel_size_angstrom": -1}))
+    with pytest.raises(BadInput, match="voxel_size_angstrom"):
+        load_model(path)
+
+
+def test_tiles_cover_and_their_weights_join_smoothly() -> None:
+    for count, tile, overlap in [(100, 32, 16), (36, 32, 0), (32, 32, 16), (200, 96, 41), (64, 16, 20)]:
+        starts = tile_starts(count, tile, overlap)
+        assert starts[0] == 0
+        assert starts[-1] == count - tile
+        assert all(
+            0 < after - before <= max(4, tile - overlap) and after % 4 == 0 for before, after in itertools.pairwise(starts)
+        )
+    whole = np.zeros((16, 16, 48, 1))
+    for start in tile_starts(48, 24, 8):
+        whole[:, :, start : start + 24] += tile_weight((0, 0, start), (16, 16, 24), (16, 16, 48), 8)
+    assert whole.min() > 0.9
+    assert tile_weight((0, 0, 0), (16, 16, 48), (16, 16, 48), 8).min() == 1
+
+
+def test_tiles_give_what_one_piece_gives(trained: Path) -> None:
+    network, _ = load_model(trained / "trained.keras")
+    volume = np.random.default_rng(2).standard_normal((21, 90, 102)).astype(np.float32)
+    one = segment_volume(network, volume, SegmentSettings(tile_voxels=128))
+    assert one.shape == (21, 90, 102, 2)
+    assert np.allclose(one.sum(axis=-1), 1, atol=1e-5)
+    tiled = segment_volume(network, volume, SegmentSettings(tile_voxels=80, overlap_voxels=60))
+    assert np.abs(one - tiled).max() < 1e-3
+    turned = segment_volume(network, volume, SegmentSettings(tile_voxels=128, half_turns=True))
+    assert np.abs(one - turned).max() < 0.5
+    bright = segment_volume(network, -volume, SegmentSettings(tile_voxels=128, contrast="protein_bright"))
+    assert np.allclose(one, bright, atol=1e-5)
+
+
+def test_a_tomogram_of_other_voxels_is_resampled_there_and_back(toy: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:
+    network, card = load_model(trained / "trained.keras")
+    copy_model(trained / "trained.keras", tmp_path / "model.keras", card.model_copy(update={"minimum_size_voxels": {1: 40}}))
+    data, _ = read_mrc(toy[1] / "t3.mrc")
+    fine = ndimage.affine_transform(data, np.full(3, 0.5), output_shape=[2 * n - 1 for n in data.shape], order=1)
+    write_mrc(tmp_path / "fine.mrc", fine, VOXEL / 2)
+    segment_tomogram(tmp_path / "model.keras", tmp_path / "fine.mrc", "fine", SegmentSettings(), tmp_path)
+    probability, voxel_size = read_mrc(tmp_path / "fine.probability.mrc")
+    assert voxel_size == VOXEL / 2
+    assert probability.shape == fine.shape
+    assert read_sidecar(tmp_path / "fine.segmentation.mrc")["minimum_size_voxels"] == {"1": 320}
+    coarse = segment_volume(network, resample(fine, 2.0), SegmentSettings())[..., 1]
+    assert np.allclose(probability[::2, ::2, ::2], coarse, atol=1e-4)
+
+
+def test_a_tomogram_smaller_than_a_patch_is_bad_input(trained: Path, tmp_path: Path) -> None:
+    write_mrc(tmp_path / "small.mrc", np.random.default_rng(0).standard_normal((12, 40, 40)).astype(np.float32), VOXEL)
+    with pytest.raises(BadInput, match=r"at least 16 voxels of 10 Å"):
+        segment_tomogram(trained / "trained.keras", tmp_path / "small.mrc", "small", SegmentSettings(), tmp_path)
+
+
+def test_card_survives_json() -> None:
+    card = ModelCard(voxel_size_angstrom=10, classes={1: ["rod"]}, filters=4, patch_voxels=16, minimum_size_voxels={1: 3})
+    assert ModelCard.model_validate(json.loads(json.dumps(card.model_dump(mode="json")))) == card
