@@ -75,3 +75,35 @@ class PickRow(TableRow):
     size_voxels: int
     touches_edge: bool
     selected: bool = Field(description="the size reaches the threshold")
+
+
+class CurveRow(TableRow):
+    """Precision and recall of the picks that reach a threshold."""
+
+    region: Literal["all", "masked"]
+    class_id: int = Field(ge=0, description="0 for all classes together")
+    threshold: float = Field(description="segment size in voxels, or score")
+    picks: int
+    matched: int
+    precision: float
+    recall: float
+    f1: float
+
+
+class TomogramScoreRow(TableRow):
+    """The scores of one tomogram; precision, recall and f1 are those of the selected picks."""
+
+    id: str
+    region: Literal["all", "masked"]
+    class_id: int = Field(ge=0, description="0 for all classes together")
+    annotations: int
+    picks: int = Field(description="all segments")
+    selected: int
+    matched: int = Field(description="of the selected ones")
+    precision: float
+    recall: float
+    f1: float
+    f1_best: float
+    threshold_best: float | None = None
+    f1_crossing: float | None = None
+    average_precision: float

@@ -1,0 +1,347 @@
+"""EVALUATE: picks scored against what is there."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict
+
+from template_learning.errors import BadInput
+from template_learning.files import checked_id, read_mrc, read_table, write_table
+from template_learning.geometry import Grid
+from template_learning.picking.annotations import read_annotations
+from template_learning.picking.matching import Curve, f_beta, match, threshold_curve
+from template_learning.provenance import generator_for, read_sidecar, versions, write_json
+from template_learning.settings import EvaluateSettings
+from template_learning.tables import CurveRow, ParticleRow, PickRow, TableRow, TomogramScoreRow
+
+STAGE = "evaluate"
+CHALLENGE_BETA = 4.0
+"""F-beta of the CZII cryoET object identification challenge (2024): recall counts sixteenfold."""
+DRAWS = 2000
+TOMOGRAMS_TO_DRAW = 5
+"""From this many tomograms on the bootstrap draws tomograms, below it single outcomes."""
+NEARLY_BEST = 0.005
+"""Thresholds whose F1 is this near to the best are as good; the middle of their range is chosen."""
+POLAR_BINS_DEG = (0.0, 30.0, 60.0, 90.0)
+Region = Literal["all", "masked"]
+
+
+class EvaluateRow(TableRow):
+    """A tomogram to score; files are relative to the table."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    picks: str
+    truth: str
+    mask: str | None = None
+
+
+@dataclass(frozen=True)
+class Tomogram:
+    """The picks and particles of one tomogram, and the mask [z, y, x] of what counts, if any."""
+
+    identifier: str
+    grid: Grid
+    picks: Sequence[PickRow]
+    truth: Sequence[ParticleRow]
+    mask: NDArray[np.bool_] | None = None
+
+    def within(self, border_voxels: int, masked: bool) -> "Tomogram":
+        """The same with only those picks and particles that lie away from the border and, if asked, in the mask."""
+        mask = self.mask if masked else None
+
+        def counts(row: PickRow | ParticleRow) -> bool:
+            voxel = np.array((row.z_angstrom, row.y_angstrom, row.x_angstrom)) / self.grid.voxel_size_angstrom
+            edge = np.minimum(voxel, np.array(self.grid.shape) - 1 - voxel)
+            if edge.min() < border_voxels and border_voxels > 0:
+                return False
+            index = np.clip(np.round(voxel).astype(int), 0, np.array(self.grid.shape) - 1)
+            return mask is None or bool(mask[tuple(index)])
+
+        return Tomogram(
+            self.identifier,
+            self.grid,
+            [pick for pick in self.picks if counts(pick)],
+            [particle for particle in self.truth if counts(particle)],
+            self.mask,
+        )
+
+    def of_class(self, class_id: int) -> "Tomogram":
+        """The same with one class only."""
+        return Tomogram(
+            self.identifier,
+            self.grid,
+            [pick for pick in self.picks if pick.class_id == class_id],
+            [particle for particle in self.truth if particle.class_id == class_id],
+        )
+
+
+def choose_minimum_size(
+    picks: Mapping[str, Sequence[PickRow]],
+    truth: Mapping[str, Sequence[ParticleRow]],
+    grids: Mapping[str, Grid],
+    settings: EvaluateSettings,
+) -> dict[int, int]:
+    """For each class the segment size in voxels from which on picks should be selected: the best F1 over tomograms.
+
+    ``picks``, ``truth`` (class 0 does not count) and ``grids`` are by tomogram.  The middle of the range of thresholds
+    that are within 0.005 of the best F1 about the best one.  A class of which nothing was found is left out.
+    """
+    tomograms = [
+        Tomogram(name, grids[name], picks[name], [row for row in truth[name] if row.class_id > 0]).within(
+            settings.border_voxels, False
+        )
+        for name in sorted(picks)
+    ]
+    chosen = {}
+    for class_id in _classes(tomograms):
+        curve = _curve([t.of_class(class_id) for t in tomograms], settings, rank="size")
+        best = curve.best
+        if best is None or curve.matched[best] == 0:
+            continue
+        first = last = best
+        while first > 0 and curve.f1[first - 1] >= curve.f1[best] - NEARLY_BEST:
+            first -= 1
+        while last + 1 < len(curve.f1) and curve.f1[last + 1] >= curve.f1[best] - NEARLY_BEST:
+            last += 1
+        # The last one's picks are kept by any threshold above the next smaller size.
+        below = curve.threshold[last + 1] if last + 1 < len(curve.threshold) else curve.threshold[last] - 1
+        chosen[class_id] = max(1, round((curve.threshold[first] + below + 1) / 2))
+    return chosen
+
+
+def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, output: Path) -> None:
+    """Score the tomograms of a table (id, picks, truth, mask) together and one by one.
+
+    Writes ``<id>.evaluation.json``, ``<id>.curve.csv`` (CurveRow) and ``<id>.per_tomogram.csv`` (TomogramScoreRow).
+    A pick is right within the match radius of a particle of its class, one to one.  Everything is given over the whole
+    tomograms (region ``all``) and, where there are masks, within them (``masked``).
+    """
+    checked_id(identifier)
+    tomograms = [_read(row, table.parent) for row in read_table(table, EvaluateRow)]
+    if not tomograms:
+        raise BadInput(f"{table}: no tomograms to score")
+    regions: list[Region] = ["all", "masked"] if any(t.mask is not None for t in tomograms) else ["all"]
+    scores: dict[str, Any] = {}
+    curves: list[CurveRow] = []
+    single: list[TomogramScoreRow] = []
+    for region in regions:
+        inside = [t.within(settings.border_voxels, region == "masked") for t in tomograms]
+        classes = _classes(inside)
+        groups = {0: [inside] if len(classes) < 2 else [[t.of_class(c) for t in inside] for c in classes]}
+        groups |= {c: [[t.of_class(c) for t in inside]] for c in classes}
+        scores[region] = {"classes": {}}
+        for class_id, parts in groups.items():
+            pooled = [tomogram for part in parts for tomogram in part]
+            curve = _curve(pooled, settings)
+            generator = generator_for(0, STAGE, f"{identifier}/{region}/{class_id}")
+            score = _score(parts, curve, settings, generator)
+            if class_id == 0:
+                scores[region]["joint"] = score
+            else:
+                scores[region]["classes"][str(class_id)] = score
+            curves += _curve_rows(curve, region, class_id)
+            for index in range(len(inside)):
+                single.append(_single([part[index] for part in parts], region, class_id, settings))
+    write_json(
+        output / f"{identifier}.evaluation.json",
+        {
+            "id": identifier,
+            "stage": STAGE,
+            "settings": settings.model_dump(mode="json"),
+            "versions": versions(),
+            "tomograms": [t.identifier for t in tomograms],
+            "matching": "largest one-to-one matching within the radius (Hungarian), class by class",
+            **scores,
+        },
+    )
+    write_table(output / f"{identifier}.curve.csv", CurveRow, curves)
+    write_table(output / f"{identifier}.per_tomogram.csv", TomogramScoreRow, single)
+
+
+def _read(row: EvaluateRow, folder: Path) -> Tomogram:
+    picks = folder / row.picks
+    facts = read_sidecar(picks)
+    try:
+        z, y, x = (int(count) for count in facts["shape_voxels"])
+        grid = Grid(shape=(z, y, x), voxel_size_angstrom=float(facts["voxel_size_angstrom"]))
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(f"{picks}.json: shape_voxels and voxel_size_angstrom of the tomogram were expected") from None
+    mask = None
+    if row.mask:
+        mask = read_mrc(folder / row.mask, need_voxel_size=False)[0] > 0
+        if mask.shape != grid.shape:
+            raise BadInput(f"{folder / row.mask}: shape {mask.shape} (z, y, x), that of the tomogram {grid.shape} was expected")
+    truth = [particle for particle in read_annotations(folder / row.truth, row.id, grid) if particle.class_id > 0]
+    return Tomogram(checked_id(row.id), grid, read_table(picks, PickRow), truth, mask)
+
+
+def _classes(tomograms: Sequence[Tomogram]) -> list[int]:
+    picked = {pick.class_id for t in tomograms for pick in t.picks}
+    return sorted(picked | {particle.class_id for t in tomograms for particle in t.truth})
+
+
+def _positions(rows: Sequence[PickRow] | Sequence[ParticleRow]) -> NDArray[np.float64]:
+    return np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in rows], dtype=float).reshape(-1, 3)
+
+
+def _curve(tomograms: Sequence[Tomogram], settings: EvaluateSettings, rank: str | None = None) -> Curve:
+    """The curve of tomograms that hold one class each."""
+    by_size = (rank or settings.rank) == "size"
+    # In units of the match radius, since voxel sizes may differ between tomograms.
+    return threshold_curve(
+        [
+            (
+                _positions(t.picks) / (settings.match_radius_voxels * t.grid.voxel_size_angstrom),
+                np.array([pick.size_voxels if by_size else pick.score for pick in t.picks], dtype=float),
+                _positions(t.truth) / (settings.match_radius_voxels * t.grid.voxel_size_angstrom),
+            )
+            for t in tomograms
+        ],
+        1.0,
+    )
+
+
+@dataclass
+class _Outcome:
+    """What came of the selected picks of some tomograms of one class."""
+
+    matched: int = 0
+    selected: int = 0
+    truth: int = 0
+    distance_angstrom: float = 0.0
+
+    @property
+    def f1(self) -> float:
+        return f_beta(self.matched, self.selected, self.truth, 1.0)
+
+
+def _outcome(tomograms: Sequence[Tomogram], settings: EvaluateSettings) -> tuple[_Outcome, list[tuple[ParticleRow, bool]]]:
+    """The counts, and each particle with whether it was found."""
+    result, particles = _Outcome(), []
+    for t in tomograms:
+        selected = [pick for pick in t.picks if pick.selected]
+        radius = settings.match_radius_voxels * t.grid.voxel_size_angstrom
+        pairs = match(_positions(selected), _positions(t.truth), radius)
+        result.matched += len(pairs)
+        result.selected += len(selected)
+        result.truth += len(t.truth)
+        result.distance_angstrom += sum(distance for _, _, distance in pairs)
+        found = {particle for _, particle, _ in pairs}
+        particles += [(row, index in found) for index, row in enumerate(t.truth)]
+    return result, particles
+
+
+def _score(
+    parts: Sequence[Sequence[Tomogram]], curve: Curve, settings: EvaluateSettings, generator: np.random.Generator
+) -> dict[str, Any]:
+    """The figures of one class, or of several taken together: ``parts`` are the tomograms, class by class."""
+    total, particles = _outcome([t for part in parts for t in part], settings)
+    each = [_outcome([part[index] for part in parts], settings)[0] for index in range(len(parts[0]))]
+    interval, drawn = _interval(each, total, generator)
+    best = curve.best
+    crossing = curve.crossing
+    return {
+        "annotations": total.truth,
+        "segments": sum(len(t.picks) for part in parts for t in part),
+        "selected": {
+            "picks": total.selected,
+            "matched": total.matched,
+            "precision": total.matched / max(total.selected, 1),
+            "recall": total.matched / max(total.truth, 1),
+            "f1": total.f1,
+            "f1_interval_95": interval,
+            "interval_draws": drawn,
+            "f_beta_4": f_beta(total.matched, total.selected, total.truth, CHALLENGE_BETA),
+            "mean_distance_angstrom": total.distance_angstrom / total.matched if total.matched else None,
+        },
+        "best": None
+        if best is None
+        else {
+            "threshold": curve.threshold[best],
+            "precision": curve.precision[best],
+            "recall": curve.recall[best],
+            "f1": curve.f1[best],
+        },
+        "crossing": None if crossing is None else {"threshold": crossing[0], "f1": crossing[1]},
+        "average_precision": curve.average_precision,
+        "orientation": recall_by_angle(particles),
+    }
+
+
+def recall_by_angle(particles: Sequence[tuple[ParticleRow, bool]]) -> list[dict[str, float | int | None]] | None:
+    """Recall of the particles by the angle of their axis with the beam, 0 (top views) to 90 degrees (side views).
+
+    None where no particle's axis is known.
+    """
+    known = [(row.axis_z, found) for row, found in particles if row.axis_z is not None]
+    if not known:
+        return None
+    angle = np.rad2deg(np.arccos(np.clip(np.abs([axis for axis, _ in known]), 0, 1)))
+    found = np.array([hit for _, hit in known])
+    bins: list[dict[str, float | int | None]] = []
+    for low, high in itertools.pairwise(POLAR_BINS_DEG):
+        here = found[(angle >= low) & ((angle < high) | (high == POLAR_BINS_DEG[-1]))]
+        recall = float(here.mean()) if len(here) else None
+        bins.append({"from_deg": low, "to_deg": high, "particles": len(here), "found": int(here.sum()), "recall": recall})
+    return bins
+
+
+def _interval(each: Sequence[_Outcome], total: _Outcome, generator: np.random.Generator) -> tuple[list[float], str]:
+    """The 95 % bootstrap interval of F1, and what was drawn."""
+    if len(each) >= TOMOGRAMS_TO_DRAW:
+        counts = np.array([(t.matched, t.selected, t.truth) for t in each])
+        drawn = counts[generator.integers(len(each), size=(DRAWS, len(each)))].sum(axis=1)
+        f1 = 2 * drawn[:, 0] / np.maximum(drawn[:, 1] + drawn[:, 2], 1)
+        what = "tomograms"
+    else:
+        outcomes = np.array([total.matched, total.selected - total.matched, total.truth - total.matched])
+        share = outcomes / max(outcomes.sum(), 1) if outcomes.sum() else np.array([0.0, 0.0, 1.0])
+        right, wrong, missed = generator.multinomial(outcomes.sum(), share, size=DRAWS).T
+        f1 = 2 * right / np.maximum(2 * right + wrong + missed, 1)
+        what = "outcomes (right, wrong, missed)"
+    return [float(value) for value in np.percentile(f1, [2.5, 97.5])], what
+
+
+def _curve_rows(curve: Curve, region: Region, class_id: int) -> list[CurveRow]:
+    return [
+        CurveRow(
+            region=region,
+            class_id=class_id,
+            threshold=float(curve.threshold[index]),
+            picks=int(curve.picks[index]),
+            matched=int(curve.matched[index]),
+            precision=float(curve.precision[index]),
+            recall=float(curve.recall[index]),
+            f1=float(curve.f1[index]),
+        )
+        for index in range(len(curve.threshold))
+    ]
+
+
+def _single(parts: Sequence[Tomogram], region: Region, class_id: int, settings: EvaluateSettings) -> TomogramScoreRow:
+    outcome, _ = _outcome(parts, settings)
+    curve = _curve(parts, settings)
+    best, crossing = curve.best, curve.crossing
+    return TomogramScoreRow(
+        id=parts[0].identifier,
+        region=region,
+        class_id=class_id,
+        annotations=outcome.truth,
+        picks=sum(len(t.picks) for t in parts),
+        selected=outcome.selected,
+        matched=outcome.matched,
+        precision=outcome.matched / max(outcome.selected, 1),
+        recall=outcome.matched / max(outcome.truth, 1),
+        f1=outcome.f1,
+        f1_best=0.0 if best is None else float(curve.f1[best]),
+        threshold_best=None if best is None else float(curve.threshold[best]),
+        f1_crossing=None if crossing is None else crossing[1],
+        average_precision=curve.average_precision,
+    )
