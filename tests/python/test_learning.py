@@ -11,13 +11,14 @@ import pytest
 from scipy import ndimage
 from template_learning.errors import BadInput
 from template_learning.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.learning.calibrate import calibrate_model
 from template_learning.learning.model_file import CARD, ModelCard, copy_model, load_model, read_card
 from template_learning.learning.network import build_network, device_scope, tversky_loss
 from template_learning.learning.patches import HALF_TURNS, Patches, open_tomogram
 from template_learning.learning.segment import resample, segment_tomogram, segment_volume, tile_starts, tile_weight
 from template_learning.learning.train import HistoryRow, train_network
 from template_learning.provenance import read_sidecar
-from template_learning.settings import SegmentSettings, TrainSettings
+from template_learning.settings import CalibrateSettings, SegmentSettings, TrainSettings
 from template_learning.tables import DesignRow, ParticleRow
 
 # Keras on NumPy 2 warns of its own saving and weight reading.
@@ -334,6 +335,32 @@ def test_a_tomogram_smaller_than_a_patch_is_bad_input(trained: Path, tmp_path: P
     write_mrc(tmp_path / "small.mrc", np.random.default_rng(0).standard_normal((12, 40, 40)).astype(np.float32), VOXEL)
     with pytest.raises(BadInput, match=r"at least 16 voxels of 10 Å"):
         segment_tomogram(trained / "trained.keras", tmp_path / "small.mrc", "small", SegmentSettings(), tmp_path)
+
+
+@pytest.mark.parametrize("split", ["validation", "train"])
+def test_calibration_puts_a_threshold_into_the_card(
+    toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    from template_learning.learning import calibrate
+
+    def truth_and_specks(*arguments: object) -> np.ndarray:
+        """The labels as a sure segmentation, and specks of two voxels that only a size threshold removes."""
+        identifier = Path(str(arguments[-1])).stem
+        target = np.asarray(read_mrc(toy[1] / f"{identifier}.labels.mrc")[0]).astype(np.float32)
+        target[0, 0:40:4, 0:2] = 1
+        return np.stack([1 - target, target], axis=-1)
+
+    monkeypatch.setattr(calibrate, "segment_on_own_grid", truth_and_specks)
+    rows = [row for row in read_table(toy[0], DesignRow) if row.split == split]
+    write_table(tmp_path / "design.csv", DesignRow, rows)
+    calibrate_model(trained / "trained.keras", tmp_path / "design.csv", toy[1], CalibrateSettings(), tmp_path)
+    card = read_card(tmp_path / "model.keras")
+    assert card.minimum_size_voxels is not None
+    assert 2 < card.minimum_size_voxels[1] < 60
+    assert ("training tomogram(s), as there are none for validation: t0, t1" in card.minimum_size_chosen) == (split == "train")
+    assert read_sidecar(tmp_path / "model.keras")["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
+    segment_tomogram(tmp_path / "model.keras", toy[1] / "t3.mrc", "t3", SegmentSettings(), tmp_path)
+    assert read_sidecar(tmp_path / "t3.segmentation.mrc")["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
 
 
 def test_card_survives_json() -> None:

@@ -1,0 +1,60 @@
+"""CALIBRATE: the size threshold that goes with a model, chosen on tomograms with known truth."""
+
+from pathlib import Path
+from typing import Any
+
+from template_learning.errors import BadInput
+from template_learning.files import read_mrc, read_table
+from template_learning.geometry import Grid
+from template_learning.learning.model_file import copy_model, load_model
+from template_learning.learning.network import device_scope
+from template_learning.learning.segment import classes_and_probability, segment_on_own_grid
+from template_learning.picking.cluster import find_picks
+from template_learning.picking.evaluate import choose_minimum_size
+from template_learning.provenance import write_sidecar
+from template_learning.settings import CalibrateSettings
+from template_learning.tables import DesignRow, ParticleRow
+
+TRAINING_TOMOGRAMS = 2
+"""How many training tomograms stand in where there are none for validation."""
+
+
+def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSettings, output: Path) -> None:
+    """Write model.keras: the model with the size threshold in its card that gives the best F1 on validation tomograms.
+
+    ``data`` holds <id>.mrc and <id>.particles.csv of each row of ``design`` with split "validation"; without such rows
+    the first two training tomograms are taken, and the card says so.  A class of which nothing was found keeps a
+    threshold of 1.  Raises BadInput for files that cannot be read.
+    """
+    rows = read_table(design, DesignRow)
+    chosen = [row.id for row in rows if row.split == "validation"]
+    on = f"{len(chosen)} simulated validation tomogram(s)"
+    if not chosen:
+        chosen = [row.id for row in rows if row.split == "train"][:TRAINING_TOMOGRAMS]
+        on = f"{len(chosen)} training tomogram(s), as there are none for validation"
+    if not chosen:
+        raise BadInput(f"{design}: no row has split = validation or train")
+    picks, truth, grids = {}, {}, {}
+    with device_scope(settings.segment.device):
+        network, card = load_model(model)
+        for identifier in chosen:
+            path = data / f"{identifier}.mrc"
+            tomogram, voxel_size = read_mrc(path)
+            probability = segment_on_own_grid(network, card, tomogram, voxel_size, settings.segment, str(path))
+            # Every segment counts here: the settings' own threshold is about picking.
+            picks[identifier] = find_picks(*classes_and_probability(probability), voxel_size, settings.cluster, {})
+            truth[identifier] = read_table(data / f"{identifier}.particles.csv", ParticleRow)
+            grids[identifier] = Grid(shape=tomogram.shape, voxel_size_angstrom=voxel_size)
+    minimum = dict.fromkeys(card.classes, 1) | choose_minimum_size(picks, truth, grids, settings.evaluate)
+    how = f"best F1 on {on}: {', '.join(chosen)}"
+    copy_model(
+        model, output / "model.keras", card.model_copy(update={"minimum_size_voxels": minimum, "minimum_size_chosen": how})
+    )
+    facts: dict[str, Any] = {
+        "minimum_size_voxels": {str(number): size for number, size in minimum.items()},
+        "minimum_size_chosen": how,
+        "voxel_size_angstrom": card.voxel_size_angstrom,
+        "segments": {identifier: len(found) for identifier, found in picks.items()},
+        "particles": {identifier: sum(row.class_id > 0 for row in found) for identifier, found in truth.items()},
+    }
+    write_sidecar(output / "model.keras", stage="calibrate", item="model", seed=None, settings=settings, **facts)
