@@ -128,12 +128,12 @@ def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, out
     if not tomograms:
         raise BadInput(f"{table}: no tomograms to score")
     regions: list[Region] = ["all", "masked"] if any(t.mask is not None for t in tomograms) else ["all"]
+    classes = _classes(tomograms)
     scores: dict[str, Any] = {}
     curves: list[CurveRow] = []
     single: list[TomogramScoreRow] = []
     for region in regions:
         inside = [t.within(settings.border_voxels, region == "masked") for t in tomograms]
-        classes = _classes(inside)
         groups = {0: [inside] if len(classes) < 2 else [[t.of_class(c) for t in inside] for c in classes]}
         groups |= {c: [[t.of_class(c) for t in inside]] for c in classes}
         scores[region] = {"classes": {}}
