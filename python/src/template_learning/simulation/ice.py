@@ -1,33 +1,58 @@
-"""Vitreous ice: a slab that goes on beyond the field, pushed aside by molecules, and grainy.
+"""Where the ice is: a slab that goes on beyond the field, or a cuboid that ends, seen along the beam."""
 
-The mean potential shifts the phase of the whole wave and is left out.  What is seen of ice is where it is missing, and its
-grain: density fluctuations, projected along the beam.
-"""
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from template_learning.simulation.physics import (
-    DISPLACED_ANGSTROM3,
-    VOLT_ANGSTROM2,
-    ice_potential_volt,
-    water_per_angstrom3,
-    water_scattering_factor,
-)
-
-# Standard deviation of the Gaussian hole that an atom leaves: as wide as a ball of the displaced volume.
-HOLE_SIGMA_ANGSTROM = float((3 * DISPLACED_ANGSTROM3 / (4 * np.pi)) ** (1 / 3) / np.sqrt(5))
-# Structure factor of water at small angles: density times compressibility times temperature.
-STRUCTURE_FACTOR = 0.062
+Array = NDArray[np.float64]
 
 
-def hole_factor(density_g_per_cm3: float, frequency: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The displaced ice of one heavy atom as a scattering factor in ångström, to be subtracted from the atom's."""
-    volume = DISPLACED_ANGSTROM3 * np.exp(-2 * (np.pi * HOLE_SIGMA_ANGSTROM * np.asarray(frequency)) ** 2)
-    return ice_potential_volt(density_g_per_cm3) / VOLT_ANGSTROM2 * volume
+@dataclass(frozen=True)
+class Slab:
+    """Ice of one thickness that fills the field at every tilt: its ends are never seen."""
+
+    thickness_angstrom: float
+
+    def path_angstrom(self, tilt_deg: float) -> float:
+        """Way of the beam through the ice."""
+        return self.thickness_angstrom / float(np.cos(np.deg2rad(tilt_deg)))
 
 
-def grain_amplitude(density_g_per_cm3: float, path_angstrom: float, frequency: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Square root of the power spectrum of the ice's projected potential, in V Å^2, for a path through the slab."""
-    power = water_per_angstrom3(density_g_per_cm3) * path_angstrom * STRUCTURE_FACTOR
-    return VOLT_ANGSTROM2 * water_scattering_factor(frequency) * np.sqrt(power)
+@dataclass(frozen=True)
+class Cuboid:
+    """Ice with edge lengths (x, y, z) in ångström about the sample's centre, and vacuum around it.
+
+    Its ends make Fresnel fringes, and at a tilt the path differs from place to place.
+    """
+
+    length_angstrom: tuple[float, float, float]
+
+    def path_angstrom(self, tilt_deg: float) -> float:
+        """Longest way of the beam through the ice."""
+        low, high = self.extent(tilt_deg, np.linspace(-0.5, 0.5, 257) * self.length_angstrom[0])
+        return float((high - low).max())
+
+    def extent(self, tilt_deg: float, u_angstrom: Array) -> tuple[Array, Array]:
+        """Where the beam at u (from the tilt axis) enters and leaves the ice; the same place where it misses it."""
+        cosine, sine = np.cos(np.deg2rad(tilt_deg)), np.sin(np.deg2rad(tilt_deg))
+        x_half, z_half = self.length_angstrom[0] / 2, self.length_angstrom[2] / 2
+        # In the sample's frame the beam at u is x = u cos - w sin, z = u sin + w cos.
+        low, high = np.full(u_angstrom.shape, -np.inf), np.full(u_angstrom.shape, np.inf)
+        for start, slope, half in ((u_angstrom * cosine, -sine, x_half), (u_angstrom * sine, cosine, z_half)):
+            if abs(slope) < 1e-9:
+                outside = np.abs(start) > half
+                low, high = np.where(outside, 0.0, low), np.where(outside, 0.0, high)
+                continue
+            ends = np.sort([(-half - start) / slope, (half - start) / slope], axis=0)
+            low, high = np.maximum(low, ends[0]), np.minimum(high, ends[1])
+        return np.minimum(low, high), np.where(low < high, high, np.minimum(low, high))
+
+    def path_between(self, tilt_deg: float, u_angstrom: Array, v_angstrom: Array, low: float, high: float) -> Array:
+        """Ice in ångström between two planes across the beam, [v, u], each value the mean over a pixel."""
+        step = u_angstrom[1] - u_angstrom[0]
+        fine = (u_angstrom[:, None] + step * (np.arange(4) - 1.5) / 4).ravel()
+        start, end = self.extent(tilt_deg, fine)
+        row = np.clip(np.clip(end, low, high) - np.clip(start, low, high), 0, None).reshape(-1, 4).mean(axis=1)
+        covered = np.clip((self.length_angstrom[1] / 2 - np.abs(v_angstrom)) / step + 0.5, 0, 1)
+        return covered[:, None] * row[None, :]

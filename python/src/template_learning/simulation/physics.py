@@ -13,8 +13,10 @@ REST_ENERGY_EV = constants.physical_constants["electron mass energy equivalent i
 VOLT_ANGSTROM2 = constants.h**2 / (2 * np.pi * constants.m_e * constants.e) * 1e20
 WATER_DALTON = 18.01528
 ICE_DENSITY_G_PER_CM3 = 0.91
-# Ice that a heavy atom of a molecule, with its hydrogens, pushes aside.
+# Ice that a heavy atom of a molecule, with its hydrogens, pushes aside, and over which distance: inside a molecule it is
+# gone between the atoms as well as at them.
 DISPLACED_ANGSTROM3 = 17.4
+DISPLACED_SIGMA_ANGSTROM = 2.0
 
 
 def wavelength_angstrom(voltage_kv: float) -> float:
@@ -49,17 +51,6 @@ def scattering_factor(element: int, frequency: NDArray[np.floating]) -> NDArray[
     return total
 
 
-def water_scattering_factor(frequency: NDArray[np.floating]) -> NDArray[np.float64]:
-    """A water molecule's scattering factor in ångström: its three atoms at one place."""
-    return scattering_factor(8, frequency) + 2 * scattering_factor(1, frequency)
-
-
 def water_per_angstrom3(density_g_per_cm3: float) -> float:
     """Water molecules per Å^3."""
     return density_g_per_cm3 * 1e-24 / WATER_DALTON * constants.Avogadro
-
-
-def ice_potential_volt(density_g_per_cm3: float) -> float:
-    """The mean inner potential of vitreous ice: 4.43 V at 0.91 g/cm^3."""
-    forward = water_scattering_factor(np.zeros(1))[0]
-    return float(VOLT_ANGSTROM2 * forward * water_per_angstrom3(density_g_per_cm3))

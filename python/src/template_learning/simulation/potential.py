@@ -2,7 +2,7 @@
 
 The scattering factors of a sample's elements are written as ``f_e(g) = heavy_e m(g) + sum_k z_ek b_k(g)``, with one or two
 terms k: at the resolution of a tilt series the elements differ little in shape, so two or three transforms a slab serve
-all of them.  The first channel counts heavy atoms and also carries the ice that they displace.
+all of them.  The first channel counts heavy atoms and also carries the ice that each displaces.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from template_learning.simulation.physics import scattering_factor
+from template_learning.simulation.ice import Cuboid, Slab
+from template_learning.simulation.matter import Matter
 
 Float32 = NDArray[np.float32]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -41,7 +42,7 @@ class Sample:
     kind: NDArray[np.int64]
     rotation: NDArray[np.float64]
     position_angstrom: NDArray[np.float64]
-    thickness_angstrom: float
+    ice: Slab | Cuboid
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,13 @@ class Channels:
     factor: NDArray[np.float64]
 
 
-def element_channels(count: dict[int, int], maximum_frequency: float, tolerance: float = CHANNEL_TOLERANCE) -> Channels:
+def element_channels(
+    count: dict[int, int], matter: Matter, maximum_frequency: float, tolerance: float = CHANNEL_TOLERANCE
+) -> Channels:
     """Channels for elements with these numbers of atoms, exact to ``tolerance`` (rms over atoms and frequencies)."""
     elements = sorted(count)
     frequency = np.linspace(0, maximum_frequency, 256)
-    factor = np.array([scattering_factor(element, frequency) for element in elements])
+    factor = np.array([matter.factor(element, frequency) for element in elements])
     heavy = np.array([float(element > 1) for element in elements])
     share = np.array([count[element] for element in elements], dtype=float)
     mean = (share * heavy) @ factor / max(1.0, share @ heavy)
@@ -79,30 +82,37 @@ class PointCloud:
     """All kinds of molecules of a sample, one after another: ``position`` (T, 3), channel ``weight`` (T, C).
 
     ``start`` (K + 1,) bounds each kind's points; ``radius_angstrom`` (K,) is that of a ball about its origin.
+    ``shadow_angstrom`` (T,) is the reach within which a point displaces ice, where matter has a shadow.
     """
 
     position: Float32
     weight: Float32
     start: NDArray[np.int64]
     radius_angstrom: NDArray[np.float64]
+    shadow_angstrom: Float32
     channels: Channels
 
 
-def point_cloud(sample: Sample, maximum_frequency: float) -> PointCloud:
+def point_cloud(sample: Sample, matter: Matter, maximum_frequency: float) -> PointCloud:
     """The points of a sample's molecules with channels that hold up to ``maximum_frequency`` (1/Å)."""
     count = np.zeros(256, dtype=np.int64)
     for kind, number in zip(*np.unique(sample.kind, return_counts=True), strict=True):
         count += number * np.bincount(sample.atoms[kind][1], minlength=256)
-    channels = element_channels({int(z): int(count[z]) for z in np.flatnonzero(count)} or {6: 1}, maximum_frequency)
+    present = [int(element) for element in np.flatnonzero(count)]
+    channels = element_channels({z: int(count[z]) for z in present} or {6: 1}, matter, maximum_frequency)
     table = np.zeros((256, len(channels.factor)), dtype=np.float32)
     for element, weight in channels.weight.items():
         table[element] = weight
+    reach = np.zeros(256, dtype=np.float32)
+    for element in present if matter.shadow else []:
+        reach[element] = matter.shadow.radius_angstrom(element)
     position = [atoms for atoms, _ in sample.atoms] or [np.zeros((0, 3), np.float32)]
     return PointCloud(
         position=np.concatenate(position).astype(np.float32, copy=False),
         weight=np.concatenate([table[element] for _, element in sample.atoms] or [table[:0]]),
         start=np.cumsum([0, *(len(element) for _, element in sample.atoms)]),
         radius_angstrom=np.array([np.sqrt((atoms**2).sum(axis=1).max(initial=0)) for atoms, _ in sample.atoms]),
+        shadow_angstrom=np.concatenate([reach[element] for _, element in sample.atoms] or [reach[:0]]),
         channels=channels,
     )
 
@@ -120,9 +130,10 @@ def deposit(
     """Add molecules' points to ``slabs`` [slab, channel, y, x], bilinear in x and y, to the nearest slab in z.
 
     Molecule i's points are those of ``kind[i]``, at ``rotation[i] @ point + shift[i]`` in units of pixels and slabs.
-    Points off the grid are left out.
+    Points off the grid are left out; channels beyond the weights' stay as they are.
     """
-    depth, channels, height, width = slabs.shape
+    depth, _, height, width = slabs.shape
+    channels = weight.shape[1]
     for i in range(len(kind)):
         r00, r01, r02 = rotation[i, 0, 0], rotation[i, 0, 1], rotation[i, 0, 2]
         r10, r11, r12 = rotation[i, 1, 0], rotation[i, 1, 1], rotation[i, 1, 2]
@@ -144,3 +155,62 @@ def deposit(
                 slabs[slab, c, row, column + 1] += value * gy * fx
                 slabs[slab, c, row + 1, column] += value * fy * gx
                 slabs[slab, c, row + 1, column + 1] += value * fy * fx
+
+
+@_compiled
+def deposit_shadow(
+    slabs: Float32,
+    position: Float32,
+    reach: Float32,
+    radius: Float32,
+    start: NDArray[np.int64],
+    kind: NDArray[np.int64],
+    rotation: Float32,
+    shift: Float32,
+    scale: Float32,
+    pixel: float,
+    thickness: float,
+) -> None:
+    """Add the volume in Å^3 that molecules' atoms displace to the last channel of ``slabs`` [slab, channel, y, x].
+
+    An atom displaces what lies within ``reach`` of it in its slice of ``thickness`` ångström, on a grid of ``pixel``
+    ångström; what several atoms of one molecule displace counts once.  Molecule i's atoms are at ``rotation[i] @ point +
+    shift[i]`` in ångström; ``scale`` (3, 2) takes (x, y, z) to indices of the slabs as factor and offset.
+    """
+    depth, last, height, width = slabs.shape
+    largest = np.float32(0)
+    for i in range(len(kind)):
+        largest = max(largest, radius[kind[i]])
+    side = 2 * int(np.ceil((largest + 4 * pixel + 8) / pixel)) + 1
+    floors = 2 * int(np.ceil((largest + thickness) / thickness)) + 1
+    taken = np.zeros((floors, side, side), np.uint8)
+    volume = np.float32(pixel * pixel * thickness)
+    for i in range(len(kind)):
+        taken[:] = 0
+        left = int(np.floor(shift[i, 0] / pixel)) - side // 2
+        top = int(np.floor(shift[i, 1] / pixel)) - side // 2
+        bottom = int(np.floor(shift[i, 2] / thickness)) - floors // 2
+        r00, r01, r02 = rotation[i, 0, 0], rotation[i, 0, 1], rotation[i, 0, 2]
+        r10, r11, r12 = rotation[i, 1, 0], rotation[i, 1, 1], rotation[i, 1, 2]
+        r20, r21, r22 = rotation[i, 2, 0], rotation[i, 2, 1], rotation[i, 2, 2]
+        for j in range(start[kind[i]], start[kind[i] + 1]):
+            px, py, pz = position[j, 0], position[j, 1], position[j, 2]
+            x = r00 * px + r01 * py + r02 * pz + shift[i, 0]
+            y = r10 * px + r11 * py + r12 * pz + shift[i, 1]
+            z = r20 * px + r21 * py + r22 * pz + shift[i, 2]
+            story = int(np.floor(z / thickness))
+            slab = int(np.floor((story + 0.5) * thickness * scale[2, 0] + scale[2, 1] + 0.5))
+            if slab < 0 or slab >= depth:
+                continue
+            for row in range(int(np.ceil((y - reach[j]) / pixel)), int(np.floor((y + reach[j]) / pixel)) + 1):
+                half = np.sqrt(max(np.float32(0), reach[j] ** 2 - (row * pixel - y) ** 2))
+                v = int(np.floor(row * pixel * scale[1, 0] + scale[1, 1] + 0.5))
+                if v < 0 or v >= height:
+                    continue
+                for column in range(int(np.ceil((x - half) / pixel)), int(np.floor((x + half) / pixel)) + 1):
+                    if taken[story - bottom, row - top, column - left]:
+                        continue
+                    taken[story - bottom, row - top, column - left] = 1
+                    u = int(np.floor(column * pixel * scale[0, 0] + scale[0, 1] + 0.5))
+                    if u >= 0 and u < width:
+                        slabs[slab, last - 1, v, u] += volume

@@ -17,6 +17,8 @@ from template_learning.provenance import generator_for, read_sidecar, seed_for, 
 from template_learning.settings import SimulateSettings
 from template_learning.simulation.acquisition import acquire, tilt_angles
 from template_learning.simulation.detector import count_electrons, detector_pass
+from template_learning.simulation.ice import Slab
+from template_learning.simulation.matter import physical_matter
 from template_learning.simulation.native import Engine
 from template_learning.simulation.optics import Lens
 from template_learning.simulation.physics import wavelength_angstrom
@@ -63,7 +65,7 @@ def placed_sample(placed: Path, library_folders: Sequence[Path]) -> tuple[Sample
         kind=np.array([names.index(row.molecule) for row in rows], dtype=np.int64),
         rotation=rotation_from_angles(angles).as_matrix() if rows else np.zeros((0, 3, 3)),
         position_angstrom=position - grid.centre_angstrom,
-        thickness_angstrom=float(grid.extent_angstrom[2]),
+        ice=Slab(float(grid.extent_angstrom[2])),
     ), grid
 
 
@@ -106,7 +108,7 @@ def simulate_sample(
         lens=lens,
         padding_angstrom=float(np.clip(reach, 48.0, 256.0)),
         propagation=settings.propagation,
-        ice_density_g_per_cm3=row.ice_density_g_per_cm3,
+        matter=physical_matter(row.ice_density_g_per_cm3),
         damage_angstrom2_per_dose=settings.damage_angstrom2_per_dose,
     )
     taken = acquire(tilt_angles(row.tilt_range_deg, row.tilt_step_deg), row.total_dose_e_per_angstrom2, settings.scheme)
@@ -114,8 +116,8 @@ def simulate_sample(
     def one(index: int) -> NDArray[np.float32]:
         generator = generator_for(root_seed, STAGE, f"{row.id}/{index}")
         wave, exit_angstrom = engine.exit_wave(taken.angle_deg[index], taken.dose_at_end[index], generator)
-        passed = detector_pass(engine.half_frequency, settings.detector_pixel_size_angstrom, taken.dose_per_tilt)
-        intensity = engine.sample_pixels(engine.image_wave(wave, exit_angstrom), passed)
+        passed = detector_pass(engine.lens_grid.half_frequency, settings.detector_pixel_size_angstrom, taken.dose_per_tilt)
+        intensity = engine.image(engine.intensity(wave, exit_angstrom), passed)
         return count_electrons(intensity, taken.dose_per_tilt * pixel**2, generator)
 
     workers = min(processors(), len(taken.angle_deg))
