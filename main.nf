@@ -84,7 +84,7 @@ workflow {
         answer.flatMap { all -> all.distractors.withIndex().collect { row, index -> tuple(row, distractor_rows[index].files.path) } },
         answer.flatMap { all -> all.tomograms.withIndex().collect { row, index ->
             def files = tomogram_rows[index].files
-            tuple(row.id, files.path, files.annotations ?: [], files.mask ?: []) } },
+            tuple(row.id, files.path, files.annotations ?: [], files.mask ?: [], row.voxel_size_angstrom ?: '') } },
         plan,
     )
 }

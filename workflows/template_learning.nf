@@ -37,7 +37,7 @@ workflow TEMPLATE_LEARNING {
     check_files         // value: list of what CHECK wrote
     templates           // (row: map of id, role, class_name, class_id, share; structure)
     distractors         // (row, structure)
-    tomograms           // (id, tomogram, annotations or [], mask or [])
+    tomograms           // (id, tomogram, annotations or [], mask or [], voxel size in Å or '')
     plan                // map: runs (stage -> boolean), from (results folder or null), model (file or null), design_table (file or null), has_distractors
 
     main:
@@ -179,8 +179,8 @@ workflow TEMPLATE_LEARNING {
     }
 
     // --- picks: in the simulated tomograms held out of training, and in the user's
-    tests = rows.filter { _id, row -> row.split == 'test' }.join(simulated).map { id, _row, tomogram -> tuple(id, tomogram) }
-    targets = tests.mix(tomograms.map { id, tomogram, _annotations, _mask -> tuple(id, tomogram) })
+    tests = rows.filter { _id, row -> row.split == 'test' }.join(simulated).map { id, _row, tomogram -> tuple(id, tomogram, '') }
+    targets = tests.mix(tomograms.map { id, tomogram, _annotations, _mask, voxel_size -> tuple(id, tomogram, voxel_size) })
     segmentation = none                                                 // (id, segmentation, probability, facts)
     if (plan.runs.segment) {
         SEGMENT(targets, model, of.segment)
@@ -204,8 +204,8 @@ workflow TEMPLATE_LEARNING {
             .join(truth.map { id, _labels, _instances, particles -> tuple(id, particles) })
             .map { id, table, facts, particles -> [id: id, picks: table, facts: facts, truth: particles, mask: null] }
         scored_experimental = picks
-            .join(tomograms.filter { _id, _tomogram, annotations, _mask -> annotations })
-            .map { id, table, facts, _tomogram, annotations, mask -> [id: id, picks: table, facts: facts, truth: annotations, mask: mask ?: null] }
+            .join(tomograms.filter { _id, _tomogram, annotations, _mask, _voxel_size -> annotations })
+            .map { id, table, facts, _tomogram, annotations, mask, _voxel_size -> [id: id, picks: table, facts: facts, truth: annotations, mask: mask ?: null] }
         EVALUATE_SIMULATED(scored_simulated.toSortedList { a, b -> a.id <=> b.id }.filter { all -> all }.map { all -> evaluation('simulated', all) }, of.evaluate)
         EVALUATE_EXPERIMENTAL(scored_experimental.toSortedList { a, b -> a.id <=> b.id }.filter { all -> all }.map { all -> evaluation('experimental', all) }, of.evaluate)
         scores = EVALUATE_SIMULATED.out.scores.mix(EVALUATE_EXPERIMENTAL.out.scores)

@@ -3,7 +3,7 @@ process SEGMENT {
     label 'network'
 
     input:
-    tuple val(id), path(tomogram, stageAs: 'tomogram/*')
+    tuple val(id), path(tomogram, stageAs: 'tomogram/*'), val(voxel_size_angstrom)      // '' where the header's holds
     path model, stageAs: 'model.keras'
     val settings
 
@@ -11,11 +11,12 @@ process SEGMENT {
     tuple val(id), path("${id}.segmentation.mrc"), path("${id}.probability.mrc"), path("${id}.segmentation.mrc.json"), emit: segmentation
 
     script:
+    def size = voxel_size_angstrom ? "--voxel-size-angstrom ${voxel_size_angstrom}" : ''
     """
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning segment --model model.keras --tomogram ${tomogram} --id ${id} --settings settings.json --output .
+    template-learning segment --model model.keras --tomogram ${tomogram} --id ${id} --settings settings.json ${size} --output .
     """
 
     stub:

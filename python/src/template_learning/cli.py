@@ -156,12 +156,13 @@ def segment(
     identifier: Identifier,
     output: Output,
     settings: SettingsFile = None,
+    voxel_size_angstrom: Annotated[float | None, typer.Option(min=0.01, help="instead of the header's")] = None,
 ) -> None:
     """Segment one tomogram: <id>.segmentation.mrc (classes) and <id>.probability.mrc."""
     from template_learning.learning.segment import segment_tomogram
     from template_learning.settings import SegmentSettings
 
-    segment_tomogram(model, tomogram, identifier, _model(settings, SegmentSettings), output)
+    segment_tomogram(model, tomogram, identifier, _model(settings, SegmentSettings), output, voxel_size_angstrom)
 
 
 @app.command()

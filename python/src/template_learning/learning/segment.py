@@ -23,8 +23,17 @@ log = logging.getLogger(__name__)
 VOXEL_SIZE_TOLERANCE = 0.01
 
 
-def segment_tomogram(model: Path, tomogram: Path, identifier: str, settings: SegmentSettings, output: Path) -> None:
+def segment_tomogram(
+    model: Path,
+    tomogram: Path,
+    identifier: str,
+    settings: SegmentSettings,
+    output: Path,
+    voxel_size_angstrom: float | None = None,
+) -> None:
     """Write <id>.segmentation.mrc (classes) and <id>.probability.mrc (that of the likeliest target class).
+
+    ``voxel_size_angstrom`` stands in for the header's where that is wrong or missing.
 
     A tomogram whose voxel size is not the model's (beyond 1 %) is resampled for the network, and the probabilities
     back to the tomogram's grid.  The segmentation's sidecar carries the model's size thresholds in voxels of the
@@ -33,7 +42,8 @@ def segment_tomogram(model: Path, tomogram: Path, identifier: str, settings: Seg
     checked_id(identifier)
     with device_scope(settings.device):
         network, card = load_model(model)
-        data, voxel_size = read_mrc(tomogram)
+        data, header_voxel_size = read_mrc(tomogram, need_voxel_size=voxel_size_angstrom is None)
+        voxel_size = voxel_size_angstrom or header_voxel_size
         probability = segment_on_own_grid(network, card, data, voxel_size, settings, str(tomogram))
     classes, best = classes_and_probability(probability)
     minimum = scaled_minimum_size(card, voxel_size)
