@@ -19,7 +19,17 @@ class FlexSettings(Section):
     modes: int = Field(20, ge=7, description="modes computed; the first six (rigid body) are dropped")
     cutoff_angstrom: float = Field(15.0, gt=0, description="nodes nearer than this are joined by a spring")
     spring_constant: float = Field(1.0, gt=0, description="the springs' constant, arbitrary units")
-    amplitude: float = Field(100.0, ge=0, description="each mode's amplitude is uniform in +-this (paper: 100)")
+    amplitude_kind: Literal["uniform", "thermal"] = Field(
+        "uniform", description="uniform: as in the paper; thermal: normal, variance 1 / eigenvalue, scaled to rmsd_angstrom"
+    )
+    amplitude: float = Field(100.0, ge=0, description="uniform: each mode's amplitude is uniform in +-this (paper: 100)")
+    rmsd_angstrom: float = Field(2.0, gt=0, description="thermal: RMSD of every conformer to its template")
+    minimum_contacts: int = Field(
+        8, ge=0, description="nodes with fewer springs are loose ends that follow their chain; 0 = every node counts (paper)"
+    )
+    minimum_collectivity: float = Field(
+        0.1, ge=0, lt=1, description="modes that move a smaller share of the nodes are passed over; 0 = none is (paper)"
+    )
 
 
 class VolumeSettings(Section):

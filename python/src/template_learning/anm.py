@@ -1,0 +1,184 @@
+"""ProDy's anisotropic network model, with its Hessian assembled at once and its modes found by a sparse factorisation.
+
+``SparseANM`` is a ``prody.ANM``: the same calls, the same Hessian and the same modes, for any of ProDy's functions.  The
+lowest modes come from a block Krylov space of the shifted inverse (Grimes, Lewis and Simon 1994) on the multifrontal
+Cholesky factor of ``dissection.py``; the six motions of the rigid body are projected out beforehand.
+"""
+
+from typing import Any
+
+import numpy as np
+import prody
+import scipy.linalg
+import scipy.sparse
+import scipy.sparse.csgraph
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from threadpoolctl import threadpool_limits
+
+from template_learning.dissection import Factor, dissect
+from template_learning.errors import BadInput, Fault
+
+ZERO = 1e-6
+"""An eigenvalue below this counts as zero (ProDy's own limit)."""
+SHIFT = 1e-5
+DENSE_NODES = 150
+"""Networks up to this size are solved densely."""
+
+
+class SparseANM(prody.ANM):
+    """An anisotropic network model for large molecules; ``buildHessian`` and ``calcModes`` as ProDy's, but fast."""
+
+    def buildHessian(self, coords: Any, cutoff: float = 15.0, gamma: float = 1.0, **ignored: Any) -> None:  # noqa: N802
+        """Assemble the Hessian (scipy sparse, 3N x 3N) of nodes (N, 3): springs ``gamma`` between all within ``cutoff`` Å.
+
+        Raises BadInput where two nodes lie in one place.
+        """
+        position = np.asarray(coords.getCoords() if hasattr(coords, "getCoords") else coords, dtype=float)
+        self._reset()
+        self._position = position
+        self._pairs, self._hessian, self._kirchhoff = hessian(position, cutoff, gamma)
+        self._cutoff, self._gamma = cutoff, gamma
+        self._n_atoms, self._dof = len(position), 3 * len(position)
+
+    def calcModes(self, n_modes: int = 20, zeros: bool = False, turbo: bool = True, **ignored: Any) -> None:  # noqa: N802
+        """Find the ``n_modes`` lowest modes above zero; with ``zeros`` the modes of zero are kept before them.
+
+        ``zero_modes`` then tells how many modes cost nothing: six for a network that is whole and stiff.
+        """
+        # One thread: threads of BLAS that wait for one another on a busy machine cost far more than they gain here.
+        with threadpool_limits(1):
+            values, vectors = lowest_modes(self._position, self._hessian, n_modes)
+        self.zero_modes = int((values < ZERO).sum())
+        start = 0 if zeros else self.zero_modes
+        self._clear()
+        self._eigvals = values[start:]
+        self._array = vectors[:, start:]
+        with np.errstate(divide="ignore"):
+            self._vars = np.where(self._eigvals < ZERO, 0.0, 1.0 / np.where(self._eigvals < ZERO, 1.0, self._eigvals))
+        self._trace = self._vars.sum()
+        self._n_modes = len(self._eigvals)
+
+    def contacts(self) -> NDArray[np.intp]:
+        """(N,) the number of springs of each node."""
+        return np.bincount(self._pairs.ravel(), minlength=self._n_atoms)
+
+    def components(self) -> NDArray[np.int32]:
+        """(N,) which connected part of the network each node belongs to; part 0 is the largest."""
+        adjacency = scipy.sparse.coo_array(
+            (np.ones(len(self._pairs), dtype=bool), (self._pairs[:, 0], self._pairs[:, 1])), shape=(self._n_atoms,) * 2
+        )
+        label = scipy.sparse.csgraph.connected_components(adjacency, directed=False)[1]
+        order = np.argsort(-np.bincount(label), kind="stable")
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        return rank[label].astype(np.int32)
+
+
+def hessian(
+    position: NDArray[np.float64], cutoff_angstrom: float, gamma: float
+) -> tuple[NDArray[np.intp], scipy.sparse.csr_array, scipy.sparse.csr_array]:
+    """The joined pairs (P, 2), Hessian (3N, 3N) and Kirchhoff matrix (N, N) of nodes (N, 3).
+
+    The block of nodes i and j is ``-gamma d d^T / |d|^2`` with ``d`` from i to j, and minus the sum of its row on the
+    diagonal (Atilgan et al. 2001).
+    """
+    count = len(position)
+    pairs = cKDTree(position).query_pairs(cutoff_angstrom, output_type="ndarray")
+    step = position[pairs[:, 1]] - position[pairs[:, 0]]
+    squared = (step**2).sum(axis=1)
+    if (squared < 1e-6).any():
+        raise BadInput(f"{int((squared < 1e-6).sum())} pairs of network nodes lie in one place; each was expected once")
+    block = -gamma * step[:, :, None] * step[:, None, :] / squared[:, None, None]
+    diagonal = np.empty((count, 3, 3))
+    for i in range(3):
+        for j in range(3):
+            diagonal[:, i, j] = -np.bincount(pairs[:, 0], block[:, i, j], count) - np.bincount(
+                pairs[:, 1], block[:, i, j], count
+            )
+    row = np.concatenate([pairs[:, 0], pairs[:, 1], np.arange(count)])
+    column = np.concatenate([pairs[:, 1], pairs[:, 0], np.arange(count)])
+    order = np.lexsort((column, row))
+    start = np.searchsorted(row[order], np.arange(count + 1))
+    blocks = np.concatenate([block, block, diagonal])[order]
+    matrix = scipy.sparse.bsr_array((blocks, column[order], start), shape=(3 * count, 3 * count)).tocsr()
+    springs = np.concatenate([np.full(2 * len(pairs), -gamma), np.bincount(pairs.ravel(), minlength=count) * gamma])
+    kirchhoff = scipy.sparse.csr_array((springs[order], column[order], start), shape=(count, count))
+    return pairs, matrix, kirchhoff
+
+
+def rigid_motions(position: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Orthonormal (3N, 6) translations and rotations of points (N, 3); fewer columns where the points lie on a line."""
+    centred = position - position.mean(axis=0)
+    motions = [np.tile(axis, len(position)) for axis in np.eye(3)]
+    motions += [np.cross(axis, centred).ravel() for axis in np.eye(3)]
+    basis, size, _ = np.linalg.svd(np.stack(motions, axis=1), full_matrices=False)
+    return basis[:, size > 1e-9 * size[0]]
+
+
+def lowest_modes(
+    position: NDArray[np.float64], matrix: scipy.sparse.csr_array, wanted: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Eigenvalues (M,) and eigenvectors (3N, M) of a Hessian: all that are zero, then the ``wanted`` lowest above.
+
+    Raises BadInput where the network has fewer modes, Fault where the iteration does not converge.
+    """
+    count = len(position)
+    rigid = rigid_motions(position)
+    if 3 * count - rigid.shape[1] < wanted:
+        raise BadInput(f"a network of {count} nodes has {max(3 * count - rigid.shape[1], 0)} modes; {wanted} were asked for")
+    if count <= DENSE_NODES:
+        values, vectors = scipy.linalg.eigh(matrix.toarray())
+        zero = int((values < ZERO).sum())
+        if len(values) - zero < wanted:
+            raise BadInput(f"a network of {count} nodes has {len(values) - zero} modes; {wanted} were asked for")
+        return values[: zero + wanted], vectors[:, : zero + wanted]
+    joined = _adjacency(matrix)
+    shifted = (matrix + SHIFT * scipy.sparse.eye_array(3 * count)).tocsr()
+    factor = Factor(dissect(position, joined), shifted)
+    values, vectors = _krylov(matrix, factor, rigid, wanted)
+    return np.concatenate([np.zeros(rigid.shape[1]), values]), np.concatenate([rigid, vectors], axis=1)
+
+
+def _adjacency(matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
+    """Which nodes (N, N) have a block in a Hessian, the diagonal left out."""
+    blocks = matrix.tobsr(blocksize=(3, 3))
+    ones = np.ones(len(blocks.indices), dtype=np.int8)
+    adjacency = scipy.sparse.csr_array((ones, blocks.indices, blocks.indptr), shape=(matrix.shape[0] // 3,) * 2)
+    adjacency.setdiag(0)
+    adjacency.eliminate_zeros()
+    return adjacency
+
+
+def _krylov(
+    matrix: scipy.sparse.csr_array, factor: Factor, rigid: NDArray[np.float64], wanted: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The lowest modes outside ``rigid`` by block Lanczos on the shifted inverse, with full reorthogonalisation."""
+    size = matrix.shape[0]
+    width = min(wanted + 4, size - rigid.shape[1])
+    block = np.random.default_rng(0).standard_normal((size, width))
+    block -= rigid @ (rigid.T @ block)
+    basis = np.linalg.qr(block)[0]
+    image = np.empty((size, 0))
+    for _ in range(60):
+        step = factor.solve(basis[:, image.shape[1] :])
+        step -= rigid @ (rigid.T @ step)
+        image = np.concatenate([image, step], axis=1)
+        ritz, turn = np.linalg.eigh(basis.T @ image)
+        ritz, turn = ritz[::-1], turn[:, ::-1]
+        zero = int((1 / ritz - SHIFT < ZERO).sum())
+        top = slice(0, zero + wanted)
+        if len(ritz) >= zero + wanted:
+            vectors = basis @ turn[:, top]
+            residual = np.linalg.norm(image @ turn[:, top] - vectors * ritz[top], axis=0) / ritz[top]
+            if (residual < 1e-8).all():
+                values = np.einsum("ij,ij->j", vectors, matrix @ vectors)
+                order = np.argsort(values)
+                return values[order], vectors[:, order]
+        if basis.shape[1] + rigid.shape[1] >= size:
+            break
+        for _ in range(2):
+            step -= rigid @ (rigid.T @ step)
+            step -= basis @ (basis.T @ step)
+        basis = np.concatenate([basis, np.linalg.qr(step)[0]], axis=1)
+    raise Fault("the network's modes did not converge")

@@ -1,0 +1,137 @@
+"""Sparse Cholesky factorisation of a network of points in space, by geometric nested dissection.
+
+The matrix has one 3 x 3 block for each pair of joined points.  Points are split by planes: those on one side of a plane
+that are joined to the other side are its separator and are eliminated after both halves (George 1973).  Each leaf and each
+separator is factorised as one dense front that passes its Schur complement on to its parent (the multifrontal method of
+Duff and Reid 1983), so that nearly all of the work is dense linear algebra.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+from scipy.linalg import blas, lapack
+
+LEAF_POINTS = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Front:
+    """One dense step of the elimination: points eliminated here, and later ones that they touch."""
+
+    own: NDArray[np.intp]
+    border: NDArray[np.intp]
+    children: tuple[int, ...]
+
+
+def dissect(point: NDArray[np.float64], joined: scipy.sparse.csr_array) -> list[Front]:
+    """Fronts in the order of elimination (children before parents) for points (N, 3) and their adjacency (N, N)."""
+    fronts: list[Front] = []
+    where = np.full(len(point), -1)  # the front that eliminates each point, once known
+
+    def add(own: NDArray[np.intp], children: tuple[int, ...]) -> int:
+        touched = joined[own].indices.astype(np.intp)
+        border = np.unique(np.concatenate([touched, *(fronts[child].border for child in children)]))
+        where[own] = len(fronts)
+        border = border[where[border] < 0]
+        fronts.append(Front(np.sort(own), border, children))
+        return len(fronts) - 1
+
+    def split(points: NDArray[np.intp]) -> tuple[int, ...]:
+        if len(points) <= LEAF_POINTS:
+            return (add(points, ()),) if len(points) else ()
+        side, separator = _plane(point, joined, points)
+        if len(separator) > len(points) // 2:
+            return (add(points, ()),)
+        low = points[(side == 0)]
+        high = points[(side == 1)]
+        below = split(low) + split(high)
+        return (add(separator, below),) if len(separator) else below
+
+    split(np.arange(len(point)))
+    return fronts
+
+
+def _plane(
+    point: NDArray[np.float64], joined: scipy.sparse.csr_array, points: NDArray[np.intp]
+) -> tuple[NDArray[np.int8], NDArray[np.intp]]:
+    """The best of some planes across ``points``: 0 or 1 for the side of each point, 2 for the separator; the separator."""
+    inside = joined[points][:, points].tocoo()
+    place = point[points] - point[points].mean(axis=0)
+    axes = np.linalg.svd(place, full_matrices=False)[2]
+    best: tuple[float, NDArray[np.int8]] | None = None
+    for axis in axes:
+        along = place @ axis
+        for quantile in (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65):
+            high = along > np.quantile(along, quantile)
+            crossing = high[inside.row] != high[inside.col]
+            for keep in (False, True):
+                side = high.astype(np.int8)
+                side[inside.row[crossing & (high[inside.row] == keep)]] = 2
+                count = np.bincount(side, minlength=3)
+                cost = float(count[2]) * (1 + 2 * abs(int(count[0]) - int(count[1])) / len(points))
+                if best is None or cost < best[0]:
+                    best = cost, side
+    assert best is not None
+    return best[1], points[best[1] == 2]
+
+
+class Factor:
+    """The Cholesky factor of a symmetric positive definite matrix of 3 x 3 blocks."""
+
+    def __init__(self, fronts: list[Front], matrix: scipy.sparse.csr_array):
+        """``matrix`` (3N, 3N) must have blocks only between points that ``dissect`` was told are joined."""
+        self.fronts = fronts
+        self.size = matrix.shape[0]
+        self._diagonal: list[NDArray[np.float64]] = []
+        self._below: list[NDArray[np.float64]] = []
+        self._rows: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
+        waiting: dict[int, NDArray[np.float64]] = {}
+        local = np.zeros(self.size, dtype=np.intp)
+        for number, front in enumerate(fronts):
+            own, border = _degrees(front.own), _degrees(front.border)
+            rows = np.concatenate([own, border])
+            count = len(own)
+            local[rows] = np.arange(len(rows))
+            dense = np.zeros((len(rows), len(rows)), order="F")
+            columns = matrix[own].tocoo()
+            # Columns eliminated before hold nothing that is still needed.
+            known = np.zeros(self.size, dtype=bool)
+            known[rows] = True
+            wanted = known[columns.col]
+            dense[local[columns.col[wanted]], columns.row[wanted]] = columns.data[wanted]
+            for child in front.children:
+                place = local[_degrees(fronts[child].border)]
+                dense[np.ix_(place, place)] += waiting.pop(child)
+            diagonal, failed = lapack.dpotrf(dense[:count, :count], lower=1, clean=1)
+            if failed:
+                raise np.linalg.LinAlgError("the matrix is not positive definite")
+            below = blas.dtrsm(1.0, diagonal, dense[count:, :count], side=1, lower=1, trans_a=1)
+            if len(border):
+                waiting[number] = dense[count:, count:] - below @ below.T
+            self._diagonal.append(diagonal)
+            self._below.append(below)
+            self._rows.append((own, border))
+
+    @property
+    def entries(self) -> int:
+        """How many numbers the factor holds."""
+        return sum(d.size + b.size for d, b in zip(self._diagonal, self._below, strict=True))
+
+    def solve(self, right: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The solution (3N, K) for right-hand sides (3N, K)."""
+        x = np.array(right, dtype=np.float64)
+        for (own, border), diagonal, below in zip(self._rows, self._diagonal, self._below, strict=True):
+            x[own] = blas.dtrsm(1.0, diagonal, x[own], lower=1)
+            x[border] -= below @ x[own]
+        for (own, border), diagonal, below in zip(
+            reversed(self._rows), reversed(self._diagonal), reversed(self._below), strict=True
+        ):
+            x[own] = blas.dtrsm(1.0, diagonal, x[own] - below.T @ x[border], lower=1, trans_a=1)
+        return x
+
+
+def _degrees(points: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The rows (3 each) of points."""
+    return (3 * points[:, None] + np.arange(3)).ravel()

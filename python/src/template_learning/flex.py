@@ -1,0 +1,225 @@
+"""FLEX: conformers of a template by normal-mode analysis (ProDy's anisotropic network model).
+
+A conformer is the template plus the sum of the chosen modes, each a unit vector over the nodes times its amplitude in Å.
+Every atom moves with the node of its residue, as in ProDy's ``extendModel``; an atom without one moves with the nearest.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import prody
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from scipy.spatial import cKDTree
+
+from template_learning.anm import SparseANM
+from template_learning.errors import BadInput
+from template_learning.files import checked_id
+from template_learning.provenance import generator_for, versions, write_json
+from template_learning.settings import FlexSettings
+from template_learning.structure import Structure, StructureWriter, read_structure
+
+RIGID_MODES = 6
+NODE_NAMES = (("CA", 6), ("P", 15))
+"""Names and elements of the atoms that are nodes (the element keeps calcium ions out)."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Modes:
+    """The chosen modes of a molecule and how its atoms take part in them."""
+
+    eigenvalue: NDArray[np.float64]
+    collectivity: NDArray[np.float64]
+    vector: NDArray[np.float64]
+    """(core nodes, 3, modes), each mode of unit length."""
+    left: NDArray[np.intp]
+    right: NDArray[np.intp]
+    weight: NDArray[np.float64]
+    """Each atom moves as core node ``left`` by ``1 - weight`` and as core node ``right`` by ``weight``."""
+    facts: dict[str, Any]
+    notes: tuple[str, ...]
+
+    def displacement(self, amplitude: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N, 3) in Å: how amplitudes (modes,) move the atoms."""
+        moved = self.vector @ amplitude
+        weight = self.weight[:, None]
+        return (1 - weight) * moved[self.left] + weight * moved[self.right]
+
+
+def find_modes(structure: Structure, settings: FlexSettings) -> Modes:
+    """The ``settings.modes - 6`` lowest modes of a molecule's elastic network that move more than a loose end.
+
+    Nodes with fewer than ``minimum_contacts`` springs, and parts not joined to the largest, are left out of the network,
+    again and again until none is left; they follow the nodes before and after them in their chain.  Modes whose
+    collectivity (Brueschweiler 1995: the share of nodes that move) is below ``minimum_collectivity`` give way to the next.
+
+    Raises BadInput where there are too few nodes.
+    """
+    prody.confProDy(verbosity="none")
+    position = structure.position_angstrom
+    is_node = np.logical_or.reduce([(structure.atom_name == n) & (structure.element == e) for n, e in NODE_NAMES])
+    node = np.flatnonzero(is_node)
+    wanted = settings.modes - RIGID_MODES
+    if len(node) * 3 - RIGID_MODES < wanted or len(node) < 3:
+        raise BadInput(f"{structure.name}: {len(node)} atoms named CA or P; too few nodes for {settings.modes} modes")
+    core = _core(position[node], settings)
+    network = SparseANM(structure.name)
+    network.buildHessian(position[node[core]], settings.cutoff_angstrom, settings.spring_constant)
+    count = wanted
+    while True:
+        network.calcModes(count)
+        collectivity = np.atleast_1d(prody.calcCollectivity(network))
+        good = np.flatnonzero(collectivity >= settings.minimum_collectivity)
+        limit = min(8 * wanted, 3 * len(core) - network.zero_modes)
+        if len(good) >= wanted or count == limit:
+            break
+        count = min(2 * count, limit)
+    if len(good) < wanted:
+        good = np.sort(np.argsort(-collectivity, kind="stable")[:wanted])
+    chosen = good[:wanted]
+    passed = int(chosen[-1] + 1 - len(chosen))
+    notes = list(structure.notes)
+    if len(core) < len(node):
+        notes.append(f"{len(node) - len(core)} of {len(node)} nodes are loose ends: they follow their chain")
+    if network.zero_modes > RIGID_MODES:
+        notes.append(f"{network.zero_modes} modes of zero instead of {RIGID_MODES}: all were dropped")
+    if passed:
+        notes.append(f"{passed} modes move hardly more than a loose end: the next ones were taken")
+    left, right, weight = _followed(structure, node, core)
+    return Modes(
+        eigenvalue=network.getEigvals()[chosen],
+        collectivity=collectivity[chosen],
+        vector=network.getArray()[:, chosen].reshape(-1, 3, len(chosen)),
+        left=left,
+        right=right,
+        weight=weight,
+        facts={
+            "atoms": len(position),
+            "nodes": len(node),
+            "loose_nodes": len(node) - len(core),
+            "zero_modes": network.zero_modes,
+            "passed_over_modes": passed,
+        },
+        notes=tuple(notes),
+    )
+
+
+def _core(position: NDArray[np.float64], settings: FlexSettings) -> NDArray[np.intp]:
+    """The nodes of the largest connected part in which each has at least ``minimum_contacts`` springs."""
+    core = np.arange(len(position))
+    while settings.minimum_contacts > 0:
+        network = SparseANM()
+        network.buildHessian(position[core], settings.cutoff_angstrom)
+        held = network.contacts() >= settings.minimum_contacts
+        held &= network.components() == 0
+        if held.all():
+            break
+        if held.sum() < 3 + settings.modes:
+            return np.arange(len(position))
+        core = core[held]
+    return core
+
+
+def _followed(
+    structure: Structure, node: NDArray[np.intp], core: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """For each atom the two core nodes (as places in ``core``) whose motions it takes, and the weight of the second."""
+    position = structure.position_angstrom
+    tree = cKDTree(position[node[core]])
+    left, right, weight = np.empty(len(node), np.intp), np.empty(len(node), np.intp), np.zeros(len(node))
+    chain = structure.chain[node]
+    place = np.full(len(node), -1)
+    place[core] = np.arange(len(core))
+    for name in np.unique(chain):
+        members = np.flatnonzero(chain == name)
+        steady = np.flatnonzero(place[members] >= 0)
+        if len(steady):
+            # Between two steady nodes the motion is interpolated; beyond the last it is that of the last.
+            along = np.interp(np.arange(len(members)), steady, np.arange(len(steady)))
+            low = np.floor(along).astype(np.intp)
+            left[members] = place[members[steady[low]]]
+            right[members] = place[members[steady[np.minimum(low + 1, len(steady) - 1)]]]
+            weight[members] = along - low
+        else:
+            left[members] = right[members] = tree.query(position[node[members]].mean(axis=0))[1]
+    owner = _node_of_atoms(structure, node)
+    return left[owner], right[owner], weight[owner]
+
+
+def _node_of_atoms(structure: Structure, node: NDArray[np.intp]) -> NDArray[np.intp]:
+    """For each atom the node (as a place in ``node``) of its residue, the nearest of several; else the nearest of all."""
+    position, residue = structure.position_angstrom, structure.residue
+    of_residue = np.full(residue[-1] + 1, -1)
+    of_residue[residue[node]] = np.arange(len(node))
+    owner = of_residue[residue]
+    without = np.flatnonzero(owner < 0)
+    if len(without):
+        owner[without] = cKDTree(position[node]).query(position[without])[1]
+    many = np.flatnonzero(np.bincount(residue[node], minlength=len(of_residue)) > 1)
+    for number in many:
+        members, choices = np.flatnonzero(residue == number), np.flatnonzero(residue[node] == number)
+        owner[members] = choices[cKDTree(position[node[choices]]).query(position[members])[1]]
+    return owner
+
+
+def draw_amplitudes(modes: Modes, settings: FlexSettings, generator: np.random.Generator) -> NDArray[np.float64]:
+    """(modes,) amplitudes in Å: uniform in the range asked for, or thermal and scaled to the RMSD asked for."""
+    count = len(modes.eigenvalue)
+    if settings.amplitude_kind == "uniform":
+        return generator.uniform(-settings.amplitude, settings.amplitude, count)
+    amplitude = generator.standard_normal(count) / np.sqrt(modes.eigenvalue)
+    return amplitude * (settings.rmsd_angstrom / rms(modes.displacement(amplitude)))
+
+
+def rms(displacement: NDArray[np.float64]) -> float:
+    """The root mean square length of displacements (N, 3)."""
+    return float(np.sqrt((displacement**2).sum(axis=1).mean()))
+
+
+def flex_template(structure: Path, template_id: str, settings: FlexSettings, root_seed: int, output: Path) -> None:
+    """Write ``<id>_c000.cif.gz``, ``<id>_c001.cif.gz`` ... (all-atom mmCIF) and ``<id>.flex.json`` of one template.
+
+    Conformer n depends on the template, its id, n and the root seed only, not on how many are asked for.
+    """
+    checked_id(template_id, "template")
+    molecule = read_structure(structure)
+    modes = find_modes(molecule, settings)
+    console = Console(stderr=True)
+    for note in modes.notes:
+        console.print(f"{template_id}: {note}", highlight=False, markup=False)
+    writer = StructureWriter(molecule)
+    conformers = []
+    numbers = track(
+        range(settings.conformers),
+        description=f"FLEX {template_id}",
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    for number in numbers:
+        item = f"{template_id}_c{number:03d}"
+        amplitude = draw_amplitudes(modes, settings, generator_for(root_seed, "FLEX", item))
+        displacement = modes.displacement(amplitude)
+        writer.write(output / f"{item}.cif.gz", item, molecule.position_angstrom + displacement)
+        conformers.append({"id": item, "rmsd_angstrom": round(rms(displacement), 4), "amplitude_angstrom": amplitude.round(4)})
+    distances = np.array([c["rmsd_angstrom"] for c in conformers])
+    write_json(
+        output / f"{template_id}.flex.json",
+        {
+            "stage": "FLEX",
+            "id": template_id,
+            "structure": structure.name,
+            "seed": root_seed,
+            "settings": settings.model_dump(mode="json"),
+            "versions": versions(),
+            "notes": list(modes.notes),
+            **modes.facts,
+            "eigenvalue": modes.eigenvalue,
+            "collectivity": modes.collectivity,
+            "rmsd_angstrom": {"least": distances.min(), "median": np.median(distances), "greatest": distances.max()},
+            "conformers": conformers,
+        },
+    )
