@@ -1,0 +1,174 @@
+"""REPORT: one self-contained HTML page of a run, or of that part of one that is there."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from template_learning import __version__
+from template_learning.files import read_table, replacing
+from template_learning.provenance import read_sidecar
+from template_learning.report.account import parameters_section, provenance_section
+from template_learning.report.blocks import Section, counted
+from template_learning.report.picked import SETS, picks_section, scores_section, training_section
+from template_learning.report.run import Run
+from template_learning.report.simulated import (
+    class_names,
+    imaging_section,
+    molecules_section,
+    packing_section,
+    tilts_section,
+)
+from template_learning.tables import ParticleRow
+
+FEW_PARTICLES = 50
+FAR_FROM_BEST = 0.05
+
+
+def write_report(data: Path, output: Path) -> None:
+    """Write the report of the run whose published files lie in ``data`` (all of them or a part; see ``index.KINDS``).
+
+    The same files give the same page.  Experimental tomograms and their annotations are shown if they lie in
+    ``data/tomograms`` as ``<id>.mrc`` and ``<id>.csv`` (or another known suffix); without the tomogram the network's
+    probabilities are shown.  Raises BadInput for a folder that holds nothing of a run and for broken files.
+    """
+    run = Run.open(data)
+    templates = Environment(
+        loader=PackageLoader("template_learning", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    sections = report_sections(run)
+    page = templates.get_template("template.html.j2").render(
+        title="Template Learning: " + (", ".join(class_names(run).values()) or "report of a run"),
+        lead=summary(run),
+        headline=headline(run),
+        notes=notes(run),
+        sections=sections,
+        footer=f"Written by template-learning {__version__} from the run's published files; index.json lists them all.",
+    )
+    with replacing(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def report_sections(run: Run) -> list[Section]:
+    """The sections that the run has data for, results first."""
+    simulated = [item for item in run.picks if item in {row.id for row in run.design}]
+    experimental = [item for item in run.picks if item not in simulated]
+    candidates: list[Section | None] = []
+    for which, items in (("simulated", simulated), ("experimental", experimental)):
+        if which in run.evaluations:
+            candidates.append(scores_section(run, which, run.evaluations[which]))
+        candidates.append(picks_section(run, which, items))
+    candidates += [scores_section(run, which, found) for which, found in run.evaluations.items() if which not in SETS]
+    candidates += [
+        training_section(run),
+        molecules_section(run),
+        packing_section(run),
+        imaging_section(run),
+        tilts_section(run),
+        parameters_section(run),
+        provenance_section(run),
+    ]
+    return [section for section in candidates if section is not None]
+
+
+def summary(run: Run) -> str:
+    """What was run, in a sentence."""
+    inputs = run.json("check/inputs.json") or {}
+    parts = []
+    if inputs.get("templates"):
+        names = ", ".join(str(row["id"]) for row in inputs["templates"][:8])
+        more = ", ..." if len(inputs["templates"]) > 8 else ""
+        parts.append(f"{counted(len(inputs['templates']), 'template structure')} ({names}{more})")
+    if inputs.get("distractors"):
+        parts.append(counted(len(inputs["distractors"]), "distractor"))
+    if run.design:
+        voxel = f" at {run.settings.reconstruct.voxel_size_angstrom:g} Å" if run.settings else ""
+        parts.append(f"{counted(len(run.design), 'simulated tomogram')}{voxel}")
+    if run.table("train/history.csv"):
+        parts.append("a network trained on them alone")
+    picked = set(run.picks) - {row.id for row in run.design}
+    if picked:
+        parts.append(f"picks in {counted(len(picked), 'experimental tomogram')}")
+    sentence = "; ".join(parts) or "A part of a run"
+    return sentence[0].upper() + sentence[1:] + "."
+
+
+def headline(run: Run) -> list[dict[str, str]]:
+    """The figures at the top: value, label and note of each."""
+    figures = []
+    for which, evaluation in run.evaluations.items():
+        score = evaluation["all"]["joint"]
+        selected = score["selected"]
+        low, high = selected["f1_interval_95"]
+        note = (
+            f"precision {selected['precision']:.2f}, recall {selected['recall']:.2f}; 95 % interval {low:.2f} to {high:.2f}; "
+            f"{counted(score['annotations'], 'particle')} in {counted(len(evaluation['tomograms']), 'tomogram')}"
+        )
+        figures.append(_figure(f"{selected['f1']:.2f}", f"F1, {SETS.get(which, which)}", note))
+    if run.minimum_size:
+        sizes = sorted(set(run.minimum_size.values()))
+        figures.append(_figure(", ".join(map(str, sizes)), "size threshold (voxels)", f"from {run.minimum_size_origin}"))
+    experimental = [item for item in run.picks if item not in {row.id for row in run.design}]
+    if experimental:
+        count = sum(pick.selected for item in experimental for pick in run.picks[item])
+        figures.append(_figure(f"{count:,}", "picks", f"in {counted(len(experimental), 'experimental tomogram')}"))
+    if run.design:
+        splits = [(name, sum(row.split == name for row in run.design)) for name in ("train", "validation", "test")]
+        note = ", ".join(f"{count} {name}" for name, count in splits if count)
+        figures.append(_figure(str(len(run.design)), "simulated tomograms", note))
+    if run.placed:
+        classes = [row.class_id for path in run.placed.values() for row in read_table(path, ParticleRow)]
+        templates = sum(class_id > 0 for class_id in classes)
+        note = f"{counted(len(classes) - templates, 'distractor')} beside them"
+        figures.append(_figure(f"{templates:,}", "templates placed", note))
+    history = run.table("train/history.csv")
+    if history:
+        seconds = read_sidecar(run.folder / "train/history.csv").get("seconds")
+        took = "" if seconds is None else f"{seconds / 60:.1f} minutes; " if seconds < 7200 else f"{seconds / 3600:.1f} hours; "
+        kept = "" if run.best_epoch is None else f"epoch {run.best_epoch} kept"
+        figures.append(_figure(str(len(history)), "training epochs", (took + kept).removesuffix("; ")))
+    return figures
+
+
+def _figure(value: str, label: str, note: str) -> dict[str, str]:
+    return {"value": value, "label": label, "note": note}
+
+
+def notes(run: Run) -> list[str]:
+    """What a reader should keep in mind about this run."""
+    found = []
+    for which, evaluation in run.evaluations.items():
+        score = evaluation["all"]["joint"]
+        title = SETS.get(which, which)
+        if score["annotations"] < FEW_PARTICLES:
+            found.append(f"The scores on {title} rest on {counted(score['annotations'], 'particle')} only.")
+        if score["best"] and score["best"]["f1"] - score["selected"]["f1"] > FAR_FROM_BEST:
+            found.append(
+                f"On {title} another threshold ({score['best']['threshold']:.3g}) would reach F1 {score['best']['f1']:.2f}; "
+                f"the one in the model gives {score['selected']['f1']:.2f}."
+            )
+    unscored = [item for item in run.picks if not run.evaluations and item]
+    if unscored:
+        found.append("Nothing says what is in the tomograms that were picked in: the picks are not scored.")
+    elif "experimental" not in run.evaluations and set(run.picks) - {row.id for row in run.design}:
+        found.append("The picks in the experimental tomograms are not scored: no annotations were given.")
+    empty = [item for item, picks in run.picks.items() if not any(pick.selected for pick in picks)]
+    if empty:
+        found.append(f"No pick was selected in {', '.join(empty)}.")
+    history = run.table("train/history.csv")
+    if len(history) > 1 and run.best_epoch == len(history):
+        found.append("The last epoch was the best on the validation tomograms: longer training may give more.")
+    versions: dict[str, set[str]] = {}
+    for sidecar in run.sidecars:
+        for library, version in sidecar["versions"].items():
+            versions.setdefault(library, set()).add(str(version))
+    mixed = sorted(library for library, several in versions.items() if len(several) > 1)
+    if mixed:
+        found.append(f"The run's files were made with several versions of {', '.join(mixed)}.")
+    for sidecar in run.sidecars:
+        found += [f"{sidecar.get('file', sidecar['stage'])}: {words}" for words in _words(sidecar.get("notes"))]
+    return found
+
+
+def _words(content: Any) -> list[str]:
+    return [str(one) for one in content] if isinstance(content, list) else [str(content)] if content else []

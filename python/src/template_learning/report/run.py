@@ -1,0 +1,154 @@
+"""The folder of a run, as published: which files it has, read when asked for."""
+
+import csv
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from template_learning.errors import BadInput
+from template_learning.files import existing, read_table
+from template_learning.geometry import Grid
+from template_learning.index import STAGES
+from template_learning.library import LibraryEntry, read_library
+from template_learning.picking.annotations import read_annotations
+from template_learning.provenance import read_sidecar
+from template_learning.settings import Settings
+from template_learning.tables import DesignRow, ParticleRow, PickRow
+
+TOMOGRAM_SUFFIXES = (".mrc", ".rec", ".map", ".mrc.gz", ".rec.gz", ".map.gz")
+ANNOTATION_SUFFIXES = (".csv", ".star", ".json", ".xml")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder laid out as ``index.KINDS`` says; any part of it may be missing.  BadInput, on reading, for a broken file."""
+
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """The run in a folder; BadInput where the folder is missing or holds no stage."""
+        if not folder.is_dir():
+            raise BadInput(f"{folder}: no such folder")
+        if not any((folder / stage).is_dir() for stage in STAGES):
+            raise BadInput(f"{folder}: none of a run's folders in it ({', '.join(STAGES)})")
+        return cls(folder)
+
+    def files(self, stage: str, suffix: str) -> dict[str, Path]:
+        """The files ``<stage>/<id><suffix>`` by id, sorted; an id of ``reconstruct`` has no dot-separated kind."""
+        found = {path.name.removesuffix(suffix): path for path in sorted((self.folder / stage).glob(f"*{suffix}"))}
+        return {item: path for item, path in found.items() if item and path.is_file()}
+
+    def table(self, path: str) -> list[dict[str, str]]:
+        """The rows of a CSV file as they are, none where the file is missing."""
+        full = self.folder / path
+        if not full.is_file():
+            return []
+        with full.open(newline="", encoding="utf-8") as handle:
+            return [{k: v or "" for k, v in row.items() if k is not None} for row in csv.DictReader(handle)]
+
+    def json(self, path: str) -> dict[str, Any] | None:
+        """A JSON object, None where the file is missing."""
+        full = self.folder / path
+        if not full.is_file():
+            return None
+        return _object(full)
+
+    @cached_property
+    def settings(self) -> Settings | None:
+        """The run's settings, None where they were not published."""
+        content = self.json("check/settings.json")
+        if content is None:
+            return None
+        try:
+            return Settings.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise BadInput(f"{self.folder / 'check/settings.json'}: {name}: {first['msg']}") from None
+
+    @cached_property
+    def design(self) -> list[DesignRow]:
+        """The rows of the design, none where there is no table."""
+        path = self.folder / "design/design.csv"
+        return read_table(path, DesignRow) if path.is_file() else []
+
+    @cached_property
+    def library(self) -> dict[str, LibraryEntry]:
+        """The molecules, none where no library was published."""
+        folder = self.folder / "volume"
+        return read_library([folder]) if any(folder.rglob("library.csv")) else {}
+
+    @cached_property
+    def placed(self) -> dict[str, Path]:
+        """The tables of placed molecules by sample."""
+        return self.files("tetris", ".placed.csv")
+
+    @cached_property
+    def picks(self) -> dict[str, list[PickRow]]:
+        """The picks by tomogram."""
+        return {item: read_table(path, PickRow) for item, path in self.files("cluster", ".picks.csv").items()}
+
+    def particles(self, item: str, grid: Grid) -> list[ParticleRow] | None:
+        """The particles of target classes that are there: simulated, or annotated in ``tomograms/``; None where nobody says."""
+        path = self.folder / f"label/{item}.particles.csv"
+        beside = (self.folder / "tomograms" / (item + suffix) for suffix in ANNOTATION_SUFFIXES)
+        path = path if path.is_file() else next((other for other in beside if other.is_file()), path)
+        if not path.is_file():
+            return None
+        return [row for row in read_annotations(path, item, grid) if row.class_id > 0]
+
+    def tomogram(self, item: str) -> Path | None:
+        """A tomogram's grey values: simulated, or laid beside the run's folders in ``tomograms/``."""
+        beside = [self.folder / "tomograms" / (item + suffix) for suffix in TOMOGRAM_SUFFIXES]
+        candidates = [self.folder / f"reconstruct/{item}.mrc", *beside]
+        return next((path for path in candidates if path.is_file()), None)
+
+    @cached_property
+    def minimum_size(self) -> dict[str, int]:
+        """The smallest segment that was selected, in voxels, by class, as CLUSTER says; empty where it does not."""
+        facts = (read_sidecar(path) for path in self.files("cluster", ".picks.csv").values())
+        sizes = [one["minimum_size_voxels"] for one in facts if one.get("minimum_size_voxels")]
+        return sizes[0] if sizes else {}
+
+    @cached_property
+    def minimum_size_origin(self) -> str:
+        """Where the size threshold comes from, in the words of CLUSTER and of the model's card."""
+        picks = (read_sidecar(path) for path in self.files("cluster", ".picks.csv").values())
+        segmentations = (read_sidecar(path) for path in self.files("segment", ".segmentation.mrc").values())
+        origin = next((str(one["minimum_size_from"]) for one in picks if one.get("minimum_size_from")), "settings")
+        chosen = next((str(one["minimum_size_chosen"]) for one in segmentations if one.get("minimum_size_chosen")), "")
+        return f"the {origin} ({chosen})" if origin == "model" and chosen else f"the {origin}"
+
+    @cached_property
+    def evaluations(self) -> dict[str, dict[str, Any]]:
+        """The evaluation of each set of tomograms, the simulated first."""
+        paths = self.files("evaluate", ".evaluation.json")
+        return {which: _object(paths[which]) for which in sorted(paths, key=lambda which: (which != "simulated", which))}
+
+    @cached_property
+    def best_epoch(self) -> int | None:
+        """The epoch whose network was kept, None where nobody says."""
+        best = [int(row["epoch"]) for row in self.table("train/history.csv") if row.get("best") == "True"]
+        return best[-1] if best else None
+
+    @cached_property
+    def sidecars(self) -> list[dict[str, Any]]:
+        """Every sidecar (a JSON that names its stage and file), sorted by path."""
+        folders = [self.folder / stage for stage in STAGES if stage != "pipeline_info"]
+        contents = [_object(path) for folder in folders for path in sorted(folder.rglob("*.json"))]
+        return [content for content in contents if "stage" in content and "versions" in content]
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(existing(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise BadInput(f"{path}: a JSON object was expected")
+    return content
