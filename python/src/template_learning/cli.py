@@ -80,14 +80,31 @@ def tetris(library: Library, identifier: Identifier, output: Output, settings: S
 
 @app.command()
 def simulate(
-    library: Library,
-    placed: Annotated[Path, typer.Option(help="table of placed molecules, its sidecar beside it")],
-    row: RowFile,
     output: Output,
+    library: Annotated[
+        list[Path] | None, typer.Option(help="folder with a library.csv, or its parent; may be repeated")
+    ] = None,
+    placed: Annotated[Path | None, typer.Option(help="table of placed molecules, its sidecar beside it")] = None,
+    row: Annotated[Path | None, typer.Option(help="JSON with this tomogram's row of the design")] = None,
     settings: SettingsFile = None,
     seed: Seed = 1,
+    parakeet_config: Annotated[
+        Path | None, typer.Option(help="run this Parakeet 0.6.8 configuration instead: optics.mrc, image.mrc, tilts.tlt")
+    ] = None,
+    structures: Annotated[
+        Path | None, typer.Option(help="with --parakeet-config: folder with its structures (also looked for beside it)")
+    ] = None,
+    binning: Annotated[int, typer.Option(help="with --parakeet-config: images binned by so many detector pixels")] = 1,
+    grain: Annotated[bool, typer.Option(help="with --parakeet-config: the ice's own grain")] = True,
 ) -> None:
     """Simulate one tilt series: <id>.tilts.mrc (sorted by angle) and <id>.tlt."""
+    if parakeet_config is not None:
+        from template_learning.simulation.parakeet_config import simulate_parakeet
+
+        simulate_parakeet(parakeet_config, structures, binning, seed, output, grain=grain)
+        return
+    if not library or placed is None or row is None:
+        raise BadInput("simulate: --library, --placed and --row are needed, or --parakeet-config")
     from template_learning.settings import SimulateSettings
     from template_learning.simulation.series import simulate_sample
     from template_learning.tables import DesignRow

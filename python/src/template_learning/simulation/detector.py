@@ -11,7 +11,7 @@ CUBICS = ((0.95, -0.1333, -0.8661, 0.3711), (0.8, -0.3, -0.56, 0.32))
 
 def detector_pass(
     frequency: NDArray[np.floating], detector_pixel_angstrom: float, dose_e_per_angstrom2: float, exposure_s: float = 1.0
-) -> NDArray[np.float64]:
+) -> NDArray[np.float32]:
     """Share of each spatial frequency (1/Å) that the detector passes to its counts; at 0 that of the electrons.
 
     Frequencies refer to the detector's own pixel, whatever the images are binned to afterwards.
@@ -19,7 +19,8 @@ def detector_pass(
     rate = dose_e_per_angstrom2 * detector_pixel_angstrom**2 / exposure_s
     share = np.clip((rate - RATES[0]) / (RATES[1] - RATES[0]), 0.0, 1.0)
     cubic = (1 - share) * np.array(CUBICS[0]) + share * np.array(CUBICS[1])
-    return np.polynomial.polynomial.polyval(np.clip(np.asarray(frequency) * detector_pixel_angstrom, 0.0, 1.0), cubic)
+    cycles = np.clip(np.asarray(frequency) * detector_pixel_angstrom, 0.0, 1.0)
+    return np.polynomial.polynomial.polyval(cycles, cubic).astype(np.float32)
 
 
 def count_electrons(

@@ -23,10 +23,12 @@ class Slab:
 class Cuboid:
     """Ice with edge lengths (x, y, z) in ångström about the sample's centre, and vacuum around it.
 
-    Its ends make Fresnel fringes, and at a tilt the path differs from place to place.
+    Its ends make Fresnel fringes, and at a tilt the path differs from place to place.  On the image it lies off the
+    sample's centre by ``offset_angstrom`` (x, y).
     """
 
     length_angstrom: tuple[float, float, float]
+    offset_angstrom: tuple[float, float] = (0.0, 0.0)
 
     def path_angstrom(self, tilt_deg: float) -> float:
         """Longest way of the beam through the ice."""
@@ -51,6 +53,7 @@ class Cuboid:
     def path_between(self, tilt_deg: float, u_angstrom: Array, v_angstrom: Array, low: float, high: float) -> Array:
         """Ice in ångström between two planes across the beam, [v, u], each value the mean over a pixel."""
         step = u_angstrom[1] - u_angstrom[0]
+        u_angstrom, v_angstrom = u_angstrom - self.offset_angstrom[0], v_angstrom - self.offset_angstrom[1]
         fine = (u_angstrom[:, None] + step * (np.arange(4) - 1.5) / 4).ravel()
         start, end = self.extent(tilt_deg, fine)
         row = np.clip(np.clip(end, low, high) - np.clip(start, low, high), 0, None).reshape(-1, 4).mean(axis=1)

@@ -35,7 +35,7 @@ FADE_SIGMA_ANGSTROM = 6.0
 
 @dataclass(frozen=True)
 class WaveGrid:
-    """Pixels of a wave: ``shape`` [y, x], and ``border`` (y, x) of them before the first image pixel's centre."""
+    """Pixels of a wave: ``shape`` [y, x], and ``border`` (y, x) of them before the image's field."""
 
     shape: tuple[int, int]
     border: tuple[int, int]
@@ -44,8 +44,14 @@ class WaveGrid:
     @cached_property
     def frequency_squared(self) -> Float32:
         """Squared spatial frequencies in 1/Å^2, [y, x]."""
-        y, x = (fft.fftfreq(count, self.pixel_angstrom) for count in self.shape)
-        return (y[:, None] ** 2 + x[None, :] ** 2).astype(np.float32)
+        x, y = self.frequencies
+        return np.asarray(x**2 + y**2)
+
+    @cached_property
+    def frequencies(self) -> tuple[Float32, Float32]:
+        """Spatial frequencies (x, y) in 1/Å, as a row and a column."""
+        y, x = (fft.fftfreq(count, self.pixel_angstrom).astype(np.float32) for count in self.shape)
+        return x[None, :], y[:, None]
 
     @cached_property
     def half_frequency(self) -> Float32:
@@ -95,7 +101,7 @@ class Engine:
         height, width = (
             fft.next_fast_len(count * step + border, real=True) if border else count * step for count in self.shape
         )
-        top, left = ((working - (count - 1) * step) // 2 for working, count in zip((height, width), self.shape, strict=True))
+        top, left = ((working - count * step) // 2 for working, count in zip((height, width), self.shape, strict=True))
         return WaveGrid((height, width), (top, left), pixel)
 
     @cached_property
@@ -117,7 +123,8 @@ class Engine:
     def middle(self) -> NDArray[np.float64]:
         """The tilt axis and sample's centre (x, y) on the wave's grid, in pixels."""
         centre = self.centre_pixel or ((self.shape[0] - 1) / 2, (self.shape[1] - 1) / 2)
-        return np.array(self.grid.border[::-1]) + np.array(centre[::-1]) * self.oversampling
+        first = np.array(self.grid.border[::-1]) + (self.oversampling - 1) / 2  # image pixel (0, 0)
+        return first + np.array(centre[::-1]) * self.oversampling
 
     @cached_property
     def slab_thickness_angstrom(self) -> float:
@@ -280,28 +287,31 @@ class Engine:
                 phase = fft.irfft2(shaped, s=self.grid.shape, overwrite_x=True)
                 wave *= np.cos(phase) + 1j * np.sin(phase)
                 if index < count - 1:
-                    wave = fft.ifft2(fft.fft2(wave, overwrite_x=True) * between, overwrite_x=True)
+                    spectrum = fft.fft2(wave, overwrite_x=True)
+                    spectrum *= between
+                    wave = fft.ifft2(spectrum, overwrite_x=True)
         if generator is not None:
             wave *= self.grain_wave(tilt_deg, dose_e_per_angstrom2, displaced, last, generator)
         return wave, last
 
-    def intensity(self, wave: Complex64, exit_angstrom: float) -> Float32:
+    def intensity(self, wave: Complex64, exit_angstrom: float, defocus_offset_angstrom: float = 0.0) -> Float32:
         """Intensity [y, x] on the microscope's grid from an exit wave; 1 = vacuum."""
         grid = self.lens_grid
         top, left = (before - after for before, after in zip(self.grid.border, grid.border, strict=True))
         spectrum = fft.fft2(wave[top : top + grid.shape[0], left : left + grid.shape[1]])
         # The lens's defocus is counted from the tilt axis's plane: go back to it.
-        spectrum *= transfer_function(self.lens, grid.frequency_squared)
-        spectrum *= grid.fresnel(self.wavelength_angstrom, -exit_angstrom)
+        spectrum *= transfer_function(self.lens, *grid.frequencies)
+        spectrum *= grid.fresnel(self.wavelength_angstrom, defocus_offset_angstrom - exit_angstrom)
         wave = fft.ifft2(spectrum, overwrite_x=True)
         return wave.real**2 + wave.imag**2
 
     def image(self, intensity: Float32, transfer: Float32 | None = None) -> Float32:
         """The image's pixels [y, x]: means of the intensity over each pixel's area, after ``transfer`` (half plane)."""
         grid, step = self.lens_grid, self.oversampling
-        shaped = fft.rfft2(intensity) * grid.box_pass(step)
+        shaped = fft.rfft2(intensity) * grid.box_pass(1)
         if transfer is not None:
             shaped *= transfer
         smooth = fft.irfft2(shaped, s=grid.shape, overwrite_x=True)
         (top, left), (height, width) = grid.border, self.shape
-        return np.ascontiguousarray(smooth[top : top + height * step : step, left : left + width * step : step])
+        field = smooth[top : top + height * step, left : left + width * step]
+        return np.asarray(field.reshape(height, step, width, step).mean(axis=(1, 3)))

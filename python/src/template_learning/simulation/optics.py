@@ -1,9 +1,11 @@
 """The microscope: aberrations, partial coherence, phase plate.
 
 Sign: the transfer function is ``exp(-i chi(g))`` with ``chi = pi w g^2 (defocus + Cs w^2 g^2 / 2)`` (w: wavelength), so a
-negative defocus is underfocus, as in Parakeet's ``c_10``, and matter is dark in it.
+negative defocus is underfocus, as in Parakeet's ``c_10``, and matter is dark in it.  Astigmatism adds ``astigmatism
+cos(2 (angle of g - astigmatism_deg))`` to the defocus.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,8 @@ class Lens:
 
     voltage_kv: float = 300.0
     defocus_angstrom: float
+    astigmatism_angstrom: float = 0.0
+    astigmatism_deg: float = 0.0
     spherical_aberration_mm: float = 2.7
     chromatic_aberration_mm: float = 2.7
     energy_spread: float = 2.66e-6
@@ -26,6 +30,7 @@ class Lens:
     illumination_semiangle_mrad: float = 0.02
     phase_shift_deg: float = 0.0
     phase_plate_cut_on_per_angstrom: float = 0.005
+    aperture_per_angstrom: float = math.inf
 
     @property
     def defocus_spread_angstrom(self) -> float:
@@ -34,32 +39,29 @@ class Lens:
         return float(self.chromatic_aberration_mm * 1e7 * relative)
 
 
-def aberration_phase(lens: Lens, frequency_squared: NDArray[np.floating]) -> NDArray[np.floating]:
-    """chi(g) in radian at squared spatial frequencies in 1/Å^2."""
-    wavelength = wavelength_angstrom(lens.voltage_kv)
-    spherical = lens.spherical_aberration_mm * 1e7
-    return (
-        np.pi * wavelength * frequency_squared * (lens.defocus_angstrom + 0.5 * spherical * wavelength**2 * frequency_squared)
-    )
+def defocus_angstrom(lens: Lens, gx: NDArray[np.floating], gy: NDArray[np.floating]) -> NDArray[np.floating] | float:
+    """Defocus in the direction of each spatial frequency."""
+    if not lens.astigmatism_angstrom:
+        return lens.defocus_angstrom
+    angle = np.arctan2(gy, gx) - np.deg2rad(lens.astigmatism_deg)
+    return lens.defocus_angstrom + lens.astigmatism_angstrom * np.cos(2 * angle)
 
 
-def envelope(lens: Lens, frequency_squared: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Loss of contrast by partial coherence in time and space (Frank 1973; Wade and Frank 1977)."""
-    wavelength = wavelength_angstrom(lens.voltage_kv)
-    spherical = lens.spherical_aberration_mm * 1e7
-    temporal = 0.5 * np.pi * wavelength * lens.defocus_spread_angstrom * frequency_squared
-    slope = lens.defocus_angstrom + spherical * wavelength**2 * frequency_squared
-    spatial_squared = (np.pi * lens.illumination_semiangle_mrad * 1e-3 * slope) ** 2 * frequency_squared
-    return np.exp(-(temporal**2) - spatial_squared)
+def transfer_function(lens: Lens, gx: NDArray[np.floating], gy: NDArray[np.floating]) -> NDArray[np.complex64]:
+    """What the exit wave's transform is multiplied with at spatial frequencies (gx, gy) in 1/Å.
 
-
-def transfer_function(lens: Lens, frequency_squared: NDArray[np.floating]) -> NDArray[np.complex64]:
-    """What the exit wave's transform is multiplied with, phase plate included.
-
-    The phase plate shifts all but the unscattered beam: ``phase (1 - exp(-g^2 / 2 cut-on^2))``.
+    Aberrations; loss of contrast by partial coherence in time and space (Frank 1973; Wade and Frank 1977); the phase
+    plate, which shifts all but the unscattered beam: ``phase (1 - exp(-g^2 / 2 cut-on^2))``; the aperture.
     """
-    phase = -aberration_phase(lens, frequency_squared)
+    wavelength = wavelength_angstrom(lens.voltage_kv)
+    spherical = lens.spherical_aberration_mm * 1e7 * wavelength**2
+    square = gx**2 + gy**2
+    defocus = defocus_angstrom(lens, gx, gy)
+    phase = -np.pi * wavelength * square * (defocus + spherical / 2 * square)
+    temporal = (0.5 * np.pi * wavelength * lens.defocus_spread_angstrom * square) ** 2
+    spatial = (np.pi * lens.illumination_semiangle_mrad * 1e-3 * (defocus + spherical * square)) ** 2 * square
     if lens.phase_shift_deg:
-        spot = np.exp(-frequency_squared / (2 * lens.phase_plate_cut_on_per_angstrom**2))
+        spot = np.exp(-square / (2 * lens.phase_plate_cut_on_per_angstrom**2))
         phase = phase + np.deg2rad(lens.phase_shift_deg) * (1 - spot)
-    return (envelope(lens, frequency_squared) * np.exp(1j * phase)).astype(np.complex64)
+    wave = np.exp(1j * phase - temporal - spatial)
+    return np.where(square < lens.aperture_per_angstrom**2, wave, 0).astype(np.complex64)

@@ -104,8 +104,9 @@ def point_cloud(sample: Sample, matter: Matter, maximum_frequency: float) -> Poi
     for element, weight in channels.weight.items():
         table[element] = weight
     reach = np.zeros(256, dtype=np.float32)
-    for element in present if matter.shadow else []:
-        reach[element] = matter.shadow.radius_angstrom(element)
+    if matter.shadow is not None:
+        for element in present:
+            reach[element] = matter.shadow.radius_angstrom(element)
     position = [atoms for atoms, _ in sample.atoms] or [np.zeros((0, 3), np.float32)]
     return PointCloud(
         position=np.concatenate(position).astype(np.float32, copy=False),
