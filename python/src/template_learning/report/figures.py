@@ -313,12 +313,12 @@ def curve_figure(curves: Sequence[Curve]) -> str:
                 against_size.axvline(curve.chosen, color=GREY, linestyle="--", linewidth=1.1, label="threshold used")
             against_size.set_xlabel(curve.threshold_label)
             against_size.set_ylabel(curve.title)
-            _legend_above(against_size, 3)
+            _legend_above(against_size)
             _iso_f1(against_recall)
             against_recall.plot(curve.recall, curve.precision, color=INK)
             precision, recall = curve.selected
             against_recall.plot(recall, precision, "o", color=CLASS_COLOURS[0], label="picks selected", zorder=3)
-            _legend_above(against_recall, 2)
+            _legend_above(against_recall)
             against_recall.set_xlabel("recall")
             against_recall.set_ylabel("precision")
             against_recall.set_xlim(0, 1.02)
@@ -373,8 +373,16 @@ def score_figure(scores: Mapping[str, Sequence[float]], recall_by_angle: Mapping
         return _svg(figure)
 
 
-def _legend_above(axes: Axes, columns: int) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, columnspacing=1.2, handlelength=1.5, borderpad=0)
+def _legend_above(axes: Axes) -> None:
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1.0),
+        ncols=6,
+        columnspacing=0.9,
+        handlelength=1.2,
+        handletextpad=0.4,
+        fontsize=7.2,
+    )
 
 
 def size_figure(sizes: Sequence[float], scores: Sequence[float], threshold: float | None) -> str:

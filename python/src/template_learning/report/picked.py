@@ -282,11 +282,11 @@ def _tomogram_illustration(run: Run, item: str) -> Illustration | None:
     classes, voxel = read_mrc(segmented, memory_map=True)
     z, y, x = grey.shape
     grid = Grid(shape=(z, y, x), voxel_size_angstrom=voxel)
-    marks = _marks(run, item, grid)
+    marks = sorted_marks(run, item, grid)
     planes: list[tuple[Picture, Picture | None]] = []
     plane: Plane
     for plane in ("xy", "xz"):
-        depth = _richest_depth(marks, plane, grid)
+        depth = richest_depth(marks, plane, grid)
         picture = slab(grey, voxel, plane, depth, SLAB_ANGSTROM, SMOOTHING_VOXELS).at_most(TOMOGRAM_PIXELS)
         planes.append((picture, cut(classes, voxel, plane, depth)))
     counts = f"{counted(len(marks.other) + len(marks.hits) + len(marks.false), 'selected pick')}"
@@ -301,7 +301,7 @@ def _tomogram_illustration(run: Run, item: str) -> Illustration | None:
     )
 
 
-def _marks(run: Run, item: str, grid: Grid) -> Marks:
+def sorted_marks(run: Run, item: str, grid: Grid) -> Marks:
     """The selected picks of a tomogram, told apart by the truth where somebody says it, as EVALUATE does."""
     settings = run.settings.evaluate if run.settings else EvaluateSettings()
     picks = [pick for pick in run.picks[item] if pick.selected]
@@ -330,7 +330,7 @@ def _positions(rows: Sequence[Any]) -> NDArray[np.float64]:
     return np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in rows], dtype=float).reshape(-1, 3)
 
 
-def _richest_depth(marks: Marks, plane: Plane, grid: Grid) -> float:
+def richest_depth(marks: Marks, plane: Plane, grid: Grid) -> float:
     """The depth whose plane cuts most marks, nearest to the middle; the middle where there are none."""
     axis = 2 if plane == "xy" else 1
     depth = np.concatenate([marks.hits, marks.false, marks.missed, marks.other])[:, axis]

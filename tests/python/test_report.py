@@ -1,0 +1,375 @@
+import base64
+import io
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from template_learning.errors import BadInput
+from template_learning.files import write_mrc, write_table
+from template_learning.geometry import Grid
+from template_learning.picking.evaluate import evaluate_picks
+from template_learning.provenance import write_json, write_sidecar
+from template_learning.report.blocks import Table, number, spread
+from template_learning.report.page import write_report
+from template_learning.report.picked import richest_depth, shown_tomograms, sorted_marks
+from template_learning.report.run import Run
+from template_learning.report.slices import Picture, cut, slab
+from template_learning.settings import Settings
+from template_learning.tables import DesignRow, LibraryRow, ParticleRow, PickRow
+
+SHAPE, VOXEL = (20, 36, 40), 10.0
+TESTS, OTHERS, REAL = ("t001", "t002"), ("t003", "t004"), "ts_7"
+SETTINGS = Settings.model_validate(
+    {
+        "seed": 7,
+        "outdir": "a <b>bold</b> folder",
+        "design": {"scheme": "sobol", "tomograms": 4},
+        "evaluate": {"match_radius_voxels": 3.0},
+        "reconstruct": {"voxel_size_angstrom": VOXEL},
+    }
+)
+
+
+def picks_about(centres, wrong, sizes):
+    rows = []
+    for place, (position, size) in enumerate(zip([*centres, *wrong], sizes, strict=True), 1):
+        x, y, z = (float(value) for value in position)
+        rows.append(
+            PickRow(pick=place, class_id=1, x_angstrom=x, y_angstrom=y, z_angstrom=z, score=0.9, size_voxels=size,
+                    touches_edge=False, selected=size >= 30)
+        )  # fmt: skip
+    return rows
+
+
+def make_run(folder):
+    """A whole run in small: two test tomograms with three particles each, two of them found, one wrong pick."""
+    random = np.random.default_rng(5)
+    write_json(folder / "check/settings.json", SETTINGS.model_dump(mode="json"))
+    templates = [
+        {"id": name, "role": "template", "class_name": "core<i>", "class_id": 1, "share": 1.0} for name in ("1ABC", "2ABC")
+    ]
+    distractor = {"id": "1s3x", "role": "distractor", "class_name": "", "class_id": 0, "share": 1.0}
+    write_json(folder / "check/inputs.json", {"templates": templates, "distractors": [distractor], "tomograms": [{"id": REAL}]})
+    library = [
+        LibraryRow(molecule=f"{name}_c000", species=name, role=role, class_id=number, share=1, mass_dalton=2e5, atom_count=9000,
+                   density="x.mrc", atoms="x.npz")
+        for name, role, number in (("1ABC", "template", 1), ("2ABC", "template", 1), ("1s3x", "distractor", 0))
+    ]  # fmt: skip
+    write_table(folder / "volume/all/library.csv", LibraryRow, library)
+    design = [
+        DesignRow(id=name, split="test" if name in TESTS else "train", total_dose_e_per_angstrom2=60.0 + 10 * place,
+                  defocus_um=-3.0, tilt_range_deg=40, tilt_step_deg=20, ice_density_g_per_cm3=1.0)
+        for place, name in enumerate((*TESTS, *OTHERS))
+    ]  # fmt: skip
+    write_table(folder / "design/design.csv", DesignRow, design)
+    write_sidecar(folder / "design/design.csv", stage="design", item="design", seed=7, settings=SETTINGS.design)
+    for name in (*TESTS, *OTHERS):
+        positions = np.array([[100.0, 100.0, 100.0], [300.0, 120.0, 90.0], [200.0, 250.0, 110.0], [60.0, 300.0, 60.0]])
+        rows = [
+            ParticleRow(particle=k, molecule="1ABC_c000" if k < 4 else "1s3x", species="1ABC" if k < 4 else "1s3x",
+                        class_id=int(k < 4), x_angstrom=x, y_angstrom=y, z_angstrom=z, rot_deg=0, tilt_deg=10 * k, psi_deg=0,
+                        axis_x=0, axis_y=0.6, axis_z=0.8)
+            for k, (x, y, z) in enumerate(positions.tolist(), 1)
+        ]  # fmt: skip
+        write_table(folder / f"tetris/{name}.placed.csv", ParticleRow, rows)
+        facts = {"shape_voxels": SHAPE, "voxel_size_angstrom": VOXEL, "filled_fraction": 0.21, "protein_mg_per_ml": 180.0}
+        write_sidecar(
+            folder / f"tetris/{name}.placed.csv", stage="tetris", item=name, seed=3, settings=SETTINGS.tetris, **facts
+        )
+        write_table(folder / f"label/{name}.particles.csv", ParticleRow, rows)
+        instances = np.zeros(SHAPE, np.uint16)
+        for row in rows:
+            z, y, x = (int(value / VOXEL) for value in (row.z_angstrom, row.y_angstrom, row.x_angstrom))
+            instances[max(0, z - 2) : z + 3, max(0, y - 2) : y + 3, max(0, x - 2) : x + 3] = row.particle
+        write_mrc(folder / f"label/{name}.instances.mrc", instances, VOXEL)
+        write_mrc(folder / f"simulate/{name}.tilts.mrc", random.normal(size=(5, 72, 80)).astype(np.float32), 5.0, stack=True)
+        (folder / f"simulate/{name}.tlt").write_text("-40\n-20\n0\n20\n40\n")
+        write_mrc(folder / f"reconstruct/{name}.mrc", random.normal(size=SHAPE).astype(np.float32), VOXEL)
+    (folder / "train").mkdir()
+    history = "epoch,steps,learning_rate,loss,validation_loss,validation_f1,best\n"
+    history += "".join(f"{k},{k},0.001,{1 / k},{1.1 / k},{1 - 1 / k},{k < 4}\n" for k in range(1, 6))
+    (folder / "train/history.csv").write_text(history)
+    write_sidecar(
+        folder / "train/history.csv", stage="train", item="model", seed=7, settings=SETTINGS.train, notes=["<script>"]
+    )
+    for name in (*TESTS, REAL):
+        segmentation = np.zeros(SHAPE, np.uint8)
+        segmentation[8:12, 8:12, 8:12] = 1
+        write_mrc(folder / f"segment/{name}.segmentation.mrc", segmentation, VOXEL)
+        write_mrc(folder / f"segment/{name}.probability.mrc", segmentation.astype(np.float32), VOXEL)
+        facts = {"minimum_size_chosen": "best F1 on 2 tomograms"}
+        write_sidecar(
+            folder / f"segment/{name}.segmentation.mrc",
+            stage="segment",
+            item=name,
+            seed=None,
+            settings=SETTINGS.segment,
+            **facts,
+        )
+        picks = picks_about([[105, 100, 95], [300, 110, 90]], [[350, 340, 150], [20, 20, 20]], [64, 50, 40, 12])
+        write_table(folder / f"cluster/{name}.picks.csv", PickRow, picks)
+        facts = {
+            "shape_voxels": SHAPE,
+            "voxel_size_angstrom": VOXEL,
+            "minimum_size_voxels": {"1": 30},
+            "minimum_size_from": "model",
+        }
+        write_sidecar(
+            folder / f"cluster/{name}.picks.csv", stage="cluster", item=name, seed=None, settings=SETTINGS.cluster, **facts
+        )
+    lines = [f"{name},cluster/{name}.picks.csv,label/{name}.particles.csv," for name in TESTS]
+    (folder / "table.csv").write_text("\n".join(["id,picks,truth,mask", *lines]))
+    evaluate_picks(folder / "table.csv", "simulated", SETTINGS.evaluate, folder / "evaluate")
+    return folder
+
+
+class Page(HTMLParser):
+    """A page's sections, images, links, visible text and tags left open."""
+
+    VOID = ("meta", "img", "br", "link", "input")
+
+    def __init__(self, page):
+        super().__init__()
+        self.sections, self.images, self.links, self.open, self.texts, self.tags = [], [], [], [], [], []
+        self.feed(page)
+        assert self.open == []
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href", "action", "data", "srcset", "poster")]
+        if tag == "section":
+            self.sections.append(found["id"])
+        if tag == "img":
+            self.images.append((found["src"], found["alt"]))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def whole(run_folder, tmp_path_factory):
+    output = tmp_path_factory.mktemp("page") / "report.html"
+    write_report(run_folder, output)
+    return output.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def part(run_folder, tmp_path):
+    """The run again, to take parts away from."""
+    return Path(shutil.copytree(run_folder, tmp_path / "run"))
+
+
+def read_page(folder):
+    output = folder.parent / "report.html"
+    write_report(folder, output)
+    return Page(output.read_text(encoding="utf-8"))
+
+
+EVERYTHING = [
+    "scores-simulated", "picks-simulated", "picks-experimental", "training", "molecules", "packing", "imaging", "tilts",
+    "parameters", "provenance",
+]  # fmt: skip
+
+
+def test_a_whole_run_has_every_section(whole):
+    assert Page(whole).sections == EVERYTHING
+    assert len(whole) < 5_000_000
+
+
+def test_nothing_is_fetched_from_anywhere(whole):
+    assert all(link.startswith(("data:image/", "#")) for link in Page(whole).links)
+    bare = re.sub(r"data:image/[a-z+]+;base64,[A-Za-z0-9+/=]+", "", whole)
+    for word in ("http", "url(", "@import", "//"):
+        assert word not in bare
+    assert "script" not in Page(whole).tags
+
+
+def test_images_decode_and_have_words_for_who_cannot_see_them(whole):
+    images = Page(whole).images
+    kinds = [source.split(";")[0] for source, _ in images]
+    assert kinds.count("data:image/png") == 3 + 2 + 2  # tomograms, packed samples, tilt series
+    assert kinds.count("data:image/svg+xml") == 4  # curves, tomograms' scores, histograms, training
+    for source, alternative in images:
+        content = base64.b64decode(source.split(",", 1)[1], validate=True)
+        if source.startswith("data:image/png"):
+            pixels = imread(io.BytesIO(content))
+            assert pixels.shape[1] > 800
+            assert pixels.std() > 0.05
+        else:
+            root = ElementTree.fromstring(content)
+            links = [value for element in root.iter() for name, value in element.attrib.items() if name.endswith("href")]
+            assert all(link.startswith("#") for link in links)
+        assert len(alternative) > 20
+
+
+def test_what_users_wrote_is_escaped(whole):
+    page = Page(whole)
+    assert "core<i>" in page.text
+    assert "a <b>bold</b> folder" in page.text
+    assert "history.csv: <script>" in page.text
+    assert "b" not in page.tags
+    assert "i" not in page.tags
+
+
+def test_figures_of_merit_are_those_of_the_evaluation(whole, run_folder):
+    text = Page(whole).text
+    score = json.loads((run_folder / "evaluate/simulated.evaluation.json").read_text())["all"]["joint"]
+    assert score["selected"]["f1"] == pytest.approx(2 / 3)
+    assert "F1, held-out simulated tomograms 0.67 precision 0.67, recall 0.67" in text
+    assert "size threshold (voxels) 30 from the model (best F1 on 2 tomograms)" in text
+    assert "3 selected picks, 2 right, 1 wrong; 1 particle missed" in text
+    assert "templates placed 12 4 distractors beside them" in text
+    assert "The picks in the experimental tomograms are not scored" in text
+    assert "rest on 6 particles only" in text
+
+
+def test_only_changed_parameters_come_first(whole):
+    text = Page(whole).text
+    first = text[text.index("Set for this run") : text.index("All parameters (")]
+    assert "reconstruct.voxel_size_angstrom 10 13" in first
+    assert "seed 7 1" in first
+    assert "train.epochs" not in first
+    assert "train.epochs" in text
+
+
+def test_the_same_files_give_the_same_page(whole, run_folder, tmp_path):
+    write_report(run_folder, tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == whole
+    assert list(tmp_path.iterdir()) == [tmp_path / "again.html"]
+
+
+@pytest.mark.parametrize(
+    ("taken", "gone"),
+    [
+        (["evaluate"], {"scores-simulated"}),
+        (["train"], {"training"}),
+        (["simulate"], {"tilts"}),
+        (["cluster", "segment", "evaluate"], {"scores-simulated", "picks-simulated", "picks-experimental"}),
+        (["volume", "check/settings.json"], {"parameters"}),
+        (["tetris", "simulate", "reconstruct", "label"], {"packing", "tilts"}),
+        (["reconstruct", "label/t001.instances.mrc"], set()),
+    ],
+)
+def test_parts_of_a_run_have_their_sections_only(part, taken, gone):
+    for name in taken:
+        path = part / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert read_page(part).sections == [name for name in EVERYTHING if name not in gone]
+
+
+def test_a_run_that_only_picks(part):
+    for name in ("volume", "design", "tetris", "simulate", "reconstruct", "label", "train", "evaluate"):
+        shutil.rmtree(part / name)
+    for name in TESTS:
+        for path in part.glob(f"*/{name}.*"):
+            path.unlink()
+    page = read_page(part)
+    assert page.sections == ["picks-experimental", "molecules", "parameters", "provenance"]
+    assert "Probability of the target in tomogram ts_7" in page.text
+    assert "Nothing says what is in the tomograms" in page.text
+
+
+def test_experimental_tomograms_and_annotations_beside_the_run_are_shown(part):
+    write_mrc(part / f"tomograms/{REAL}.rec", np.random.default_rng(1).normal(size=SHAPE).astype(np.float32), VOXEL)
+    (part / f"tomograms/{REAL}.csv").write_text("x,y,z\n10,10,10\n30,12,9\n")
+    text = read_page(part).text
+    assert "Probability of the target" not in text
+    assert f"Tomogram {REAL}" in text
+    assert "3 selected picks, 2 right, 1 wrong; 0 particles missed" in text
+
+
+def test_picks_are_sorted_by_the_truth(run_folder):
+    grid = Grid(shape=SHAPE, voxel_size_angstrom=VOXEL)
+    marks = sorted_marks(Run.open(run_folder), "t001", grid)
+    np.testing.assert_allclose(marks.hits, [[105, 100, 95], [300, 110, 90]])
+    np.testing.assert_allclose(marks.false, [[350, 340, 150]])
+    np.testing.assert_allclose(marks.missed, [[200, 250, 110]])
+    assert len(marks.other) == 0
+    assert len(sorted_marks(Run.open(run_folder), REAL, grid).other) == 3
+    depth = richest_depth(marks, "xy", grid)
+    everything = np.concatenate([marks.hits, marks.false, marks.missed])[:, 2]
+    number_cut = [(np.abs(everything - z * VOXEL) < 0.8 * marks.radius_angstrom).sum() for z in range(SHAPE[0])]
+    assert number_cut[int(depth / VOXEL)] == max(number_cut)
+
+
+def test_best_middle_and_worst_tomograms_are_shown():
+    class Stub(Run):
+        picks = {f"t{k}": [None] * 0 for k in range(5)}  # noqa: RUF012
+
+    run = Stub(Path("nowhere"))
+    assert shown_tomograms(run, "simulated", ["t0", "t1"]) == ["t0", "t1"]
+    assert shown_tomograms(run, "simulated", ["t4", "t3", "t2", "t1", "t0"]) == ["t0", "t2", "t4"]
+
+
+def test_planes():
+    volume = np.random.default_rng(2).normal(size=(9, 11, 13)).astype(np.float32)
+    xy = slab(volume, 5.0, "xy", 20.0, 15.0)
+    np.testing.assert_allclose(xy.pixels, volume[3:6].mean(axis=0), rtol=1e-5)
+    xz = cut(volume, 5.0, "xz", 33.0)
+    np.testing.assert_array_equal(xz.pixels, volume[:, 7])
+    places, distance = xz.split(np.array([[10.0, 30.0, 40.0]]))
+    np.testing.assert_allclose(places, [[10.0, 40.0]])
+    np.testing.assert_allclose(distance, [-5.0])
+    assert cut(np.zeros((4, 5, 6), np.int16), 1.0, "xy", 99.0).pixels.dtype == np.int16
+
+
+def test_binned_pictures_stay_where_they_were():
+    pixels = np.zeros((12, 12), np.float32)
+    pixels[4:6, 8:10] = 1.0  # about x = 8.5, y = 4.5 pixels
+    small = Picture(pixels, 3.0, "xy", 0.0).at_most(6)
+    y, x = (int(index[0]) for index in np.nonzero(small.pixels))
+    assert small.origin_angstrom[0] + x * small.pixel_size_angstrom == pytest.approx(8.5 * 3)
+    assert small.origin_angstrom[1] + y * small.pixel_size_angstrom == pytest.approx(4.5 * 3)
+    assert small.extent_angstrom == Picture(pixels, 3.0, "xy", 0.0).extent_angstrom
+
+
+def test_tables_know_their_numbers():
+    table = Table(["a", "b", "c"], [["t001", "1,234", "–"], ["t002", "-0.5", "3 %"]])
+    assert table.numeric == [False, True, True]
+    assert table.folded == ""
+    assert Table(["a"], [["x"]] * 17, "Long").folded == "Long (17 rows)"
+    assert (number(None), number(1.234)) == ("–", "1.23")
+    assert (spread([2, 1, 2], 0), spread([1, 2, 3, 4, 5], 1)) == ("1, 2", "1.0 to 5.0")
+
+
+def test_broken_runs_are_refused(part, tmp_path):
+    with pytest.raises(BadInput, match="no such folder"):
+        write_report(tmp_path / "none", tmp_path / "report.html")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match="none of a run's folders"):
+        write_report(tmp_path / "empty", tmp_path / "report.html")
+    (part / "simulate/t001.tlt").write_text("-40\n0\n40\n")
+    with pytest.raises(BadInput, match=r"t001\.tlt: 3 angles for 5 images"):
+        write_report(part, tmp_path / "report.html")
+    shutil.rmtree(part / "simulate")
+    content = (part / "reconstruct/t001.mrc").read_bytes()
+    (part / "reconstruct/t001.mrc").write_bytes(content[: len(content) // 2])
+    with pytest.raises(BadInput, match=r"t001\.mrc: not a whole MRC file"):
+        write_report(part, tmp_path / "report.html")
+    (part / "reconstruct/t001.mrc").write_bytes(content)
+    (part / "check/settings.json").write_text("{")
+    with pytest.raises(BadInput, match="not JSON"):
+        write_report(part, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
