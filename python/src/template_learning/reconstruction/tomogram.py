@@ -33,16 +33,16 @@ def reconstruct_series(tilts: Path, angles: Path, identifier: str, settings: Rec
             f"at least the pixel of {tilts}, {pixel:g} Å, was expected"
         )
     grid = tomogram_grid(tilts, images.shape, pixel, settings)
+    width = Grid(shape=(2, *images.shape[1:]), voxel_size_angstrom=pixel).resampled(grid.voxel_size_angstrom).shape[2]
     if settings.engine == "imod":
         from template_learning.reconstruction.imod import reconstruct
 
-        tomogram, facts = reconstruct(tilts, angles_deg, images.shape, pixel, grid)
+        tomogram, facts = reconstruct(tilts, angles_deg, pixel, grid, width)
     else:
         from template_learning.reconstruction.native import back_project, resample_images
 
-        width = Grid(shape=(2, *images.shape[1:]), voxel_size_angstrom=pixel).resampled(grid.voxel_size_angstrom).shape[2]
         binned = resample_images(images, pixel, (grid.shape[1], width), grid.voxel_size_angstrom)
-        tomogram, facts = back_project(binned, angles_deg, grid.shape), {}
+        tomogram, facts = back_project(binned, angles_deg, grid.shape), {"program": "native"}
     path = output / f"{identifier}.mrc"
     write_mrc(path, tomogram, grid.voxel_size_angstrom)
     write_sidecar(
