@@ -4,7 +4,7 @@ A conformer is the template plus the sum of the chosen modes, each a unit vector
 Every atom moves with the node of its residue, as in ProDy's ``extendModel``; an atom without one moves with the nearest.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ from template_learning.structure import Structure, StructureWriter, read_structu
 RIGID_MODES = 6
 NODE_NAMES = (("CA", 6), ("P", 15))
 """Names and elements of the atoms that are nodes (the element keeps calcium ions out)."""
+BOND_ANGSTROM = 2.0
+BROKEN_ANGSTROM = 2.5
+CLASH_ANGSTROM = 1.5
+"""A bond between residues is shorter than the first; it is broken beyond the second; atoms clash within the third."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -165,6 +169,90 @@ def _node_of_atoms(structure: Structure, node: NDArray[np.intp]) -> NDArray[np.i
     return owner
 
 
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """What a conformer must keep: the bonds between neighbours of a chain, and the distance between other atoms."""
+
+    structure: Structure
+    bond: NDArray[np.intp]
+    """(B, 2) atoms bonded across two residues: C to N, O3' to P."""
+    clashes: int
+    """Clashes of the template itself."""
+
+    @classmethod
+    def of(cls, structure: Structure) -> "Geometry":
+        """The bonds and clashes of a template."""
+        residue = structure.residue
+        count = residue[-1] + 1
+        tail, head = np.full(count, -1), np.full(count, -1)
+        for column, names in ((tail, ("C", "O3'")), (head, ("N", "P"))):
+            named = np.flatnonzero(np.isin(structure.atom_name, names))
+            column[residue[named]] = named
+        pair = np.stack([tail[:-1], head[1:]], axis=1)
+        pair = pair[(pair >= 0).all(axis=1)]
+        bond = pair[_lengths(structure.position_angstrom, pair) < BOND_ANGSTROM]
+        return cls(structure, bond, _clashes(structure.position_angstrom, residue))
+
+    def damage(self, position_angstrom: NDArray[np.float64], enough: float = 1.0) -> tuple[float, float]:
+        """The share of broken bonds, and the clashing pairs beyond the template's for each atom.
+
+        The second is not looked for (zero) where the first is above ``enough``.
+        """
+        broken = float((_lengths(position_angstrom, self.bond) > BROKEN_ANGSTROM).mean()) if len(self.bond) else 0.0
+        if broken > enough:
+            return broken, 0.0
+        clashes = _clashes(position_angstrom, self.structure.residue) - self.clashes
+        return broken, max(clashes, 0) / len(position_angstrom)
+
+
+def _lengths(position: NDArray[np.float64], pair: NDArray[np.intp]) -> NDArray[np.float64]:
+    return np.linalg.norm(position[pair[:, 0]] - position[pair[:, 1]], axis=1)
+
+
+def _clashes(position: NDArray[np.float64], residue: NDArray[np.int64]) -> int:
+    """How many pairs of atoms, not of one residue or of neighbours in a chain, lie within a bond's length."""
+    pair = cKDTree(position).query_pairs(CLASH_ANGSTROM, output_type="ndarray")
+    return int((np.abs(residue[pair[:, 0]] - residue[pair[:, 1]]) > 1).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Conformer:
+    """One drawn conformer."""
+
+    amplitude: NDArray[np.float64]
+    displacement: NDArray[np.float64]
+    broken: float
+    clashing: float
+    draws: int
+    accepted: bool
+
+
+def draw_conformer(modes: Modes, geometry: Geometry, settings: FlexSettings, generator: np.random.Generator) -> Conformer:
+    """Draw amplitudes until the geometry is kept to within ``settings.damage``; the least damaged draw when none does.
+
+    Uniform draws shrink by equal steps, from the whole amplitude to a ``redraws``-th of it; thermal ones all have the RMSD
+    that was asked for.
+    """
+    best: Conformer | None = None
+    for draw in range(settings.redraws):
+        amplitude = draw_amplitudes(modes, settings, generator) * _shrunk(settings, draw)
+        displacement = modes.displacement(amplitude)
+        moved = geometry.structure.position_angstrom + displacement
+        broken, clashing = geometry.damage(moved, settings.damage) if settings.damage < 1 else (0.0, 0.0)
+        accepted = max(broken, clashing) <= settings.damage
+        conformer = Conformer(amplitude, displacement, broken, clashing, draw + 1, accepted)
+        if accepted:
+            return conformer
+        if best is None or max(broken, clashing) < max(best.broken, best.clashing):
+            best = conformer
+    assert best is not None
+    return replace(best, draws=settings.redraws)
+
+
+def _shrunk(settings: FlexSettings, draw: int) -> float:
+    return 1.0 - draw / settings.redraws if settings.amplitude_kind == "uniform" else 1.0
+
+
 def draw_amplitudes(modes: Modes, settings: FlexSettings, generator: np.random.Generator) -> NDArray[np.float64]:
     """(modes,) amplitudes in Å: uniform in the range asked for, or thermal and scaled to the RMSD asked for."""
     count = len(modes.eigenvalue)
@@ -190,8 +278,9 @@ def flex_template(structure: Path, template_id: str, settings: FlexSettings, roo
     console = Console(stderr=True)
     for note in modes.notes:
         console.print(f"{template_id}: {note}", highlight=False, markup=False)
+    geometry = Geometry.of(molecule)
     writer = StructureWriter(molecule)
-    conformers = []
+    conformers: list[dict[str, Any]] = []
     numbers = track(
         range(settings.conformers),
         description=f"FLEX {template_id}",
@@ -201,11 +290,27 @@ def flex_template(structure: Path, template_id: str, settings: FlexSettings, roo
     )
     for number in numbers:
         item = f"{template_id}_c{number:03d}"
-        amplitude = draw_amplitudes(modes, settings, generator_for(root_seed, "FLEX", item))
-        displacement = modes.displacement(amplitude)
-        writer.write(output / f"{item}.cif.gz", item, molecule.position_angstrom + displacement)
-        conformers.append({"id": item, "rmsd_angstrom": round(rms(displacement), 4), "amplitude_angstrom": amplitude.round(4)})
+        drawn = draw_conformer(modes, geometry, settings, generator_for(root_seed, "FLEX", item))
+        writer.write(output / f"{item}.cif.gz", item, molecule.position_angstrom + drawn.displacement)
+        conformers.append(
+            {
+                "id": item,
+                "rmsd_angstrom": round(rms(drawn.displacement), 4),
+                "broken_bonds": round(drawn.broken, 6),
+                "clashing_atoms": round(drawn.clashing, 6),
+                "draws": drawn.draws,
+                "accepted": drawn.accepted,
+                "amplitude_angstrom": drawn.amplitude.round(4),
+            }
+        )
     distances = np.array([c["rmsd_angstrom"] for c in conformers])
+    rejected = sum(int(c["draws"]) - bool(c["accepted"]) for c in conformers)
+    console.print(
+        f"{template_id}: {len(conformers)} conformers, RMSD {distances.min():.1f} to {distances.max():.1f} Å, "
+        f"{rejected} draws rejected",
+        highlight=False,
+        markup=False,
+    )
     write_json(
         output / f"{template_id}.flex.json",
         {
@@ -219,6 +324,9 @@ def flex_template(structure: Path, template_id: str, settings: FlexSettings, roo
             **modes.facts,
             "eigenvalue": modes.eigenvalue,
             "collectivity": modes.collectivity,
+            "rejected_draws": rejected,
+            "bonds": len(geometry.bond),
+            "clashes_of_template": geometry.clashes,
             "rmsd_angstrom": {"least": distances.min(), "median": np.median(distances), "greatest": distances.max()},
             "conformers": conformers,
         },

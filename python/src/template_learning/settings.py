@@ -30,6 +30,14 @@ class FlexSettings(Section):
     minimum_collectivity: float = Field(
         0.1, ge=0, lt=1, description="modes that move a smaller share of the nodes are passed over; 0 = none is (paper)"
     )
+    damage: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="largest share of a conformer's chain bonds that may be broken, and most clashes for each atom beyond "
+        "the template's own; else it is drawn again (uniform: smaller each time); 1 = every draw is kept (paper)",
+    )
+    redraws: int = Field(20, ge=1, description="draws of a conformer, of which the least damaged is kept when all fail")
 
 
 class VolumeSettings(Section):
