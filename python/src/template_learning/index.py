@@ -1,7 +1,7 @@
 """What a run publishes: every kind of file, its place and its meaning; index.json lists the files of one run.
 
-The table ``KINDS`` is the only place that says so.  docs/outputs.md is generated from it
-(``python -m template_learning.index > docs/outputs.md``) and a test fails when it is stale.
+The table ``KINDS`` is the only place that says so.  docs/outputs.md is generated from it (``make docs``) and a test fails
+when it is stale.
 """
 
 import re
@@ -14,6 +14,7 @@ from typing import Any
 from template_learning.errors import BadInput
 from template_learning.files import existing
 from template_learning.provenance import write_json
+from template_learning.tables import CurveRow, DesignRow, LibraryRow, ParticleRow, PickRow, TableRow, TomogramScoreRow
 
 FORMAT = 1
 
@@ -40,12 +41,14 @@ STAGES = {
 class Kind:
     """A kind of published file.
 
-    ``path`` is relative to the output folder; ``<name>`` stands for an id (or, last in the path, any file name).
+    ``path`` is relative to the output folder; ``<name>`` stands for an id (or, last in the path, any file name);
+    ``rows`` is what a table's rows are.
     """
 
     name: str
     path: str
     what: str
+    rows: type[TableRow] | None = None
 
     @property
     def stage(self) -> str:
@@ -64,26 +67,36 @@ KINDS = (
     Kind("inputs", "check/inputs.json", "templates, distractors and tomograms with their classes and shares"),
     Kind("conformers", "flex/<template>.flex.json", "the template's normal modes and the amplitudes of each conformer"),
     Kind("conformer", "flex/<conformer>.cif.gz", "one conformer of a template, all atoms, mmCIF (`<template>_c000`, ...)"),
-    Kind("library", "volume/<species>/library.csv", "the molecules of the folder: species, role, class, share, mass, files"),
+    Kind(
+        "library",
+        "volume/<species>/library.csv",
+        "the molecules of the folder: species, role, class, share, mass, files",
+        LibraryRow,
+    ),
     Kind("density", "volume/<species>/<molecule>.mrc", "a molecule's density on the packing grid, protein bright"),
     Kind("atoms", "volume/<species>/<molecule>.atoms.npz", "a molecule's atoms: positions (Å) and atomic numbers"),
-    Kind("design", "design/design.csv", "one row a simulated tomogram: split, dose, defocus, tilts, ice"),
-    Kind("placed", "tetris/<tomogram>.placed.csv", "molecules placed in a sample: species, class, position (Å), angles"),
+    Kind("design", "design/design.csv", "one row a simulated tomogram: split, dose, defocus, tilts, ice", DesignRow),
+    Kind(
+        "placed",
+        "tetris/<tomogram>.placed.csv",
+        "molecules placed in a sample: species, class, position (Å), angles",
+        ParticleRow,
+    ),
     Kind("tilt_series", "simulate/<tomogram>.tilts.mrc", "tilt series sorted by angle, protein dark"),
     Kind("tilt_angles", "simulate/<tomogram>.tlt", "tilt angles in degrees, one a line, in the series' order"),
     Kind("tomogram", "reconstruct/<tomogram>.mrc", "tomogram, protein dark"),
     Kind("labels", "label/<tomogram>.labels.mrc", "class of each voxel, 0 = background"),
     Kind("instances", "label/<tomogram>.instances.mrc", "particle of each voxel (its number in the table), 0 = background"),
-    Kind("particles", "label/<tomogram>.particles.csv", "particles to be found: class, position (Å), angles"),
+    Kind("particles", "label/<tomogram>.particles.csv", "particles to be found: class, position (Å), angles", ParticleRow),
     Kind("trained", "train/trained.keras", "the network, best epoch on the validation tomograms"),
     Kind("history", "train/history.csv", "losses and scores, one row an epoch"),
     Kind("model", "calibrate/model.keras", "the network with its card: what `--model` takes"),
     Kind("segmentation", "segment/<tomogram>.segmentation.mrc", "class of each voxel as the network sees it"),
     Kind("probability", "segment/<tomogram>.probability.mrc", "probability of each voxel's class"),
-    Kind("picks", "cluster/<tomogram>.picks.csv", "picks: class, position (Å), score, size, whether selected"),
+    Kind("picks", "cluster/<tomogram>.picks.csv", "picks: class, position (Å), score, size, whether selected", PickRow),
     Kind("evaluation", "evaluate/<set>.evaluation.json", "F1, precision, recall and their thresholds over the set"),
-    Kind("curve", "evaluate/<set>.curve.csv", "precision and recall of the set against the size threshold"),
-    Kind("per_tomogram", "evaluate/<set>.per_tomogram.csv", "the scores of each tomogram"),
+    Kind("curve", "evaluate/<set>.curve.csv", "precision and recall of the set against the size threshold", CurveRow),
+    Kind("per_tomogram", "evaluate/<set>.per_tomogram.csv", "the scores of each tomogram", TomogramScoreRow),
     Kind("report", "report/report.html", "one self-contained page: the run's results, figures and parameters"),
     Kind("index", "index.json", "this list: every published file with its stage, id and kind"),
     Kind("nextflow", "pipeline_info/<file>", "Nextflow's record (trace, timeline, report or graph)"),
@@ -133,7 +146,7 @@ def document() -> str:
     lines = [
         "# What a run writes",
         "",
-        "<!-- generated: .venv/bin/python -m template_learning.index > docs/outputs.md -->",
+        "<!-- Generated from python/src/template_learning/index.py and tables.py by `make docs`; edit there. -->",
         "",
         "One folder a stage under `--outdir`; files are named `<id>.<what>`. This layout is stable: names change only with",
         f"the `format` number of `index.json` (now {FORMAT}), which lists every file of a run with its stage, id and kind.",
@@ -157,7 +170,15 @@ def document() -> str:
             "|---|---|---|",
         ]
         lines += [f"| `{kind.path.removeprefix(stage + '/')}` | `{kind.name}` | {kind.what} |" for kind in kinds]
+        for kind in kinds:
+            if kind.rows:
+                lines += ["", f"Columns of `{kind.path.removeprefix(stage + '/')}`: {_columns(kind.rows)}."]
     return "\n".join(lines) + "\n"
+
+
+def _columns(rows: type[TableRow]) -> str:
+    fields = rows.model_fields.items()
+    return ", ".join(f"`{name}` ({field.description})" if field.description else f"`{name}`" for name, field in fields)
 
 
 if __name__ == "__main__":

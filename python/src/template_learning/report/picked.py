@@ -90,7 +90,7 @@ def scores_section(run: Run, which: str, evaluation: dict[str, Any]) -> Section:
     ]  # fmt: skip
     used = [place for place in range(len(columns)) if any(line[place] not in ("", NOTHING) for line in lines)]
     blocks: list[Block] = [
-        Table([columns[k] for k in used], [[line[k] for k in used] for line in lines], f"Scores on {title}"),
+        Table([columns[k] for k in used], [[line[k] for k in used] for line in lines], "All tomograms together"),
         Text(
             f"A pick is right within {settings.match_radius_voxels:g} voxels of a particle of its class, one to one. Precision, "
             f"recall and F1 are those of the selected picks; the size that selects them comes from {run.minimum_size_origin}."
