@@ -1,0 +1,143 @@
+import bz2
+import gzip
+import lzma
+
+import gemmi
+import numpy as np
+import pytest
+from template_learning.errors import BadInput
+from template_learning.structure import check_structure, read_structure, write_structure
+
+
+def atom_line(serial, name, residue, number, x, y, z, *, altloc=" ", occupancy=1.0, element="C", chain="A", record="ATOM"):
+    return (
+        f"{record:<6}{serial:>5} {name:<4}{altloc}{residue:>3} {chain}{number:>4}    "
+        f"{x:8.3f}{y:8.3f}{z:8.3f}{occupancy:6.2f}{0.0:6.2f}          {element:>2}\n"
+    )
+
+
+GLYCINES = (
+    atom_line(1, " N", "GLY", 1, 0, 0, 0, element="N")
+    + atom_line(2, " CA", "GLY", 1, 1.5, 0, 0)
+    + atom_line(3, " C", "GLY", 1, 2.0, 1.4, 0)
+    + atom_line(4, " N", "GLY", 2, 3.3, 1.5, 0, element="N")
+    + atom_line(5, " CA", "GLY", 2, 4.0, 2.8, 0)
+)
+
+
+def write(folder, text, name="x.pdb"):
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_atoms_are_centred_and_remember_where_they_were(tmp_path):
+    structure = read_structure(write(tmp_path, GLYCINES + "END\n"))
+    np.testing.assert_allclose(structure.position_angstrom.mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose((structure.position_angstrom + structure.origin_angstrom)[1], [1.5, 0, 0], atol=1e-6)
+    assert structure.element.tolist() == [7, 6, 6, 7, 6]
+    assert structure.residue.tolist() == [0, 0, 0, 1, 1]
+    assert structure.mass_dalton == pytest.approx(3 * 12.011 + 2 * 14.007, abs=0.01)
+    assert structure.notes == ()
+    assert structure.name == "x"
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])
+def test_compressed_files_are_read_whatever_they_are_called(tmp_path, suffix, compress):
+    plain = read_structure(write(tmp_path, GLYCINES))
+    for name in ("x.pdb" + suffix, "unnamed"):
+        (tmp_path / name).write_bytes(compress(GLYCINES.encode()))
+        assert np.array_equal(read_structure(tmp_path / name).position_angstrom, plain.position_angstrom)
+
+
+def test_first_of_several_models_is_kept_and_said(tmp_path):
+    far = GLYCINES.replace("   0.000", "   9.000")
+    path = write(tmp_path, f"MODEL        1\n{GLYCINES}ENDMDL\nMODEL        2\n{far}ENDMDL\nEND\n")
+    structure = read_structure(path)
+    assert len(structure.element) == 5
+    assert structure.notes == ("2 models: the first was kept",)
+    assert check_structure(path) == ["2 models: the first was kept"]
+
+
+def test_highest_occupancy_of_alternate_locations_is_kept(tmp_path):
+    text = (
+        atom_line(1, " CA", "SER", 1, 0, 0, 0)
+        + atom_line(2, " CB", "SER", 1, 1.5, 0, 0, altloc="A", occupancy=0.3)
+        + atom_line(3, " CB", "SER", 1, 1.5, 9, 0, altloc="B", occupancy=0.7)
+        + atom_line(4, " OG", "SER", 1, 2.5, 0, 0, altloc="A", occupancy=0.3, element="O")
+        + atom_line(5, " OG", "SER", 1, 2.5, 9, 0, altloc="B", occupancy=0.7, element="O")
+        + atom_line(6, " CA", "ALA", 2, 5, 0, 0, altloc="A", occupancy=0.5)
+        + atom_line(7, " CA", "ALA", 2, 5, 1, 0, altloc="B", occupancy=0.5)
+    )
+    structure = read_structure(write(tmp_path, text))
+    place = structure.position_angstrom + structure.origin_angstrom
+    np.testing.assert_allclose(place[:, 1], [0, 9, 9, 0], atol=1e-6)
+    assert "3 atoms of alternate locations removed" in structure.notes[0]
+
+
+def test_waters_hydrogens_and_buffer_ions_go_and_bound_metals_stay(tmp_path):
+    extra = (
+        atom_line(6, " H", "GLY", 2, 3, 3, 3, element="H")
+        + atom_line(7, " O", "HOH", 101, 9, 9, 9, element="O", record="HETATM")
+        + atom_line(8, "CL", " CL", 102, 8, 9, 9, element="CL", record="HETATM")
+        + atom_line(9, "MG", " MG", 103, 7, 9, 9, element="MG", record="HETATM")
+        + atom_line(10, "ZN", " ZN", 104, 6, 9, 9, element="X", record="HETATM")
+    )
+    structure = read_structure(write(tmp_path, GLYCINES + extra))
+    assert structure.element.tolist() == [7, 6, 6, 7, 6, 12, 30]
+    said = " ".join(structure.notes)
+    assert all(part in said for part in ("1 atoms of water", "1 hydrogens", "1 ions of the buffer"))
+
+
+def test_written_mmcif_reads_back_the_same_and_has_the_same_bytes(tmp_path):
+    text = GLYCINES + atom_line(6, " O5'", " DA", 1, 7, 7, 7, element="O", chain="B")
+    structure = read_structure(write(tmp_path, text))
+    write_structure(tmp_path / "a.cif.gz", structure)
+    write_structure(tmp_path / "b.cif.gz", structure)
+    assert (tmp_path / "a.cif.gz").read_bytes() == (tmp_path / "b.cif.gz").read_bytes()
+    again = read_structure(tmp_path / "a.cif.gz")
+    np.testing.assert_allclose(again.position_angstrom, structure.position_angstrom, atol=2e-3)
+    for column in ("element", "atom_name", "residue_name", "residue_number", "chain", "hetero", "residue"):
+        assert np.array_equal(getattr(again, column), getattr(structure, column)), column
+    # And gemmi, which Parakeet reads with, agrees.
+    assert gemmi.read_structure(str(tmp_path / "a.cif.gz"))[0].count_atom_sites() == 6
+
+
+def test_diameter_is_the_greatest_distance(tmp_path):
+    generator = np.random.default_rng(2)
+    place = generator.normal(size=(300, 3)) * [40, 10, 20]
+    text = "".join(atom_line(i + 1, " CA", "GLY", i + 1, *p) for i, p in enumerate(place))
+    structure = read_structure(write(tmp_path, text))
+    x = structure.position_angstrom
+    true = np.sqrt(((x[:, None] - x[None]) ** 2).sum(axis=-1).max())
+    assert 0.99 * true < structure.diameter_angstrom <= true + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such file"),
+        (b"", "empty"),
+        (gzip.compress(b""), "empty"),
+        (gzip.compress(GLYCINES.encode() * 50)[:-40], "broken"),
+        (b"HEADER    NOTHING\nEND\n", "no atoms"),
+        (b"data_x\nloop_\n_atom_site.id\n_atom_site.Cartn_x\n1\n", "not a structure"),
+        (b"\xff\xfe\x00 no text at all", "not a structure"),
+        (atom_line(1, " O", "HOH", 1, 0, 0, 0, element="O").encode(), "no atoms are left"),
+    ],
+)
+def test_bad_files_are_refused_in_one_line(tmp_path, content, said):
+    path = tmp_path / "bad.cif"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BadInput, match=said) as refusal:
+        read_structure(path)
+    assert "bad.cif" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.shared
+def test_a_ribosome_is_read_whole(shared_data):
+    structure = read_structure(shared_data / "structures/ribosome/4ug0_assembly1.cif.gz")
+    assert len(structure.element) == 218_776
+    assert structure.mass_dalton == pytest.approx(3.058e6, rel=1e-3)
