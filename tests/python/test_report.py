@@ -373,3 +373,22 @@ def test_broken_runs_are_refused(part, tmp_path):
     with pytest.raises(BadInput, match="not JSON"):
         write_report(part, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_classes_and_masks_have_rows_of_their_own(part):
+    mask = np.zeros(SHAPE, np.int8)
+    mask[:, :, :20] = 1
+    write_mrc(part / "mask.mrc", mask, VOXEL)
+    for name in TESTS:
+        rows = [row.model_copy(update={"class_id": 2}) if row.pick == 3 else row for row in Run.open(part).picks[name]]
+        write_table(part / f"cluster/{name}.picks.csv", PickRow, rows)
+    lines = [f"{name},cluster/{name}.picks.csv,label/{name}.particles.csv,mask.mrc" for name in TESTS]
+    (part / "table.csv").write_text("\n".join(["id,picks,truth,mask", *lines]))
+    settings = SETTINGS.evaluate.model_copy(update={"rank": "score"})
+    evaluate_picks(part / "table.csv", "experimental", settings, part / "evaluate")
+    page = read_page(part)
+    assert page.sections[2:4] == ["scores-experimental", "picks-experimental"]
+    text = page.text[page.text.index("Scores: experimental tomograms All") :]
+    assert "within the mask all" in text
+    assert "whole tomogram core<i>" in text
+    assert "lowest score" in text
