@@ -236,7 +236,7 @@ workflow TEMPLATE_LEARNING {
         names_of = [files_of, more].collectMany { group ->
             group.collect { stage, files -> files.map { one -> "${stage}/${one instanceof String ? one : one.name}".toString() } }
         }
-        listing = names_of.inject(none) { all, names -> all.mix(names) }
+        listing = names_of.inject(Channel.of('report/report.html', 'index.json')) { all, names -> all.mix(names) }
             .toSortedList()
             .map { names -> names.toUnique().join('\n') }
         staged = files_of.collectEntries { stage, files -> [stage, files.toSortedList { a, b -> a.name <=> b.name }] }
