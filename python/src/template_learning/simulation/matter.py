@@ -27,6 +27,8 @@ from template_learning.simulation.physics import (
 Array = NDArray[np.float64]
 # An atom ends where its potential has fallen to this (MULTEM's cut-off).
 CUT_OFF_VOLT = 0.015
+# Outside 1 Å MULTEM's atoms (Lobato and Van Dyck 2014) are a little stronger than the five Gaussians: the potentials' ratio.
+OUTSIDE_RATIO = {1: 0.986, 6: 1.011, 7: 1.017, 8: 1.013, 15: 1.001, 16: 1.010}
 # Parakeet's ice: power spectrum of a slice as two Gaussians (amplitude, mean, sigma in 1/Å).
 GRAIN_GAUSSIANS = ((0.199, 0.0, 0.731), (0.801, 1 / 2.88, 0.081))
 # Variance in (V Å)^2 of a slice's pixel for one water molecule per Å^2, and what remains of it at a pixel's area in Å^2.
@@ -163,6 +165,7 @@ def cored_factor(element: int, frequency: Array, core_angstrom: float) -> Array:
     taylor = sum(term * away**n for n, term in enumerate((inner.sum(), -(inner * b).sum(), (inner * b**2).sum() / 2, -(inner * b**3).sum() / 6)))  # fmt: skip
     potential = np.where(radius < core_angstrom, taylor, potential)
     start = (core_angstrom + 0.85 * (end - core_angstrom)) ** 2
+    potential = potential * OUTSIDE_RATIO.get(element, 1.01)
     taper = np.cos(np.pi / 2 * np.clip((square - start) / (end**2 - start), 0, 1))
     ring = potential * taper * 2 * np.pi * radius * np.diff(edge)
     unique, index = np.unique(np.asarray(frequency, dtype=float), return_inverse=True)

@@ -1,0 +1,43 @@
+"""What every benchmark shares: figures in, a table on the screen and build/bench/<stage>.json out."""
+
+import datetime
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from template_learning.provenance import versions, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+BUILD = ROOT / "build" / "bench"
+
+
+def machine() -> str:
+    """Processor, number of processors and memory, in words."""
+    name = platform.processor() or platform.machine()
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    memory = [line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")]
+    return f"{names[0] if names else name}, {len(names) or '?'} processors, {int(memory[0]) / 2**20:.0f} GiB"
+
+
+def report(stage: str, figures: Mapping[str, float], goals: Mapping[str, str], peer: str, **facts: Any) -> None:
+    """Print figures beside their goals and write them as JSON with the machine, versions and date."""
+    table = Table("figure", "value", "goal", title=f"{stage} (peer: {peer})")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4g}", goals.get(name, ""))
+    Console().print(table)
+    write_json(
+        BUILD / f"{stage}.json",
+        {
+            "figures": dict(figures),
+            "peer": peer,
+            "machine": machine(),
+            "versions": versions(),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            **facts,
+        },
+    )

@@ -1,0 +1,210 @@
+"""SIMULATE beside Parakeet: agreement with its reference tilt series, convergence, cost, a crowded sample.
+
+Parakeet itself takes hours and a build of MULTEM; its images come from the reference tilt series of the shared data, its
+time from bench/reference/parakeet.json.
+"""
+
+import itertools
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import gemmi
+import mrcfile
+import numpy as np
+from harness import ROOT, SHARED, report
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from template_learning.files import write_table
+from template_learning.geometry import angles_from_rotation, random_rotations
+from template_learning.provenance import write_json
+from template_learning.simulation.parakeet_config import parakeet_acquisition, parakeet_engine, read_parakeet_config
+from template_learning.tables import DesignRow, LibraryRow, ParticleRow
+
+Image = NDArray[np.float64]
+REFERENCE = SHARED / "parakeet_reference"
+BINNED_ANGSTROM = 8.0
+BORDER_PIXELS = 10
+HIGH_PASS_SIGMA_PIXELS = 400 / np.sqrt(8 * np.log(2)) / BINNED_ANGSTROM
+BANDS_ANGSTROM = (200, 100, 66, 48, 33, 24, 16)
+GOALS = {
+    "cc_min": ">= 0.96",
+    "frc_min": ">= 0.97",
+    "spectrum_ratio_min": ">= 0.93",
+    "spectrum_ratio_max": "<= 1.07",
+    "contrast_ratio_min": ">= 0.95",
+    "contrast_ratio_max": "<= 1.05",
+    "contrast_ratio": "0.95 to 1.05",
+    "counts_mean_ratio": "0.99 to 1.01",
+    "counts_variance_ratio": "0.95 to 1.05",
+    "noise_spectrum_ratio_min": ">= 0.90",
+    "noise_spectrum_ratio_max": "<= 1.10",
+    "convergence_rms": "< 0.02",
+    "speedup_vs_parakeet": ">= 100",
+    "crowded_series_seconds": "< 600",
+}
+
+
+def simulate(*arguments: str | Path) -> tuple[float, float]:
+    """Run ``template-learning simulate``: seconds, and the largest memory of such a run so far in GiB."""
+    begun = time.perf_counter()
+    command = [str(Path(sys.executable).parent / "template-learning"), "simulate", *map(str, arguments)]
+    subprocess.run(command, check=True)
+    return time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+
+
+def binned(image: Image) -> Image:
+    """Means over 2 x 2 pixels."""
+    return image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2).mean(axis=(1, 3))
+
+
+def prepared(image: Image) -> Image:
+    """An image of 4 Å pixels as the comparison wants it: binned to 8 Å, high-passed, its border cut off."""
+    coarse = binned(image.astype(float))
+    passed = coarse - gaussian_filter(coarse, HIGH_PASS_SIGMA_PIXELS, mode="reflect")
+    return passed[BORDER_PIXELS:-BORDER_PIXELS, BORDER_PIXELS:-BORDER_PIXELS]
+
+
+def spectrum(image: Image) -> tuple[NDArray[np.complex128], Image]:
+    """Transform of an image under a Hann window, and the frequencies in 1/Å."""
+    window = np.hanning(image.shape[0])[:, None] * np.hanning(image.shape[1])
+    y, x = (np.fft.fftfreq(count, BINNED_ANGSTROM) for count in image.shape)
+    return np.fft.fft2((image - image.mean()) * window), np.hypot(y[:, None], x)
+
+
+def agreement(mine: Image, theirs: Image) -> tuple[float, float]:
+    """Correlation, and ring correlation from 1/100 to 1/33 1/Å."""
+    ours, frequency = spectrum(mine)
+    other, _ = spectrum(theirs)
+    ring = (frequency > 1 / 100) & (frequency < 1 / 33)
+    product = (ours[ring] * other[ring].conj()).sum().real
+    norm = np.sqrt((np.abs(ours[ring]) ** 2).sum() * (np.abs(other[ring]) ** 2).sum())
+    return float(np.corrcoef(mine.ravel(), theirs.ravel())[0, 1]), float(product / norm)
+
+
+def band_power(image: Image, edges_angstrom: tuple[float, ...]) -> Image:
+    """Mean power in each band between 1 / edges."""
+    transform, frequency = spectrum(image)
+    power = np.abs(transform) ** 2
+    pairs = itertools.pairwise(edges_angstrom)
+    return np.array([power[(frequency >= 1 / low) & (frequency < 1 / high)].mean() for low, high in pairs])
+
+
+def against_parakeet(folder: Path) -> dict[str, float]:
+    """Every tilt of the reference, through the door for Parakeet's configurations."""
+    optics = mrcfile.read(REFERENCE / "optics_4A.mrc.gz")
+    counts = mrcfile.read(REFERENCE / "counts_4A.mrc.gz").astype(float)
+    door = ("--parakeet-config", REFERENCE / "config.yaml", "--structures", SHARED / "structures", "--binning", "4")
+    simulate(*door, "--no-grain", "--output", folder / "plain")
+    simulate(*door, "--output", folder / "grain")
+    plain, grained = (mrcfile.read(folder / name / "optics.mrc") for name in ("plain", "grain"))
+    counted = mrcfile.read(folder / "grain" / "image.mrc").astype(float)
+    facts = json.loads((folder / "grain" / "optics.mrc.json").read_text())
+    peer = json.loads((ROOT / "bench" / "reference" / "parakeet.json").read_text())
+    theirs = [prepared(image) for image in optics]
+    agreements = np.array([agreement(prepared(image), other) for image, other in zip(plain, theirs, strict=True)])
+    ours = [prepared(image) for image in grained]
+    amplitude = np.sqrt(
+        [band_power(a, BANDS_ANGSTROM) / band_power(b, BANDS_ANGSTROM) for a, b in zip(ours, theirs, strict=True)]
+    )
+    contrast = np.array([a.std() / b.std() for a, b in zip(ours, theirs, strict=True)])
+    inside = np.s_[:, 2 * BORDER_PIXELS : -2 * BORDER_PIXELS, 2 * BORDER_PIXELS : -2 * BORDER_PIXELS]
+    noise = [sum(band_power(prepared(image), (*BANDS_ANGSTROM, 11.5)) for image in stack) for stack in (counted, counts)]
+    mean = counted[inside].mean(axis=(1, 2)) / counts[inside].mean(axis=(1, 2))
+    variance = counted[inside].var(axis=(1, 2)) / counts[inside].var(axis=(1, 2))
+    return {
+        "cc_min": agreements[:, 0].min(),
+        "frc_min": agreements[:, 1].min(),
+        "spectrum_ratio_min": amplitude.min(),
+        "spectrum_ratio_max": amplitude.max(),
+        "contrast_ratio": worst(contrast),
+        "counts_mean_ratio": worst(mean),
+        "counts_variance_ratio": worst(variance),
+        "noise_spectrum_ratio_min": (noise[0] / noise[1]).min(),
+        "noise_spectrum_ratio_max": (noise[0] / noise[1]).max(),
+        "processor_seconds_per_tilt": facts["processor_seconds"] / len(optics),
+        "speedup_vs_parakeet": peer["seconds_per_tilt"] * len(optics) / facts["processor_seconds"],
+    }
+
+
+def worst(ratio: Image) -> float:
+    """The ratio that is farthest from 1."""
+    return float(ratio[np.argmax(np.abs(ratio - 1))])
+
+
+def convergence() -> float:
+    """Change of the 8 Å image, rms over its contrast, when pixel and slab are halved; the worst of three tilts."""
+    config = read_parakeet_config(REFERENCE / "config.yaml")
+    engine = parakeet_engine(config, [SHARED / "structures"], 4)
+    finer = replace(engine, oversampling=2 * engine.oversampling, slab_angstrom=engine.slab_thickness_angstrom / 2)
+    taken, _ = parakeet_acquisition(config)
+    changes = []
+    for tilt in (-60.0, 0.0, 40.0):
+        dose = taken.dose_at_end[np.flatnonzero(taken.angle_deg == tilt)[0]]
+        first, second = (prepared(e.image(e.intensity(*e.exit_wave(tilt, dose, None)))) for e in (engine, finer))
+        changes.append((first - second).std() / second.std())
+    return float(max(changes))
+
+
+def crowded_sample(folder: Path) -> int:
+    """A crowded sample of 192 x 192 x 64 voxels of 16 Å from the shipped structures, and its number of atoms."""
+    generator = np.random.default_rng(0)
+    rows, extent = [], []
+    for path in sorted((ROOT / "data" / "demo").rglob("*.cif.gz")):
+        model = gemmi.read_structure(str(path))[0]
+        atoms = [atom for chain in model for residue in chain for atom in residue if atom.element.atomic_number > 1]
+        position = np.array([atom.pos.tolist() for atom in atoms])
+        position -= position.mean(axis=0)
+        name = path.name.split(".")[0]
+        element = np.array([atom.element.atomic_number for atom in atoms], np.uint8)
+        np.savez(folder / f"{name}.npz", position_angstrom=position.astype(np.float32), element=element)
+        extent.append(2 * np.linalg.norm(position, axis=1).max())
+        facts = {"species": name, "role": "distractor", "class_id": 0, "share": 1.0, "mass_dalton": 1.0}
+        rows.append(LibraryRow(molecule=name, atom_count=len(atoms), density="none", atoms=f"{name}.npz", **facts))
+    write_table(folder / "library.csv", LibraryRow, rows)
+    cell = float(np.median(extent)) * 0.8
+    shape, voxel = np.array([192, 192, 64]), 16.0
+    axes = [np.arange(cell / 2, count * voxel - cell / 4, cell) for count in shape]
+    place = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 3) + generator.uniform(
+        -8, 8, (int(np.prod([len(a) for a in axes])), 3)
+    )
+    angle = angles_from_rotation(random_rotations(len(place), generator))
+    which = generator.integers(len(rows), size=len(place))
+    placed = [
+        ParticleRow(particle=i + 1, molecule=rows[k].molecule, x_angstrom=x, y_angstrom=y, z_angstrom=z, rot_deg=a, tilt_deg=b, psi_deg=c)
+        for i, (k, (x, y, z), (a, b, c)) in enumerate(zip(which, place, angle, strict=True))
+    ]  # fmt: skip
+    write_table(folder / "crowded.placed.csv", ParticleRow, placed)
+    write_json(folder / "crowded.placed.csv.json", {"shape_voxels": shape[::-1].tolist(), "voxel_size_angstrom": voxel})
+    row = DesignRow(id="crowded", total_dose_e_per_angstrom2=120, defocus_um=-3.25, tilt_range_deg=60, tilt_step_deg=2, ice_density_g_per_cm3=0.91)  # fmt: skip
+    write_json(folder / "row.json", row.model_dump())
+    write_json(folder / "settings.json", {"pixel_size_angstrom": 6.5})
+    return int(sum(rows[k].atom_count for k in which))
+
+
+def main() -> None:
+    """Measure and report."""
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "crowded").mkdir()
+        figures["crowded_atoms"] = crowded_sample(folder / "crowded")
+        inputs = {"library": "", "placed": "crowded.placed.csv", "row": "row.json", "settings": "settings.json"}
+        options = [part for key, file in inputs.items() for part in (f"--{key}", folder / "crowded" / file)]
+        seconds, gibibytes = simulate(*options, "--output", folder / "out")
+        figures |= {"crowded_series_seconds": seconds, "crowded_series_peak_gib": gibibytes}
+        if REFERENCE.is_dir():
+            figures |= against_parakeet(folder)
+            figures["convergence_rms"] = convergence()
+    peer = "Parakeet 0.6.8 on MULTEM 0.4.1: its images and its time a tilt from the reference tilt series"
+    report("simulate", {k: float(v) for k, v in figures.items()}, GOALS, peer, processors=len(os.sched_getaffinity(0)))
+
+
+if __name__ == "__main__":
+    main()
