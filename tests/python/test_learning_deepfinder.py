@@ -1,0 +1,80 @@
+"""The network and its weights against the published DeepFinder's."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from template_learning.errors import BadInput
+from template_learning.learning.deepfinder import load_weights, network_sizes, read_weights, save_weights
+from template_learning.learning.network import build_network, tversky_loss
+
+# Keras on NumPy 2 warns of its own saving and weight reading.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+GOLDEN = Path(__file__).parents[1] / "data" / "deepfinder_golden.npz"
+
+
+def golden_network() -> tuple[Any, np.random.Generator]:
+    """Our network with the weights that make_deepfinder_golden.py gave to DeepFinder's."""
+    network = build_network(3)
+    generator = np.random.default_rng(20)
+    network.set_weights([generator.normal(0, 0.07, weight.shape) for weight in network.get_weights()])
+    return network, generator
+
+
+def test_same_layers_output_and_loss_as_deepfinders_own_network() -> None:
+    network, generator = golden_network()
+    grey = generator.standard_normal((2, 12, 12, 12, 1)).astype(np.float32)
+    labels = generator.integers(0, 3, (2, 12, 12, 12))
+    with np.load(GOLDEN) as golden:
+        assert [str(weight.shape) for weight in network.get_weights()] == golden["shapes"].tolist()
+        probability = network.predict_on_batch(grey)
+        assert golden["probability"].std() > 0.02
+        assert np.abs(probability - golden["probability"]).max() < 1e-5
+        assert float(np.asarray(tversky_loss(labels, golden["probability"]))) == pytest.approx(float(golden["loss"]), abs=1e-5)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_weights_that_keras_saved_are_read(tmp_path: Path, whole: bool) -> None:
+    network, _ = golden_network()
+    path = tmp_path / "net_weights_FINAL.h5"
+    if whole:
+        network.save(path)  # DeepFinder saves the whole model
+    else:
+        # Keras 3 has no public door to the older weight files any more.
+        from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+
+        with h5py.File(path, "w") as file:
+            save_weights_to_hdf5_group(file, network)
+    weights = read_weights(path)
+    assert network_sizes(weights) == (3, 32)
+    other = build_network(3)
+    load_weights(other, path)
+    for one, two in zip(network.get_weights(), other.get_weights(), strict=True):
+        assert np.array_equal(one, two)
+
+
+def test_weights_that_we_save_are_read_by_keras(tmp_path: Path) -> None:
+    network, _ = golden_network()
+    save_weights(network, tmp_path / "weights.h5")
+    other = build_network(3)
+    other.load_weights(tmp_path / "weights.h5")
+    for one, two in zip(network.get_weights(), other.get_weights(), strict=True):
+        assert np.array_equal(one, two)
+    assert all(
+        np.array_equal(one, two) for one, two in zip(read_weights(tmp_path / "weights.h5"), network.get_weights(), strict=True)
+    )
+
+
+def test_other_files_and_networks_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.h5"
+    path.write_bytes(b"no HDF5")
+    with pytest.raises(BadInput, match="not a file of Keras weights"):
+        read_weights(path)
+    save_weights(golden_network()[0], path)
+    with pytest.raises(BadInput, match=r"\(32,\) where|32\) where"):
+        load_weights(build_network(3, 16), path)
+    with pytest.raises(BadInput, match="DeepFinder's has 32"):
+        save_weights(build_network(3, 16), path)
