@@ -33,12 +33,12 @@ def main() -> None:
     """Measure and report."""
     volume = scene()
     voxels = np.argwhere(volume)
-    mean_shift(voxels[:10], 6.0)
+    assign_to_nearest(voxels[:9], mean_shift(voxels[:9], 6.0), 6.0)
     times = []
     for _ in range(3):
         begun = time.perf_counter()
         modes = mean_shift(voxels, float(RADIUS))
-        assign_to_nearest(voxels, modes)
+        assign_to_nearest(voxels, modes, float(RADIUS))
         times.append(time.perf_counter() - begun)
     begun = time.perf_counter()
     watershed = find_picks(volume.astype(np.uint8), volume.astype(np.float32), 1.0, ClusterSettings(radius_voxels=RADIUS), {})

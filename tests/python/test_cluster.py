@@ -29,7 +29,7 @@ def centres_apart(generator, count, shape, least, margin=0):
     return np.array(centres)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(st.integers(0, 10**6), st.sampled_from([3.0, 4.5, 6.0]))
 def test_mean_shift_has_the_modes_of_scikit_learn(seed, radius):
     generator = np.random.default_rng(seed)
@@ -44,7 +44,17 @@ def test_mean_shift_has_the_modes_of_scikit_learn(seed, radius):
     apart = np.linalg.norm(modes[:, None] - peer.cluster_centers_[None], axis=2)
     assert apart.min(axis=1).max() < 0.5
     assert apart.min(axis=0).max() < 0.5
-    assert (assign_to_nearest(voxels, modes) == peer.labels_).mean() > 0.999
+    assert (assign_to_nearest(voxels, modes, radius) == peer.labels_).mean() > 0.999
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(st.integers(0, 10**6), st.sampled_from([2.0, 7.3]))
+def test_nearest_of_scattered_centres(seed, radius):
+    generator = np.random.default_rng(seed)
+    voxels = np.argwhere(generator.random((12, 20, 25)) < 0.1) + generator.integers(-5, 300, 3)
+    centres = generator.uniform(voxels.min(axis=0) - 4, voxels.max(axis=0) + 4, (generator.integers(1, 12), 3))
+    distance = np.linalg.norm(voxels[:, None] - centres[None], axis=2)
+    np.testing.assert_array_equal(assign_to_nearest(voxels, centres, radius), distance.argmin(axis=1))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

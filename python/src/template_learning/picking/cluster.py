@@ -164,7 +164,7 @@ def _modes(segmentation: NDArray[Any], likely: NDArray[np.bool_], radius: float)
     if len(voxels) == 0:
         return
     centres = mean_shift(voxels, radius)
-    nearest = assign_to_nearest(voxels, centres)
+    nearest = assign_to_nearest(voxels, centres, radius)
     order = np.argsort(nearest, kind="stable")
     ends = np.searchsorted(nearest[order], np.arange(len(centres) + 1))
     for number, centre in enumerate(centres):

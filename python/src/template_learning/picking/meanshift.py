@@ -20,6 +20,7 @@ REST = 1e-3
 """A seed rests when it moves by no more than this share of the radius."""
 MOVES = 300
 BATCH = 64
+PART = 1 << 16
 
 
 def mean_shift(voxels: NDArray[np.intp], radius: float) -> NDArray[np.float64]:
@@ -41,20 +42,40 @@ def mean_shift(voxels: NDArray[np.intp], radius: float) -> NDArray[np.float64]:
     return _distinct(seeds[members > 0], members[members > 0], radius) + low
 
 
-def assign_to_nearest(points: NDArray[Any], centres: NDArray[np.float64]) -> NDArray[np.intp]:
-    """The index of the nearest of the centres for each of the points (N, 3)."""
-    return np.asarray(cKDTree(centres).query(points, workers=processors())[1])
+def assign_to_nearest(voxels: NDArray[np.intp], centres: NDArray[np.float64], radius: float) -> NDArray[np.int32]:
+    """The index of the nearest centre for each of the voxels (N, 3); quick where most have one within ``radius``."""
+    nearest = np.empty(len(voxels), dtype=np.int32)
+    if len(voxels) == 0:
+        return nearest
+    low = np.minimum(voxels.min(axis=0), np.floor(centres.min(axis=0)))
+    high = np.maximum(voxels.max(axis=0), centres.max(axis=0))
+    # Cells of one radius, with an empty one on each side: a centre within the radius is in one of 27 cells.
+    cell = ((centres - low) // radius).astype(np.int64) + 1
+    shape = ((high - low) // radius).astype(np.int64) + 3
+    number = (cell[:, 0] * shape[1] + cell[:, 1]) * shape[2] + cell[:, 2]
+    order = np.argsort(number, kind="stable")
+    first = np.searchsorted(number[order], np.arange(shape.prod() + 1))
+    _nearest(nearest[:0], voxels[:0], centres, low, radius, shape, order, first)  # compiled once, not per thread
+
+    def assign(start: int) -> None:
+        part = slice(start, start + PART)
+        _nearest(nearest[part], voxels[part], centres, low, radius, shape, order, first)
+
+    with ThreadPoolExecutor(processors()) as pool:
+        list(pool.map(assign, range(0, len(voxels), PART)))
+    far = np.flatnonzero(nearest < 0)
+    nearest[far] = cKDTree(centres).query(voxels[far])[1]
+    return nearest
 
 
 def _seeds(voxels: NDArray[np.intp], radius: float) -> NDArray[np.float64]:
     """The centres of the lattice's occupied cells; the voxels themselves where each has a cell of its own."""
-    cells = np.round(voxels / radius).astype(np.int64)
-    low = cells.min(axis=0)
-    shape = tuple(int(count) for count in cells.max(axis=0) - low + 1)
-    occupied = np.unique(np.ravel_multi_index(tuple((cells - low).T), shape))
-    if len(occupied) == len(voxels):
-        return voxels.astype(np.float64)
-    return (np.stack(np.unravel_index(occupied, shape), axis=1) + low) * radius
+    table = [np.round(np.arange(end) / radius).astype(np.int64) for end in voxels.max(axis=0) + 1]
+    shape = tuple(int(places[-1]) + 1 for places in table)
+    occupied = np.zeros(shape, dtype=bool)
+    occupied[table[0][voxels[:, 0]], table[1][voxels[:, 1]], table[2][voxels[:, 2]]] = True
+    seeds = np.argwhere(occupied)
+    return np.asarray(voxels if len(seeds) == len(voxels) else seeds * radius, dtype=np.float64)
 
 
 def _runs(voxels: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
@@ -125,3 +146,21 @@ def _move_seeds(seeds, members, rows, run_start, run_end, radius):  # type: igno
             if moved <= REST * radius:
                 break
         seeds[seed, 0], seeds[seed, 1], seeds[seed, 2] = z0, y0, x0
+
+
+@_compiled
+def _nearest(nearest, voxels, centres, low, radius, shape, order, first):  # type: ignore[no-untyped-def]
+    """The nearest centre of each voxel among those within ``radius``, -1 where there is none."""
+    for index in range(voxels.shape[0]):
+        z, y, x = voxels[index]
+        cz, cy, cx = int((z - low[0]) // radius), int((y - low[1]) // radius), int((x - low[2]) // radius)
+        best, chosen = radius * radius, -1
+        for iz in range(cz, cz + 3):
+            for iy in range(cy, cy + 3):
+                row = (iz * shape[1] + iy) * shape[2] + cx
+                for place in range(first[row], first[row + 3]):
+                    centre = order[place]
+                    square = (z - centres[centre, 0]) ** 2 + (y - centres[centre, 1]) ** 2 + (x - centres[centre, 2]) ** 2
+                    if square < best or (square == best and (chosen < 0 or centre < chosen)):
+                        best, chosen = square, centre
+        nearest[index] = chosen
