@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 from template_learning.errors import BadInput
 from template_learning.files import read_mrc, read_table, write_mrc, write_table
@@ -15,7 +17,7 @@ from template_learning.learning.calibrate import calibrate_model
 from template_learning.learning.model_file import CARD, ModelCard, copy_model, load_model, read_card
 from template_learning.learning.network import build_network, device_scope, tversky_loss
 from template_learning.learning.patches import HALF_TURNS, Patches, open_tomogram
-from template_learning.learning.segment import resample, segment_tomogram, segment_volume, tile_starts, tile_weight
+from template_learning.learning.segment import resample, segment_tomogram, segment_volume, tile_layout, tile_weight
 from template_learning.learning.train import HistoryRow, train_network
 from template_learning.provenance import read_sidecar
 from template_learning.settings import CalibrateSettings, SegmentSettings, TrainSettings
@@ -126,10 +128,10 @@ def test_gpu_asked_and_absent() -> None:
 
 
 def test_patches_hold_what_the_tomogram_holds_there(toy: tuple[Path, Path]) -> None:
-    settings = SMALL.model_copy(update={"rotation": "none", "background_fraction": 0.5, "random_shift_voxels": 30})
+    chosen = SMALL.model_copy(update={"rotation": "none", "background_fraction": 0.5, "random_shift_voxels": 30})
     tomogram = open_tomogram(toy[1], "t0")
     assert set(tomogram.class_id) == {1}
-    batch = Patches([tomogram], settings, 3, split="train", first=0, count=5)[2]
+    batch = Patches([tomogram], chosen, 3, split="train", first=0, count=5)[2]
     data = (np.asarray(tomogram.data) - tomogram.mean) / tomogram.deviation
     windows = np.lib.stride_tricks.sliding_window_view(data, (16, 16, 16))
     labels = np.lib.stride_tricks.sliding_window_view(np.asarray(tomogram.labels), (16, 16, 16))
@@ -139,10 +141,10 @@ def test_patches_hold_what_the_tomogram_holds_there(toy: tuple[Path, Path]) -> N
 
 
 def test_patches_are_centred_on_targets_and_depend_on_their_number_alone(toy: tuple[Path, Path]) -> None:
-    settings = SMALL.model_copy(update={"background_fraction": 0.0, "random_shift_voxels": 0, "noise_jitter": 0.1})
+    chosen = SMALL.model_copy(update={"background_fraction": 0.0, "random_shift_voxels": 0, "noise_jitter": 0.1})
     tomograms = [open_tomogram(toy[1], "t0"), open_tomogram(toy[1], "t1")]
-    early = Patches(tomograms, settings, 3, split="train", first=0, count=8)
-    late = Patches(tomograms, settings, 3, split="train", first=4, count=4)
+    early = Patches(tomograms, chosen, 3, split="train", first=0, count=8)
+    late = Patches(tomograms, chosen, 3, split="train", first=4, count=4)
     for index in range(4):
         for first, second in zip(early[4 + index], late[index], strict=True):
             assert np.array_equal(first, second)
@@ -160,10 +162,10 @@ def test_half_turns_keep_the_hand_and_the_wedge() -> None:
 
 
 def test_training_learns_writes_its_files_and_finds_the_rods(toy: tuple[Path, Path], tmp_path: Path) -> None:
-    settings = SMALL.model_copy(
+    chosen = SMALL.model_copy(
         update={"epochs": 12, "steps_per_epoch": 15, "batch_size": 4, "learning_rate": 5e-3, "background_fraction": 0.6}
     )
-    train_network(*toy, settings, 1, tmp_path)
+    train_network(*toy, chosen, 1, tmp_path)
     history = read_table(tmp_path / "history.csv", HistoryRow)
     assert [row.epoch for row in history] == list(range(1, 13))
     assert max(row.validation_f1 or 0 for row in history) > 0.8
@@ -216,8 +218,8 @@ def test_a_state_of_another_training_is_not_taken_up(toy: tuple[Path, Path], tra
 
 
 def test_early_stopping(toy: tuple[Path, Path], tmp_path: Path) -> None:
-    settings = SMALL.model_copy(update={"epochs": 30, "steps_per_epoch": 1, "early_stopping_epochs": 2, "learning_rate": 1e-9})
-    train_network(*toy, settings, 1, tmp_path)
+    chosen = SMALL.model_copy(update={"epochs": 30, "steps_per_epoch": 1, "early_stopping_epochs": 2, "learning_rate": 1e-9})
+    train_network(*toy, chosen, 1, tmp_path)
     history = read_table(tmp_path / "history.csv", HistoryRow)
     assert len(history) < 30
     assert not any(row.best for row in history[-2:])
@@ -287,18 +289,25 @@ def test_models_that_cannot_be_loaded_are_refused_in_words(trained: Path, tmp_pa
         load_model(path)
 
 
-def test_tiles_cover_and_their_weights_join_smoothly() -> None:
-    for count, tile, overlap in [(100, 32, 16), (36, 32, 0), (32, 32, 16), (200, 96, 41), (64, 16, 20)]:
-        starts = tile_starts(count, tile, overlap)
-        assert starts[0] == 0
-        assert starts[-1] == count - tile
-        assert all(
-            0 < after - before <= max(4, tile - overlap) and after % 4 == 0 for before, after in itertools.pairwise(starts)
-        )
+@given(quarter=st.integers(4, 300), largest=st.integers(8, 32), overlap=st.integers(0, 31))
+@settings(derandomize=True, deadline=None)
+def test_tiles_cover_an_axis_and_overlap(quarter: int, largest: int, overlap: int) -> None:
+    count, largest = 4 * quarter, 4 * largest
+    overlap = min(overlap, largest - 4)  # more would leave a tile nothing of its own
+    tile, starts = tile_layout(count, largest, overlap)
+    assert tile <= min(count, largest)
+    assert starts[0] == 0
+    assert starts[-1] == count - tile
+    assert all(start % 4 == 0 for start in [tile, *starts])
+    assert all(0 < after - before <= tile - overlap for before, after in itertools.pairwise(starts))
+
+
+def test_weights_of_tiles_add_up_everywhere() -> None:
     whole = np.zeros((16, 16, 48, 1))
-    for start in tile_starts(48, 24, 8):
-        whole[:, :, start : start + 24] += tile_weight((0, 0, start), (16, 16, 24), (16, 16, 48), 8)
-    assert whole.min() > 0.9
+    edge, starts = tile_layout(48, 24, 8)
+    for start in starts:
+        whole[:, :, start : start + edge] += tile_weight((0, 0, start), (16, 16, edge), (16, 16, 48), 8)
+    assert whole.min() > 0.7
     assert tile_weight((0, 0, 0), (16, 16, 48), (16, 16, 48), 8).min() == 1
 
 

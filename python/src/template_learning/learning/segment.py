@@ -124,8 +124,8 @@ def segment_volume(network: Any, volume: NDArray[Any], settings: SegmentSettings
     grey = ((np.asarray(volume, dtype=np.float32) - mean) * (sign / deviation)).astype(np.float32)
     shape = grey.shape
     grey = np.pad(grey, [(0, -count % DOWNSAMPLING) for count in shape], mode="reflect")
-    tile = tuple(min(settings.tile_voxels, count) for count in grey.shape)
-    starts = [tile_starts(count, edge, settings.overlap_voxels) for count, edge in zip(grey.shape, tile, strict=True)]
+    layout = [tile_layout(count, settings.tile_voxels, settings.overlap_voxels) for count in grey.shape]
+    tile, starts = tuple(edge for edge, _ in layout), [begins for _, begins in layout]
     total = np.zeros((*grey.shape, network.output_shape[-1]), dtype=np.float32)
     weights = np.zeros((*grey.shape, 1), dtype=np.float32)
     turns = HALF_TURNS["half_turns" if settings.half_turns else "none"]
@@ -143,15 +143,18 @@ def segment_volume(network: Any, volume: NDArray[Any], settings: SegmentSettings
     return total[: shape[0], : shape[1], : shape[2]]
 
 
-def tile_starts(count: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin along an axis: evenly, overlapping by ``overlap`` or more, on multiples of 4.
+def tile_layout(count: int, largest: int, overlap: int) -> tuple[int, list[int]]:
+    """Edge of the tiles along an axis of ``count`` voxels, and where they begin.
 
-    ``count`` >= ``tile`` are multiples of 4.  The poolings' grid is then the same in every tile.
+    As few tiles of at most ``largest`` as overlap by ``overlap`` or more, and no larger than that takes.  All numbers
+    are multiples of 4, so that the poolings' grid is the same in every tile.
     """
-    step = max(DOWNSAMPLING, (tile - overlap) // DOWNSAMPLING * DOWNSAMPLING)
+    overlap = -(-overlap // DOWNSAMPLING) * DOWNSAMPLING
+    step = max(DOWNSAMPLING, largest - overlap)
+    gaps = -(-max(0, count - largest) // step)
+    tile = min(count, largest, -(-(count + gaps * overlap) // (gaps + 1) // DOWNSAMPLING) * DOWNSAMPLING)
     last = (count - tile) // DOWNSAMPLING
-    number = -(-(count - tile) // step)
-    return [index * last // number * DOWNSAMPLING for index in range(number + 1)] if number else [0]
+    return tile, [index * last // gaps * DOWNSAMPLING for index in range(gaps + 1)] if gaps else [0]
 
 
 def tile_weight(start: tuple[int, ...], tile: tuple[int, ...], shape: tuple[int, ...], overlap: int) -> NDArray[np.float32]:
