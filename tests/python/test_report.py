@@ -16,6 +16,7 @@ from template_learning.geometry import Grid
 from template_learning.picking.evaluate import evaluate_picks
 from template_learning.provenance import write_json, write_sidecar
 from template_learning.report.blocks import Table, number, spread
+from template_learning.report.domain_gap import radial_spectrum
 from template_learning.report.page import write_report
 from template_learning.report.picked import richest_depth, shown_tomograms, sorted_marks
 from template_learning.report.run import Run
@@ -294,7 +295,10 @@ def test_a_run_that_only_picks(part):
 def test_experimental_tomograms_and_annotations_beside_the_run_are_shown(part):
     write_mrc(part / f"tomograms/{REAL}.rec", np.random.default_rng(1).normal(size=SHAPE).astype(np.float32), VOXEL)
     (part / f"tomograms/{REAL}.csv").write_text("x,y,z\n10,10,10\n30,12,9\n")
-    text = read_page(part).text
+    page = read_page(part)
+    text = page.text
+    assert "domain-gap" in page.sections
+    assert "2 simulated tomograms and 1 experimental tomogram" in text
     assert "Probability of the target" not in text
     assert f"Tomogram {REAL}" in text
     assert "3 selected picks, 2 right, 1 wrong; 0 particles missed" in text
@@ -333,6 +337,19 @@ def test_planes():
     np.testing.assert_allclose(places, [[10.0, 40.0]])
     np.testing.assert_allclose(distance, [-5.0])
     assert cut(np.zeros((4, 5, 6), np.int16), 1.0, "xy", 99.0).pixels.dtype == np.int16
+
+
+def test_spectra_of_noise_and_of_a_wave():
+    random = np.random.default_rng(3)
+    noise = random.normal(size=(32, 48, 64))
+    frequency, power = radial_spectrum(noise, 4.0)
+    np.testing.assert_allclose(power[8:], 1.0, atol=0.25)
+    assert power[8:].mean() == pytest.approx(1.0, abs=0.03)
+    assert frequency[-1] < 1 / 8
+    x = np.arange(64) * 4.0
+    wave = np.broadcast_to(np.sin(2 * np.pi * x / 20.0), noise.shape)
+    frequency, power = radial_spectrum(wave, 4.0)
+    assert frequency[power.argmax()] == pytest.approx(1 / 20, abs=1 / 8 / 32)
 
 
 def test_binned_pictures_stay_where_they_were():

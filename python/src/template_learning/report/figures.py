@@ -255,29 +255,39 @@ def _mark_handles(marks: Marks | None, classes: Picture | None) -> list[Line2D]:
 
 @dataclass(frozen=True)
 class Trace:
-    """A line of a plot."""
+    """A line of a plot; one without a label is left out of the legend."""
 
-    label: str
+    label: str | None
     x: Sequence[float]
     y: Sequence[float]
     colour: str
-    dashed: bool = False
 
 
-def line_figure(panels: Sequence[tuple[str, Sequence[Trace]]], x_label: str, *, logarithmic: bool = False) -> str:
-    """Panels side by side of (title, lines) over one kind of x."""
+@dataclass(frozen=True)
+class Panel:
+    """A plot of lines."""
+
+    title: str
+    traces: Sequence[Trace]
+    x_label: str
+    whole_numbers: bool = False
+    logarithmic: bool = False
+
+
+def line_figure(panels: Sequence[Panel]) -> str:
+    """Plots of lines side by side."""
     with _drawn(2.5) as figure:
-        for axes, (title, traces) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            for trace in traces:
+        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            for trace in panel.traces:
                 marker = "o" if len(trace.x) < 12 else None
-                line = "--" if trace.dashed else "-"
-                axes.plot(trace.x, trace.y, line, color=trace.colour, label=trace.label, marker=marker, markersize=3)
-            axes.set_title(title)
-            axes.set_xlabel(x_label)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-            if logarithmic:
+                axes.plot(trace.x, trace.y, color=trace.colour, label=trace.label, marker=marker, markersize=3)
+            axes.set_title(panel.title)
+            axes.set_xlabel(panel.x_label)
+            if panel.whole_numbers:
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+            if panel.logarithmic:
                 axes.set_yscale("log")
-            if len(traces) > 1:
+            if len(panel.traces) > 1:
                 axes.legend(loc="best")
         return _svg(figure)
 

@@ -10,6 +10,7 @@ from template_learning.files import read_table, replacing
 from template_learning.provenance import read_sidecar
 from template_learning.report.account import parameters_section, provenance_section
 from template_learning.report.blocks import Section, counted
+from template_learning.report.domain_gap import domain_gap_section
 from template_learning.report.picked import SETS, picks_section, scores_section, training_section
 from template_learning.report.run import Run
 from template_learning.report.simulated import (
@@ -60,6 +61,7 @@ def report_sections(run: Run) -> list[Section]:
         candidates.append(picks_section(run, which, items))
     candidates += [scores_section(run, which, found) for which, found in run.evaluations.items() if which not in SETS]
     candidates += [
+        domain_gap_section(run),
         training_section(run),
         molecules_section(run),
         packing_section(run),

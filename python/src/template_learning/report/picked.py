@@ -16,6 +16,7 @@ from template_learning.report.figures import (
     INK,
     Curve,
     Marks,
+    Panel,
     Trace,
     curve_figure,
     line_figure,
@@ -62,13 +63,11 @@ def training_section(run: Run) -> Section | None:
             place = epoch.index(best)
             traces.append(Trace("kept", [best], [last.y[place]], CLASS_COLOURS[0]))
         if traces:
-            panels.append((title, traces))
+            panels.append(Panel(title, traces, "epoch", whole_numbers=True))
     kept = "" if best is None else f" The network of epoch {best:.0f} was kept."
     caption = f"Training of the network: {counted(len(rows), 'epoch')}.{kept}"
     last_loss = f"the training loss ends at {column('loss')[-1]:.3f}"
-    figure = Illustration(
-        line_figure(panels, "epoch"), f"Training curves over {counted(len(rows), 'epoch')}; {last_loss}.", caption
-    )
+    figure = Illustration(line_figure(panels), f"Training curves over {counted(len(rows), 'epoch')}; {last_loss}.", caption)
     return Section("training", "Training", [figure])
 
 
