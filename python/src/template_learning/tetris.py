@@ -131,9 +131,9 @@ def pack(library: dict[str, LibraryEntry], settings: TetrisSettings, generator: 
     grid = Grid(shape=settings.shape_voxels, voxel_size_angstrom=voxel_size_angstrom)
     room = np.sort(grid.extent_angstrom) - 2 * settings.margin_angstrom
     for name, shape in shapes.items():
-        if (shape.extent_angstrom > room).any():
+        if (shape.extent_angstrom() > room).any():
             raise BadInput(
-                f"molecule {name!r}: {_by(shape.extent_angstrom)} Å is larger than the box of {_by(room)} Å; "
+                f"molecule {name!r}: {_by(shape.extent_angstrom())} Å is larger than the box of {_by(room)} Å; "
                 "take a larger tetris.shape_voxels or leave the molecule out"
             )
     box = Box(
