@@ -14,13 +14,20 @@ from scipy import ndimage
 from template_learning.errors import BadInput
 from template_learning.files import read_mrc, read_table, write_mrc, write_table
 from template_learning.learning.calibrate import calibrate_model
+from template_learning.learning.finetune import FinetuningRow, draw_spheres, finetune_model
 from template_learning.learning.model_file import CARD, ModelCard, copy_model, load_model, read_card
 from template_learning.learning.network import build_network, device_scope, tversky_loss
 from template_learning.learning.patches import HALF_TURNS, Patches, open_tomogram
 from template_learning.learning.segment import resample, segment_tomogram, segment_volume, tile_layout, tile_weight
 from template_learning.learning.train import HistoryRow, train_network
 from template_learning.provenance import read_sidecar
-from template_learning.settings import CalibrateSettings, SegmentSettings, TrainSettings
+from template_learning.settings import (
+    CalibrateSettings,
+    FinetuneCommandSettings,
+    FinetuneSettings,
+    SegmentSettings,
+    TrainSettings,
+)
 from template_learning.tables import DesignRow, ParticleRow
 
 # Keras on NumPy 2 warns of its own saving and weight reading.
@@ -370,6 +377,39 @@ def test_calibration_puts_a_threshold_into_the_card(
     assert read_sidecar(tmp_path / "model.keras")["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
     segment_tomogram(tmp_path / "model.keras", toy[1] / "t3.mrc", "t3", SegmentSettings(), tmp_path)
     assert read_sidecar(tmp_path / "t3.segmentation.mrc")["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
+
+
+def test_spheres_about_annotations() -> None:
+    centre, radius = np.array([[4.0, 5.5, 6.0], [0.0, 0.0, 0.0], [50.0, 50.0, 50.0]]), 2.5
+    labels = draw_spheres((9, 10, 11), centre, np.array([1, 2, 3]), radius)
+    grid = np.stack(np.indices(labels.shape), axis=-1)
+    for position, number in zip(centre, (1, 2, 3), strict=True):
+        assert np.array_equal(labels == number, np.linalg.norm(grid - position, axis=-1) <= radius)
+
+
+def test_finetuning_scores_held_out_tomograms_and_writes_a_model(toy: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:
+    lines = ["id,path,annotations"]
+    for number in range(3):
+        particles = [row for row in read_table(toy[1] / f"t{number}.particles.csv", ParticleRow) if row.class_id == 1]
+        write_table(tmp_path / f"t{number}.csv", ParticleRow, particles)
+        lines.append(f"t{number},{toy[1] / f't{number}.mrc'},t{number}.csv")
+    (tmp_path / "tomograms.csv").write_text("\n".join(lines) + "\n")
+    chosen = FinetuneCommandSettings(
+        train=SMALL,
+        finetune=FinetuneSettings(splits=2, epochs=[1, 2], steps_per_epoch=3, learning_rate=1e-3, sphere_radius_angstrom=30),
+    )
+    finetune_model(trained / "trained.keras", tmp_path / "tomograms.csv", chosen, 5, tmp_path / "out")
+    rows = read_table(tmp_path / "out" / "finetuning.csv", FinetuningRow)
+    assert {(row.split, row.epochs) for row in rows} == {(split, epochs) for split in (1, 2) for epochs in (0, 1, 2)}
+    assert all(row.annotations == 6 and row.matched <= min(row.selected, 6) for row in rows)
+    before, after = (load_model(path)[0] for path in (trained / "trained.keras", tmp_path / "out" / "finetuned.keras"))
+    assert not np.array_equal(before.get_weights()[0], after.get_weights()[0])
+    card = read_card(tmp_path / "out" / "finetuned.keras")
+    assert card.training["finetuning"]["annotations"] == 18
+    assert card.minimum_size_voxels is not None
+    (tmp_path / "one.csv").write_text("\n".join(lines[:2]) + "\n")
+    with pytest.raises(BadInput, match="at least two"):
+        finetune_model(trained / "trained.keras", tmp_path / "one.csv", chosen, 5, tmp_path / "other")
 
 
 def test_card_survives_json() -> None:

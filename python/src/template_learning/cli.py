@@ -167,6 +167,21 @@ def calibrate(model: ModelFile, design: Design, data: Data, output: Output, sett
 
 
 @app.command()
+def finetune(
+    model: ModelFile,
+    tomograms: Annotated[Path, typer.Option(help="CSV: id, path, annotations; files relative to the table")],
+    output: Output,
+    settings: SettingsFile = None,
+    seed: Seed = 1,
+) -> None:
+    """Teach a model further on annotated tomograms, scored on held-out ones: finetuned.keras and finetuning.csv."""
+    from template_learning.learning.finetune import finetune_model
+    from template_learning.settings import FinetuneCommandSettings
+
+    finetune_model(model, tomograms, _model(settings, FinetuneCommandSettings), seed, output)
+
+
+@app.command()
 def segment(
     model: ModelFile,
     tomogram: Annotated[Path, typer.Option(help="tomogram, protein dark")],
@@ -209,6 +224,21 @@ def evaluate(
     from template_learning.settings import EvaluateSettings
 
     evaluate_picks(table, identifier, _model(settings, EvaluateSettings), output)
+
+
+@app.command()
+def export(
+    picks: Annotated[Path, typer.Option(help="<id>.picks.csv, its sidecar beside it")],
+    identifier: Identifier,
+    output: Output,
+    segmentation: Annotated[Path | None, typer.Option(help="<id>.segmentation.mrc, for copick")] = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Write one tomogram's picks for other programs: RELION, copick, DeepFinder, IMOD, CSV."""
+    from template_learning.export.formats import export_picks
+    from template_learning.settings import ExportSettings
+
+    export_picks(picks, identifier, _model(settings, ExportSettings), output, segmentation)
 
 
 @app.command()

@@ -231,9 +231,43 @@ class EvaluateSettings(Section):
     )
 
 
+class FinetuneSettings(Section):
+    """FINETUNE: a trained model taught further on annotated experimental tomograms (paper: 10 steps x 10 or 30 epochs)."""
+
+    splits: int = Field(3, ge=1, description="random divisions of the tomograms into taught and tested ones (paper: 3)")
+    taught_share: float = Field(0.5, gt=0, lt=1, description="share of the tomograms that are taught, at least one")
+    epochs: list[int] = Field([10, 30], min_length=1, description="each number of epochs is tried (paper: 10 and 30)")
+    steps_per_epoch: int = Field(10, ge=1, description="training steps an epoch (paper: 10)")
+    learning_rate: float = Field(1e-4, gt=0, description="Adam's step")
+    sphere_radius_angstrom: float = Field(60.0, gt=0, description="labels are spheres of this radius about the annotations")
+
+
+class ExportSettings(Section):
+    """EXPORT: picks in the formats of other programs."""
+
+    formats: list[Literal["csv", "relion5", "relion4", "copick", "deepfinder", "imod"]] = Field(
+        ["csv", "relion5", "relion4", "copick", "deepfinder", "imod"], min_length=1, description="what is written"
+    )
+    unselected: bool = Field(False, description="segments below the size threshold too")
+    class_names: list[str] = Field([], description="names of classes 1, 2, ...; class-<n> where there are none")
+    tilt_series_pixel_size_angstrom: float | None = Field(
+        None, gt=0, description="pixel of the tilt series, for RELION; none = the tomogram's voxel size"
+    )
+
+
 class CalibrateSettings(Section):
     """What the choice of the size threshold depends on (no section of its own: made of three)."""
 
+    segment: SegmentSettings = SegmentSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+
+class FinetuneCommandSettings(Section):
+    """What fine-tuning depends on (no section of its own: made of five)."""
+
+    finetune: FinetuneSettings = FinetuneSettings()
+    train: TrainSettings = TrainSettings()
     segment: SegmentSettings = SegmentSettings()
     cluster: ClusterSettings = ClusterSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
@@ -289,6 +323,7 @@ class Settings(Section):
     segment: SegmentSettings = SegmentSettings()
     cluster: ClusterSettings = ClusterSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    export: ExportSettings = ExportSettings()
 
     @model_validator(mode="after")
     def _derive_pixel_size(self) -> "Settings":

@@ -9,6 +9,8 @@ import keras
 from template_learning.errors import BadInput
 
 DOWNSAMPLING = 4  # two poolings by two: inputs are multiples of this
+# Only JAX needs XLA; with TensorFlow it makes 3D convolutions on the CPU ten times slower.
+JIT_COMPILE = keras.backend.backend() == "jax"
 
 
 def build_network(classes: int, filters: int = 32) -> Any:

@@ -14,7 +14,7 @@ from scipy import ndimage
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, read_mrc, write_mrc
 from template_learning.learning.model_file import ModelCard, load_model
-from template_learning.learning.network import DOWNSAMPLING, device_scope
+from template_learning.learning.network import DOWNSAMPLING, JIT_COMPILE, device_scope
 from template_learning.learning.patches import HALF_TURNS, grey_statistics
 from template_learning.provenance import write_sidecar
 from template_learning.settings import SegmentSettings
@@ -131,7 +131,7 @@ def segment_volume(network: Any, volume: NDArray[Any], settings: SegmentSettings
     turns = HALF_TURNS["half_turns" if settings.half_turns else "none"]
     console = Console(stderr=True)
     tiles = list(itertools.product(*starts))
-    network.jit_compile = False
+    network.jit_compile = JIT_COMPILE
     for start in track(tiles, "segmenting", console=console, disable=not console.is_terminal):
         window = tuple(slice(begin, begin + edge) for begin, edge in zip(start, tile, strict=True))
         weight = tile_weight(start, tile, grey.shape, settings.overlap_voxels)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from template_learning.errors import BadInput, Fault
 from template_learning.files import read_table, replacing, write_table
 from template_learning.learning.model_file import ModelCard, save_model
-from template_learning.learning.network import build_network, device_scope, training_loss, tversky_loss
+from template_learning.learning.network import JIT_COMPILE, build_network, device_scope, training_loss, tversky_loss
 from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
 from template_learning.provenance import seed_for, versions, write_sidecar
 from template_learning.settings import TrainSettings
@@ -111,11 +111,10 @@ class Training:
         rate: Any = settings.learning_rate
         if settings.learning_rate_schedule == "cosine":
             rate = keras.optimizers.schedules.CosineDecay(rate, settings.epochs * settings.steps_per_epoch)
-        # XLA makes 3D convolutions on the CPU ten times slower with TensorFlow.
         self.network.compile(
             optimizer=keras.optimizers.Adam(rate, epsilon=1e-8),
             loss=training_loss(settings.crossentropy_weight),
-            jit_compile=keras.backend.backend() == "jax",
+            jit_compile=JIT_COMPILE,
         )
         self.network.optimizer.build(self.network.trainable_variables)
         self.fingerprint = self._fingerprint(classes)

@@ -1,0 +1,262 @@
+"""FINETUNE: a model trained on simulations taught further on annotated tomograms, and what that gains on others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from template_learning.errors import BadInput
+from template_learning.files import checked_id, read_mrc, read_table, write_table
+from template_learning.geometry import Grid
+from template_learning.learning.model_file import ModelCard, load_model, save_model
+from template_learning.learning.network import device_scope
+from template_learning.learning.patches import TrainingTomogram, grey_statistics
+from template_learning.learning.segment import VOXEL_SIZE_TOLERANCE, classes_and_probability, resample, segment_volume
+from template_learning.learning.train import Training
+from template_learning.picking.annotations import read_annotations
+from template_learning.picking.cluster import find_picks
+from template_learning.picking.evaluate import choose_minimum_size
+from template_learning.picking.matching import f_beta, match
+from template_learning.provenance import generator_for, versions, write_sidecar
+from template_learning.settings import FinetuneCommandSettings
+from template_learning.tables import ParticleRow, PickRow
+
+
+class AnnotatedRow(BaseModel):
+    """An annotated tomogram; files are relative to the table.  Other columns are left alone."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    path: str
+    annotations: str
+
+
+class FinetuningRow(BaseModel):
+    """The scores on one held-out tomogram; ``epochs`` 0 is the model as it came."""
+
+    split: int
+    epochs: int
+    taught: int
+    id: str
+    annotations: int
+    selected: int
+    matched: int
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotated:
+    """An annotated tomogram on the model's voxel size."""
+
+    volume: TrainingTomogram
+    truth: list[ParticleRow]
+    grid: Grid
+
+
+def finetune_model(model: Path, tomograms: Path, settings: FinetuneCommandSettings, root_seed: int, output: Path) -> None:
+    """Write finetuning.csv (scores on held-out tomograms, split by split) and finetuned.keras (taught on all of them).
+
+    The paper's protocol: the tomograms of the table (id, path, annotations) are divided at random, the model goes on
+    training on spheres about the annotations of one part, and picks in the other; its size threshold is chosen on the
+    part that is taught.  ``finetuned.keras`` has the largest number of epochs.  Patches and batches are as
+    ``settings.train`` says, the network is the model's.  Raises BadInput for files that cannot be read, fewer than two
+    tomograms, and classes that the model does not have.
+    """
+    with device_scope(settings.train.device):
+        network, card = load_model(model)
+        annotated = [_open(row, tomograms.parent, card, settings) for row in read_table(tomograms, AnnotatedRow)]
+        if len(annotated) < 2:
+            raise BadInput(f"{tomograms}: {len(annotated)} tomogram(s); at least two were expected, one of them to test on")
+        rows: list[FinetuningRow] = []
+        for split in range(1, settings.finetune.splits + 1):
+            taught, tested = divide(annotated, settings.finetune.taught_share, root_seed, split)
+            rows += _scores(network, card.minimum_size_voxels or {}, taught, tested, settings, split, 0)
+            for epochs in settings.finetune.epochs:
+                state = output / f"split{split}_{epochs}_state.npz"
+                training = _teach(network, card, taught, settings, epochs, root_seed, state)
+                minimum = _minimum_size(training.network, taught, settings)
+                rows += _scores(training.network, minimum, taught, tested, settings, split, epochs)
+        epochs = max(settings.finetune.epochs)
+        training = _teach(network, card, annotated, settings, epochs, root_seed, output / "finetuned_state.npz")
+        minimum = _minimum_size(training.network, annotated, settings)
+    names = ", ".join(one.volume.identifier for one in annotated)
+    finetuning = {
+        "tomograms": len(annotated),
+        "annotations": sum(len(one.truth) for one in annotated),
+        "epochs": epochs,
+        "settings": settings.model_dump(mode="json"),
+        "seed": root_seed,
+    }
+    card = card.model_copy(
+        update={
+            "training": {**card.training, "finetuning": finetuning},
+            "versions": versions(),
+            "minimum_size_voxels": {number: minimum.get(number, 1) for number in card.classes},
+            "minimum_size_chosen": f"best F1 on the {len(annotated)} tomograms that were taught: {names}",
+        }
+    )
+    save_model(output / "finetuned.keras", training.network, card)
+    write_table(output / "finetuning.csv", FinetuningRow, rows)
+    mean = {
+        str(number): round(float(np.mean([row.f1 for row in rows if row.epochs == number])), 4)
+        for number in (0, *settings.finetune.epochs)
+    }
+    for name in ("finetuned.keras", "finetuning.csv"):
+        write_sidecar(
+            output / name, stage="finetune", item="model", seed=root_seed, settings=settings, mean_f1_after_epochs=mean
+        )
+
+
+def divide(
+    annotated: Sequence[Annotated], taught_share: float, root_seed: int, split: int
+) -> tuple[list[Annotated], list[Annotated]]:
+    """A random division into taught and tested tomograms, at least one of each."""
+    order = generator_for(root_seed, "finetune", f"split-{split}").permutation(len(annotated))
+    taught = int(np.clip(round(taught_share * len(annotated)), 1, len(annotated) - 1))
+    return [annotated[i] for i in sorted(order[:taught])], [annotated[i] for i in sorted(order[taught:])]
+
+
+def draw_spheres(
+    shape: tuple[int, int, int], centre: NDArray[np.float64], class_id: NDArray[np.int64], radius: float
+) -> NDArray[np.uint8]:
+    """Labels [z, y, x]: spheres of ``radius`` voxels about ``centre`` (N, 3) z, y, x in voxels."""
+    labels = np.zeros(shape, dtype=np.uint8)
+    for position, number in zip(centre, class_id, strict=True):
+        low = np.maximum(0, np.ceil(position - radius).astype(int))
+        high = np.minimum(shape, np.floor(position + radius).astype(int) + 1)
+        if (low >= high).any():
+            continue
+        window = tuple(slice(begin, end) for begin, end in zip(low, high, strict=True))
+        axes = np.ogrid[window]
+        distance = sum((axis - middle) ** 2 for axis, middle in zip(axes, position, strict=True))
+        labels[window][distance <= radius**2] = number
+    return labels
+
+
+def _open(row: AnnotatedRow, folder: Path, card: ModelCard, settings: FinetuneCommandSettings) -> Annotated:
+    checked_id(row.id)
+    path = folder / row.path
+    data, voxel_size = read_mrc(path, memory_map=True)
+    truth = [
+        particle
+        for particle in read_annotations(
+            folder / row.annotations, row.id, Grid(shape=data.shape, voxel_size_angstrom=voxel_size)
+        )
+        if particle.class_id > 0
+    ]
+    unknown = sorted({particle.class_id for particle in truth} - set(card.classes))
+    if unknown:
+        raise BadInput(f"{folder / row.annotations}: class {unknown[0]}; the model knows {', '.join(map(str, card.classes))}")
+    if abs(card.voxel_size_angstrom / voxel_size - 1) > VOXEL_SIZE_TOLERANCE:
+        data, voxel_size = resample(data, card.voxel_size_angstrom / voxel_size), card.voxel_size_angstrom
+    if settings.segment.contrast == "protein_bright":
+        data = -np.asarray(data, dtype=np.float32)
+    mean, deviation = grey_statistics(data)
+    if not np.isfinite(deviation) or deviation == 0:
+        raise BadInput(f"{path}: grey values are NaN, infinite or all the same; a tomogram was expected")
+    centre = np.array([(p.z_angstrom, p.y_angstrom, p.x_angstrom) for p in truth], dtype=float).reshape(-1, 3) / voxel_size
+    class_id = np.array([particle.class_id for particle in truth], dtype=np.int64)
+    volume = TrainingTomogram(
+        identifier=row.id,
+        data=data,
+        labels=draw_spheres(data.shape, centre, class_id, settings.finetune.sphere_radius_angstrom / voxel_size),
+        voxel_size_angstrom=voxel_size,
+        mean=mean,
+        deviation=deviation,
+        centre=np.round(centre).astype(np.int64),
+        class_id=class_id,
+        species=tuple(particle.species for particle in truth),
+    )
+    return Annotated(volume=volume, truth=truth, grid=Grid(shape=data.shape, voxel_size_angstrom=voxel_size))
+
+
+def _teach(
+    network: Any,
+    card: ModelCard,
+    taught: Sequence[Annotated],
+    settings: FinetuneCommandSettings,
+    epochs: int,
+    root_seed: int,
+    state: Path,
+) -> Training:
+    """A training that starts from the network's weights, run to its end."""
+    chosen = settings.train.model_copy(
+        update={
+            "epochs": epochs,
+            "steps_per_epoch": settings.finetune.steps_per_epoch,
+            "learning_rate": settings.finetune.learning_rate,
+            "learning_rate_schedule": "constant",
+            "early_stopping_epochs": None,
+            "filters": card.filters,
+        }
+    )
+    volumes: dict[str, list[TrainingTomogram]] = {"train": [one.volume for one in taught], "validation": []}
+    training = Training(volumes, chosen, root_seed, len(card.classes) + 1, state, start=network.get_weights())
+    training.run()
+    return training
+
+
+def _picks(network: Any, one: Annotated, minimum: dict[int, int], settings: FinetuneCommandSettings) -> list[PickRow]:
+    segment = settings.segment.model_copy(update={"contrast": "protein_dark"})  # the volume has been inverted already
+    classes, probability = classes_and_probability(segment_volume(network, one.volume.data, segment))
+    return find_picks(classes, probability, one.grid.voxel_size_angstrom, settings.cluster, minimum)
+
+
+def _minimum_size(network: Any, taught: Sequence[Annotated], settings: FinetuneCommandSettings) -> dict[int, int]:
+    return choose_minimum_size(
+        {one.volume.identifier: _picks(network, one, {}, settings) for one in taught},
+        {one.volume.identifier: one.truth for one in taught},
+        {one.volume.identifier: one.grid for one in taught},
+        settings.evaluate,
+    )
+
+
+def _scores(
+    network: Any,
+    minimum: dict[int, int],
+    taught: Sequence[Annotated],
+    tested: Sequence[Annotated],
+    settings: FinetuneCommandSettings,
+    split: int,
+    epochs: int,
+) -> list[FinetuningRow]:
+    rows = []
+    for one in tested:
+        picks = [pick for pick in _picks(network, one, minimum, settings) if pick.selected]
+        radius = settings.evaluate.match_radius_voxels * one.grid.voxel_size_angstrom
+        matched = sum(
+            len(
+                match(
+                    _positions([pick for pick in picks if pick.class_id == number]),
+                    _positions([particle for particle in one.truth if particle.class_id == number]),
+                    radius,
+                )
+            )
+            for number in {particle.class_id for particle in one.truth}
+        )
+        rows.append(
+            FinetuningRow(
+                split=split,
+                epochs=epochs,
+                taught=len(taught),
+                id=one.volume.identifier,
+                annotations=len(one.truth),
+                selected=len(picks),
+                matched=matched,
+                precision=matched / len(picks) if picks else 0.0,
+                recall=matched / len(one.truth) if one.truth else 0.0,
+                f1=f_beta(matched, len(picks), len(one.truth), 1.0),
+            )
+        )
+    return rows
+
+
+def _positions(rows: Sequence[PickRow] | Sequence[ParticleRow]) -> NDArray[np.float64]:
+    return np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in rows], dtype=float).reshape(-1, 3)
