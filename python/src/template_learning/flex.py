@@ -19,8 +19,9 @@ from template_learning.anm import SparseANM
 from template_learning.errors import BadInput
 from template_learning.files import checked_id
 from template_learning.provenance import generator_for, versions, write_json
+from template_learning.pseudoatoms import read_molecule
 from template_learning.settings import FlexSettings
-from template_learning.structure import Structure, StructureWriter, read_structure
+from template_learning.structure import Structure, StructureWriter
 
 RIGID_MODES = 6
 NODE_NAMES = (("CA", 6), ("P", 15))
@@ -29,6 +30,8 @@ BOND_ANGSTROM = 2.0
 BROKEN_ANGSTROM = 2.5
 CLASH_ANGSTROM = 1.5
 """A bond between residues is shorter than the first; it is broken beyond the second; atoms clash within the third."""
+STEP_ANGSTROM = 8.0
+"""Nodes of neighbouring residues lie no farther apart."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -147,6 +150,14 @@ def _followed(
             left[members] = place[members[steady[low]]]
             right[members] = place[members[steady[np.minimum(low + 1, len(steady) - 1)]]]
             weight[members] = along - low
+            # Where nodes are not in the order of a chain (pseudo-atoms), the nearest steady node is followed.
+            for side in (left, right):
+                gap = np.abs(np.searchsorted(members, core[side[members]]) - np.arange(len(members)))
+                far = members[
+                    np.linalg.norm(position[node[members]] - position[node[core[side[members]]]], axis=1)
+                    > STEP_ANGSTROM * np.maximum(gap, 1)
+                ]
+                side[far] = tree.query(position[node[far]])[1]
         else:
             left[members] = right[members] = tree.query(position[node[members]].mean(axis=0))[1]
     owner = _node_of_atoms(structure, node)
@@ -273,7 +284,7 @@ def flex_template(structure: Path, template_id: str, settings: FlexSettings, roo
     Conformer n depends on the template, its id, n and the root seed only, not on how many are asked for.
     """
     checked_id(template_id, "template")
-    molecule = read_structure(structure)
+    molecule = read_molecule(structure)
     modes = find_modes(molecule, settings)
     console = Console(stderr=True)
     for note in modes.notes:
