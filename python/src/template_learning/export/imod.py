@@ -1,0 +1,21 @@
+"""Picks as text for IMOD's ``point2model``."""
+
+from pathlib import Path
+
+from template_learning.export.picks import Picks
+from template_learning.files import replacing
+
+
+def write_imod_points(path: Path, picks: Picks) -> None:
+    """One line a pick: object (the class), contour, x, y, z in voxels.
+
+    IMOD's model coordinates have a voxel's centre at index + 0.5 on each axis (as ``tilt -ProjectModel`` and
+    ``boxstartend`` read them).  ``point2model -circle 6 <id>.imod.txt <id>.mod`` makes the model.
+    """
+    size = picks.grid.voxel_size_angstrom
+    lines = [
+        f"{row.class_id} 1 {row.x_angstrom / size + 0.5:.3f} {row.y_angstrom / size + 0.5:.3f} {row.z_angstrom / size + 0.5:.3f}"
+        for row in sorted(picks.rows, key=lambda row: row.class_id)
+    ]
+    with replacing(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,0 +1,28 @@
+"""What is exported."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from template_learning.geometry import Grid
+from template_learning.settings import ExportSettings
+from template_learning.tables import PickRow
+
+
+@dataclass(frozen=True)
+class Picks:
+    """The picks of one tomogram, its grid, and what their classes are called."""
+
+    identifier: str
+    rows: Sequence[PickRow]
+    grid: Grid
+    settings: ExportSettings
+
+    def class_name(self, class_id: int) -> str:
+        """The settings' name of a class, ``class-<n>`` where they have none."""
+        names = self.settings.class_names
+        return names[class_id - 1] if class_id <= len(names) else f"class-{class_id}"
+
+    @property
+    def classes(self) -> list[int]:
+        """The classes that have picks, and those with a name."""
+        return sorted({row.class_id for row in self.rows} | set(range(1, len(self.settings.class_names) + 1)))

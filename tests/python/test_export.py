@@ -1,0 +1,138 @@
+import csv
+from xml.etree import ElementTree
+
+import copick
+import numpy as np
+import pytest
+import starfile
+from template_learning.cli import main
+from template_learning.errors import BadInput
+from template_learning.export.formats import export_picks
+from template_learning.files import write_mrc, write_table
+from template_learning.geometry import Grid
+from template_learning.picking.annotations import read_annotations
+from template_learning.provenance import write_json, write_sidecar
+from template_learning.settings import ExportSettings
+from template_learning.tables import PickRow
+
+GRID = Grid(shape=(40, 60, 81), voxel_size_angstrom=13.48)
+VOXELS = np.array([(10.25, 20.5, 30.0), (0.0, 0.0, 0.0), (80.0, 59.0, 39.0), (40.0, 29.5, 19.5)])
+CLASSES = [1, 2, 1, 1]
+
+
+@pytest.fixture
+def picks(tmp_path):
+    rows = [
+        PickRow(
+            pick=number,
+            class_id=class_id,
+            x_angstrom=x,
+            y_angstrom=y,
+            z_angstrom=z,
+            score=0.875,
+            size_voxels=100 * number,
+            touches_edge=False,
+            selected=True,
+        )
+        for number, ((x, y, z), class_id) in enumerate(zip(VOXELS * GRID.voxel_size_angstrom, CLASSES, strict=True), start=1)
+    ]
+    rows.append(rows[0].model_copy(update={"pick": 5, "selected": False}))
+    path = tmp_path / "TS_1.picks.csv"
+    write_table(path, PickRow, rows)
+    write_sidecar(
+        path, stage="cluster", item="TS_1", seed=None, settings={}, shape_voxels=list(GRID.shape), voxel_size_angstrom=13.48
+    )
+    return path
+
+
+def test_relion5_by_starfile(picks, tmp_path):
+    (path,) = export_picks(picks, "TS_1", ExportSettings(formats=["relion5"], tilt_series_pixel_size_angstrom=3.37), tmp_path)
+    tables = starfile.read(path)
+    assert tables["optics"]["rlnTomoTiltSeriesPixelSize"].tolist() == [3.37]
+    particles = tables["particles"]
+    found = particles[[f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]].to_numpy()
+    # RELION 5 adds half the size of the tomogram, in pixels of the tilt series, and has the position from voxel 0.
+    size = np.array(GRID.shape[::-1]) * GRID.voxel_size_angstrom
+    np.testing.assert_allclose(found + size / 2, VOXELS * 13.48, atol=1e-3)
+    assert particles["rlnTomoName"].tolist() == ["TS_1"] * 4
+    assert particles["rlnClassNumber"].tolist() == CLASSES
+
+
+def test_relion4_by_starfile(picks, tmp_path):
+    (path,) = export_picks(picks, "TS_1", ExportSettings(formats=["relion4"], tilt_series_pixel_size_angstrom=3.37), tmp_path)
+    particles = starfile.read(path)["particles"]
+    found = particles[[f"rlnCoordinate{axis}" for axis in "XYZ"]].to_numpy()
+    np.testing.assert_allclose(found, VOXELS * 4, atol=1e-3)
+
+
+def test_copick_by_copick(picks, tmp_path, monkeypatch):
+    labels = np.zeros(GRID.shape, dtype=np.uint8)
+    labels[3:7, 10:20, 30:33] = 2
+    write_mrc(tmp_path / "s.mrc", labels, 13.48)
+    asked = ExportSettings(formats=["copick"], class_names=["80S ribosome", "FAS"])
+    for _ in range(2):  # a second time over the first
+        export_picks(picks, "TS_1", asked, tmp_path, tmp_path / "s.mrc")
+    monkeypatch.chdir(tmp_path / "copick")
+    root = copick.from_file("copick_config.json")
+    assert {o.name: o.label for o in root.pickable_objects} == {"80S-ribosome": 1, "FAS": 2}
+    run = root.get_run("TS_1")
+    for name, class_id in (("80S-ribosome", 1), ("FAS", 2)):
+        (found,) = run.get_picks(object_name=name)
+        points = np.array([(p.location.x, p.location.y, p.location.z) for p in found.points])
+        np.testing.assert_allclose(points, VOXELS[np.array(CLASSES) == class_id] * 13.48, atol=1e-3)
+        assert found.points[0].score == pytest.approx(0.875)
+    (segmentation,) = run.get_segmentations()
+    assert segmentation.is_multilabel
+    assert segmentation.voxel_size == pytest.approx(13.48)
+    np.testing.assert_array_equal(segmentation.numpy(), labels)
+
+
+def test_deepfinder_xml(picks, tmp_path):
+    (path,) = export_picks(picks, "TS_1", ExportSettings(formats=["deepfinder"]), tmp_path)
+    objects = ElementTree.parse(path).getroot().findall("object")
+    np.testing.assert_allclose([[float(o.get(axis)) for axis in "xyz"] for o in objects], VOXELS, atol=1e-3)
+    assert [int(o.get("class_label")) for o in objects] == CLASSES
+    assert [int(o.get("cluster_size")) for o in objects] == [100, 200, 300, 400]
+
+
+def test_imod_points_and_csv(picks, tmp_path):
+    points, table = export_picks(picks, "TS_1", ExportSettings(formats=["imod", "csv"], unselected=True), tmp_path)
+    lines = np.loadtxt(points)
+    assert sorted(lines[:, 0]) == [1, 1, 1, 1, 2]
+    np.testing.assert_allclose(lines[-1, 2:], VOXELS[1] + 0.5)
+    with table.open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 5
+    assert float(rows[0]["x_angstrom"]) == pytest.approx(10.25 * 13.48, abs=1e-3)
+
+
+def test_our_own_reader_takes_every_export(picks, tmp_path):
+    written = export_picks(picks, "TS_1", ExportSettings(), tmp_path)
+    readable = [path for path in written if path.suffix in (".star", ".xml", ".csv")]
+    assert len(readable) == 4
+    for path in readable:
+        rows = read_annotations(path, "TS_1", GRID)
+        found = [(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in rows]
+        np.testing.assert_allclose(found, VOXELS * 13.48, atol=0.01, err_msg=path.name)
+    found = tmp_path / "copick/ExperimentRuns/TS_1/Picks/template-learning_0_class-1.json"
+    assert len(read_annotations(found, "TS_1", GRID)) == 3
+
+
+def test_no_picks_at_all(picks, tmp_path):
+    write_table(picks, PickRow, [])
+    for path in export_picks(picks, "TS_1", ExportSettings(class_names=["one"]), tmp_path / "none"):
+        assert path.exists()
+    assert len(starfile.read(tmp_path / "none/TS_1.relion5.star", always_dict=True)["particles"]) == 0
+
+
+def test_command_line_and_a_missing_sidecar(picks, tmp_path, monkeypatch, capsys):
+    write_json(tmp_path / "settings.json", {"formats": ["csv", "imod"]})
+    call = ["template-learning", "export", "--picks", str(picks), "--id", "TS_1", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", [*call, "--settings", str(tmp_path / "settings.json")])
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert done.value.code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"TS_1.csv", "TS_1.imod.txt"}
+    picks.with_name(picks.name + ".json").unlink()
+    with pytest.raises(BadInput, match="shape_voxels"):
+        export_picks(picks, "TS_1", ExportSettings(), tmp_path)
