@@ -1,7 +1,9 @@
 """The native engine: one tilt at a time, from molecules to the noise-free image.
 
 Atoms are rotated, deposited on slabs a few resolution elements thick, and the wave goes through the slabs' phase objects
-with Fresnel propagation between them (multislice: Cowley and Moodie 1957), or through the sum of all (projection).
+with Fresnel propagation between them (multislice: Cowley and Moodie 1957), or through the sum of all (projection).  The wave
+keeps all frequencies of its grid: a slab's phases are small, so that their products alias little, while what is scattered
+to high angles returns to the image's low frequencies through the square.
 """
 
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from template_learning.simulation.potential import PointCloud, Sample, deposit, 
 Float32 = NDArray[np.float32]
 Complex64 = NDArray[np.complex64]
 # Largest error of the Fresnel phase, in radian, of an atom at a slab's face.
-SLAB_PHASE = 0.05
+SLAB_PHASE = 0.1
 # Memory for the slabs of one tilt that are held at one time.
 SLAB_BYTES = 400_000_000
 # Width over which the ice's grain fades where molecules displace it.
@@ -140,15 +142,6 @@ class Engine:
         return point_cloud(self.sample, self.matter, 0.5 / self.working_pixel_angstrom)
 
     @cached_property
-    def wave_pass(self) -> Float32:
-        """1 up to two thirds of the highest frequency, 0 beyond: products of waves must not alias (Kirkland 2010, 6.8).
-
-        Without oversampling the image needs them all.
-        """
-        highest = 0.5 / self.working_pixel_angstrom * (2 / 3 if self.oversampling > 1 else 2)
-        return (self.grid.frequency_squared < highest**2).astype(np.float32)
-
-    @cached_property
     def phase_per_volt_angstrom(self) -> float:
         """Phase in radian that a projected potential of 1 V Å gives."""
         return interaction_radian_per_volt_angstrom(self.lens.voltage_kv)
@@ -169,9 +162,9 @@ class Engine:
         scale = self.phase_per_volt_angstrom * VOLT_ANGSTROM2 / self.working_pixel_angstrom**2
         table = [np.interp(self.grid.half_frequency, channels.frequency, scale * row).astype(np.float32) for row in factor]
         deposit_pass = self.grid.box_pass(1)
-        shaped = np.stack(table) / deposit_pass**2
+        shaped = np.stack(table) / deposit_pass**3
         if matter.shadow is not None:
-            hole = -scale * missing * self.damage(dose_e_per_angstrom2, self.grid.half_frequency**2) / deposit_pass
+            hole = -scale * missing * self.damage(dose_e_per_angstrom2, self.grid.half_frequency**2) / deposit_pass**2
             shaped = np.concatenate([shaped, hole[None]])
         return np.asarray(shaped, dtype=np.float32)
 
@@ -238,7 +231,7 @@ class Engine:
         cuboid_blur = (
             self.matter.ice_volt * self.phase_per_volt_angstrom * self.damage(dose_e_per_angstrom2, self.grid.half_frequency**2)
         )
-        between = self.grid.fresnel(self.wavelength_angstrom, thickness) * self.wave_pass
+        between = self.grid.fresnel(self.wavelength_angstrom, thickness)
         held = max(1, int(SLAB_BYTES / (len(factors) * height * width * 4)))
         kind, rotation = sample.kind[seen], np.einsum("ij,njk->nik", tilt, sample.rotation[seen])
         unit = np.array([pixel, pixel, thickness])

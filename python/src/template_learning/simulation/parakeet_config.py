@@ -383,7 +383,7 @@ def parakeet_engine(config: ParakeetConfig, places: list[Path], binning: int) ->
         shape=shape,
         pixel_angstrom=pixel * binning,
         centre_pixel=((centre_y - (binning - 1) / 2) / binning, (centre_x - (binning - 1) / 2) / binning),
-        oversampling=min(binning, 2),
+        oversampling=min(binning, 3),
         padding_angstrom=(simulation.margin + simulation.padding) * pixel,
         lens_padding_angstrom=simulation.margin * pixel,
         damage_angstrom2_per_dose=simulation.sensitivity_coefficient if simulation.radiation_damage_model else 0.0,

@@ -128,34 +128,36 @@ def deposit(
     rotation: Float32,
     shift: Float32,
 ) -> None:
-    """Add molecules' points to ``slabs`` [slab, channel, y, x], bilinear in x and y, to the nearest slab in z.
+    """Add molecules' points to ``slabs`` [slab, channel, y, x], a quadratic B-spline in x and y, to the nearest slab in z.
 
     Molecule i's points are those of ``kind[i]``, at ``rotation[i] @ point + shift[i]`` in units of pixels and slabs.
     Points off the grid are left out; channels beyond the weights' stay as they are.
     """
     depth, _, height, width = slabs.shape
     channels = weight.shape[1]
+    half = np.float32(0.5)
     for i in range(len(kind)):
         r00, r01, r02 = rotation[i, 0, 0], rotation[i, 0, 1], rotation[i, 0, 2]
         r10, r11, r12 = rotation[i, 1, 0], rotation[i, 1, 1], rotation[i, 1, 2]
         r20, r21, r22 = rotation[i, 2, 0], rotation[i, 2, 1], rotation[i, 2, 2]
-        x0, y0, z0 = shift[i, 0], shift[i, 1], shift[i, 2]
+        left, top, front = shift[i, 0], shift[i, 1], shift[i, 2]
         for j in range(start[kind[i]], start[kind[i] + 1]):
             px, py, pz = position[j, 0], position[j, 1], position[j, 2]
-            x = r00 * px + r01 * py + r02 * pz + x0
-            y = r10 * px + r11 * py + r12 * pz + y0
-            z = r20 * px + r21 * py + r22 * pz + z0
-            if x < 0 or y < 0 or x >= width - 1 or y >= height - 1 or z < -0.5 or z >= depth - 0.5:
+            x = r00 * px + r01 * py + r02 * pz + left
+            y = r10 * px + r11 * py + r12 * pz + top
+            z = r20 * px + r21 * py + r22 * pz + front
+            if x < 1 or y < 1 or x >= width - 2 or y >= height - 2 or z < -half or z >= depth - half:
                 continue
-            column, row, slab = int(x), int(y), int(z + np.float32(0.5))
+            column, row, slab = int(x + half), int(y + half), int(z + half)
             fx, fy = x - np.float32(column), y - np.float32(row)
-            gx, gy = np.float32(1) - fx, np.float32(1) - fy
+            x0, x1, x2 = half * (half - fx) ** 2, np.float32(0.75) - fx * fx, half * (half + fx) ** 2
+            y0, y1, y2 = half * (half - fy) ** 2, np.float32(0.75) - fy * fy, half * (half + fy) ** 2
             for c in range(channels):
                 value = weight[j, c]
-                slabs[slab, c, row, column] += value * gy * gx
-                slabs[slab, c, row, column + 1] += value * gy * fx
-                slabs[slab, c, row + 1, column] += value * fy * gx
-                slabs[slab, c, row + 1, column + 1] += value * fy * fx
+                for dy, wy in ((-1, value * y0), (0, value * y1), (1, value * y2)):
+                    slabs[slab, c, row + dy, column - 1] += wy * x0
+                    slabs[slab, c, row + dy, column] += wy * x1
+                    slabs[slab, c, row + dy, column + 1] += wy * x2
 
 
 @_compiled
@@ -204,14 +206,22 @@ def deposit_shadow(
             if slab < 0 or slab >= depth:
                 continue
             for row in range(int(np.ceil((y - reach[j]) / pixel)), int(np.floor((y + reach[j]) / pixel)) + 1):
-                half = np.sqrt(max(np.float32(0), reach[j] ** 2 - (row * pixel - y) ** 2))
-                v = int(np.floor(row * pixel * scale[1, 0] + scale[1, 1] + 0.5))
-                if v < 0 or v >= height:
+                v = row * pixel * scale[1, 0] + scale[1, 1]
+                if v < 0 or v >= height - 1:
                     continue
+                below = int(v)
+                fy = v - below
+                half = np.sqrt(max(np.float32(0), reach[j] ** 2 - (row * pixel - y) ** 2))
                 for column in range(int(np.ceil((x - half) / pixel)), int(np.floor((x + half) / pixel)) + 1):
                     if taken[story - bottom, row - top, column - left]:
                         continue
                     taken[story - bottom, row - top, column - left] = 1
-                    u = int(np.floor(column * pixel * scale[0, 0] + scale[0, 1] + 0.5))
-                    if u >= 0 and u < width:
-                        slabs[slab, last - 1, v, u] += volume
+                    u = column * pixel * scale[0, 0] + scale[0, 1]
+                    if u < 0 or u >= width - 1:
+                        continue
+                    before = int(u)
+                    fx = u - before
+                    slabs[slab, last - 1, below, before] += volume * (1 - fy) * (1 - fx)
+                    slabs[slab, last - 1, below, before + 1] += volume * (1 - fy) * fx
+                    slabs[slab, last - 1, below + 1, before] += volume * fy * (1 - fx)
+                    slabs[slab, last - 1, below + 1, before + 1] += volume * fy * fx
