@@ -399,12 +399,13 @@ def size_figure(sizes: Sequence[float], scores: Sequence[float], threshold: floa
     """Picks by segment size and by score, with the size threshold."""
     with _drawn(2.3) as figure:
         by_size, by_score = figure.subplots(1, 2)
-        by_size.hist(sizes, bins=30, color=CLASS_COLOURS[1])
+        by_size.hist(sizes, bins=np.geomspace(min(sizes), max(sizes) + 1, 31), color=CLASS_COLOURS[1])
+        by_size.set_xscale("log")
         if threshold is not None:
             by_size.axvline(threshold, color=CLASS_COLOURS[0], linestyle="--", linewidth=1.2, label="threshold used")
             by_size.legend()
         by_size.set_xlabel("segment size (voxels)")
         by_size.set_ylabel("segments")
-        by_score.hist(scores, bins=30, color=CLASS_COLOURS[1])
+        by_score.hist(scores, bins=np.linspace(0, 1, 41), color=CLASS_COLOURS[1])
         by_score.set_xlabel("score (mean probability)")
         return _svg(figure)

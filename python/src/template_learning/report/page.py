@@ -107,8 +107,8 @@ def headline(run: Run) -> list[dict[str, str]]:
             f"{counted(score['annotations'], 'particle')} in {counted(len(evaluation['tomograms']), 'tomogram')}"
         )
         figures.append(_figure(f"{selected['f1']:.2f}", f"F1, {SETS.get(which, which)}", note))
-    if run.minimum_size:
-        sizes = sorted(set(run.minimum_size.values()))
+    sizes = run.minimum_sizes(run.picks)
+    if sizes:
         figures.append(_figure(", ".join(map(str, sizes)), "size threshold (voxels)", f"from {run.minimum_size_origin}"))
     experimental = [item for item in run.picks if item not in {row.id for row in run.design}]
     if experimental:

@@ -137,7 +137,7 @@ def _curve_illustration(
         here = [row for row in rows if row.region == region and row.class_id == 0]
         joint = evaluation[region]["joint"]
         crossing = joint["crossing"]
-        sizes = set(run.minimum_size.values()) if settings.rank == "size" else set()
+        sizes = run.minimum_sizes(evaluation["tomograms"]) if settings.rank == "size" else []
         curves.append(
             Curve(
                 title=_region(region, regions),
@@ -146,7 +146,7 @@ def _curve_illustration(
                 recall=[row.recall for row in here],
                 f1=[row.f1 for row in here],
                 selected=(joint["selected"]["precision"], joint["selected"]["recall"]),
-                chosen=float(sizes.pop()) if len(sizes) == 1 else None,
+                chosen=float(sizes[0]) if len(sizes) == 1 else None,
                 crossing=(crossing["threshold"], crossing["f1"]) if crossing else None,
                 threshold_label="smallest segment counted (voxels)" if settings.rank == "size" else "lowest score counted",
             )
@@ -231,8 +231,8 @@ def picks_section(run: Run, which: str, items: Sequence[str]) -> Section | None:
     picks = [pick for item in items for pick in run.picks[item]]
     if which != "simulated" and picks:
         sizes = [float(pick.size_voxels) for pick in picks]
-        threshold = set(run.minimum_size.values())
-        source = size_figure(sizes, [pick.score for pick in picks], float(threshold.pop()) if len(threshold) == 1 else None)
+        threshold = run.minimum_sizes(items)
+        source = size_figure(sizes, [pick.score for pick in picks], float(threshold[0]) if len(threshold) == 1 else None)
         blocks.append(
             Illustration(
                 source,

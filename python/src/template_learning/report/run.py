@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,12 +109,10 @@ class Run:
         candidates = [self.folder / f"reconstruct/{item}.mrc", *beside]
         return next((path for path in candidates if path.is_file()), None)
 
-    @cached_property
-    def minimum_size(self) -> dict[str, int]:
-        """The smallest segment that was selected, in voxels, by class, as CLUSTER says; empty where it does not."""
-        facts = (read_sidecar(path) for path in self.files("cluster", ".picks.csv").values())
-        sizes = [one["minimum_size_voxels"] for one in facts if one.get("minimum_size_voxels")]
-        return sizes[0] if sizes else {}
+    def minimum_sizes(self, items: Iterable[str]) -> list[int]:
+        """The different sizes in voxels from which on segments of these tomograms were selected, as CLUSTER says."""
+        facts = (read_sidecar(self.folder / f"cluster/{item}.picks.csv") for item in items)
+        return sorted({int(size) for one in facts for size in (one.get("minimum_size_voxels") or {}).values()})
 
     @cached_property
     def minimum_size_origin(self) -> str:
