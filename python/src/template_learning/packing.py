@@ -10,7 +10,7 @@ What is taken is kept one bit a voxel, 64 voxels of x in a word and the words of
 that one body voxel is tested at 64 positions with a few operations.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ WORD = 64
 BODY, CLAIM, SHELL = 1, 2, 4
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Machine code of ``function``, kept on disk between processes where numba finds a folder that it may write to."""
     try:
         return numba.njit(cache=True)(function)
@@ -90,7 +90,7 @@ class Pose:
 class Box:
     """The voxels of the sample: which are taken, where the next molecule can go, and what has been refused where.
 
-    The positions are divided into tiles, and a molecule goes to the best position of the first tile (from the box's
+    ``margin_angstrom`` [z, y, x] stays free of bodies at both sides of the box.  The positions are divided into tiles, and a molecule goes to the best position of the first tile (from the box's
     centre outwards) that has room for it; so the work for a molecule does not grow with the box.
     """
 
@@ -98,7 +98,7 @@ class Box:
         self,
         grid: Grid,
         *,
-        margin_angstrom: float = 0.0,
+        margin_angstrom: Sequence[float] = (0.0, 0.0, 0.0),
         distance_angstrom: float = 0.0,
         shell_voxels: float = 2.0,
         tile_voxels: int = 32,
@@ -106,7 +106,7 @@ class Box:
         patience: int = 10,
     ) -> None:
         self.grid = grid
-        self.margin = int(np.ceil(margin_angstrom / grid.voxel_size_angstrom))
+        self.margin = np.ceil(np.array(margin_angstrom) / grid.voxel_size_angstrom - 1e-6).astype(np.int64)
         self.distance_angstrom = distance_angstrom
         self.ball = _ball(shell_voxels)
         self.candidates = candidates
@@ -114,7 +114,7 @@ class Box:
         depth, height, width = np.array(grid.shape) + 2 * self.padding
         self.bits = np.zeros((depth, (width + WORD - 1) // WORD + 1, height), np.uint64)
         self.taken = np.zeros((depth, height, width), np.uint8)
-        self.molecules = 0
+        self.molecules = self.body_voxels = 0
         self.centre_low = np.array(grid.shape, np.int64)
         self.centre_high = np.full(3, -1, np.int64)
         tile = np.array([tile_voxels, tile_voxels, WORD])
@@ -126,6 +126,18 @@ class Box:
         self.tile_reached = np.zeros(len(low), bool)
         # the sizes of the smallest bodies that each tile refused, ascending: larger ones are not tried there any more
         self.tile_refused = np.full((len(low), patience), np.iinfo(np.int64).max)
+        # bodies with their origin in a tile, in voxels, and how many it may have: see `thin_out`
+        self.tile_filled = np.zeros(len(low), np.int64)
+        self.tile_limit = np.full(len(low), np.iinfo(np.int64).max)
+
+    def thin_out(self, occupancy: float, gradient: float) -> None:
+        """Let bodies fill ``occupancy`` of the box, less and less along x: by ``gradient`` of it less at the last x.
+
+        Holds tile by tile, so in steps of 64 voxels.
+        """
+        along = (self.tile_low + self.tile_high)[:, 2] / 2.0 / (self.grid.shape[2] - 1)
+        asked = occupancy * (1.0 - gradient * along) / (1.0 - gradient / 2.0)
+        self.tile_limit = (asked * np.prod(self.tile_high - self.tile_low + 1, axis=1)).astype(np.int64)
 
     def pose(self, shape: Shape, rotation: Rotation, shift_voxels: NDArray[np.float64]) -> Pose:
         """``shape`` turned by ``rotation``, its origin ``shift_voxels`` (x, y, z) off a voxel's centre."""
@@ -161,25 +173,43 @@ class Box:
         low, high = self.limits(pose)
         if (high < low).any():
             return None
-        self.centre_low, self.centre_high = np.minimum(self.centre_low, low), np.maximum(self.centre_high, high)
+        self._note_limits(low, high)
         if self.molecules == 0:
             position = np.clip(np.array(self.grid.shape) // 2, low, high)
             self.put(pose, position)
             return position
         size = len(pose.body)
         start = int(generator.integers(2**31))
-        for tile in np.flatnonzero(self.tile_reached & (self.tile_refused[:, -1] > size)):
+        open_to = self.tile_reached & (self.tile_refused[:, -1] > size) & (self.tile_filled < self.tile_limit)
+        for tile in np.flatnonzero(open_to):
             tile_low, tile_high = np.maximum(self.tile_low[tile], low), np.minimum(self.tile_high[tile], high)
             if (tile_low > tile_high).any():
                 continue
             position, touched = self.best(pose, tile_low, tile_high, start)
             if touched > 0:
                 self.put(pose, position)
+                self.tile_filled[tile] += size
                 return position
             if touched < 0:
                 self.tile_refused[tile, -1] = size
                 self.tile_refused[tile].sort()
         return None
+
+    def scatter(self, pose: Pose, generator: np.random.Generator, tries: int = 1000) -> Voxels | None:
+        """Put a molecule at the first of ``tries`` uniformly random positions that is free; None if none is."""
+        low, high = self.limits(pose)
+        if (high < low).any():
+            return None
+        self._note_limits(low, high)
+        positions = generator.integers(low, high + 1, (tries, 3))
+        found = _first_free(self.taken, pose.body, positions + self.padding)
+        if found < 0:
+            return None
+        self.put(pose, positions[found])
+        return np.asarray(positions[found])
+
+    def _note_limits(self, low: Voxels, high: Voxels) -> None:
+        self.centre_low, self.centre_high = np.minimum(self.centre_low, low), np.maximum(self.centre_high, high)
 
     def best(self, pose: Pose, low: Voxels, high: Voxels, start: int) -> tuple[Voxels, int]:
         """Where, with the origin from ``low`` to ``high`` [z, y, x] in one tile, the body is free and the shell touches most.
@@ -199,6 +229,7 @@ class Box:
         _take(self.bits, self.taken, pose.claim, position + self.padding, CLAIM)
         _take(self.bits, self.taken, pose.body, position + self.padding, BODY)
         self.molecules += 1
+        self.body_voxels += len(pose.body)
         reach = np.abs(pose.claim).max() * 2 + self.padding[0]
         self.tile_reached |= ((self.tile_low <= position + reach) & (self.tile_high >= position - reach)).all(axis=1)
 
@@ -216,7 +247,7 @@ def _ball(radius: float) -> Voxels:
     return offset[(offset**2).sum(axis=1) <= radius**2].astype(np.int64)
 
 
-@_compiled
+@compiled
 def _mark_envelope(mask, low, envelope, step, shift):  # type: ignore[no-untyped-def]
     """Body and claim where the turned envelope exceeds 1 (trilinear)."""
     middle = (envelope.shape[0] - 1) / 2.0
@@ -242,7 +273,7 @@ def _mark_envelope(mask, low, envelope, step, shift):  # type: ignore[no-untyped
                     mask[iz, iy, ix] |= BODY | CLAIM
 
 
-@_compiled
+@compiled
 def _turned(points, turn, shift):  # type: ignore[no-untyped-def]
     """``points @ turn + shift`` as (3, N)."""
     moved = np.empty((3, points.shape[0]), np.float32)
@@ -254,7 +285,7 @@ def _turned(points, turn, shift):  # type: ignore[no-untyped-def]
     return moved
 
 
-@_compiled
+@compiled
 def _mark_atoms(mask, low, atom, radius):  # type: ignore[no-untyped-def]
     """Body in voxels that hold an atom ((3, N) as x, y, z in voxels), claim within ``radius`` of one."""
     for index in range(atom.shape[1]):
@@ -271,7 +302,7 @@ def _mark_atoms(mask, low, atom, radius):  # type: ignore[no-untyped-def]
                         mask[iz, iy, ix] |= CLAIM
 
 
-@_compiled
+@compiled
 def _mark_shell(mask, ball):  # type: ignore[no-untyped-def]
     """Shell within ``ball`` of the body, outside it; the body does not come near the mask's border."""
     for iz in range(1, mask.shape[0] - 1):
@@ -286,7 +317,7 @@ def _mark_shell(mask, ball):  # type: ignore[no-untyped-def]
                             mask[jz, jy, jx] |= SHELL
 
 
-@_compiled
+@compiled
 def _offsets(mask, low, bit):  # type: ignore[no-untyped-def]
     """Offsets (N, 3) of the cells with ``bit``, neighbours far apart in the list, so that its start samples them all."""
     count = 0
@@ -309,7 +340,7 @@ def _offsets(mask, low, bit):  # type: ignore[no-untyped-def]
     return offset
 
 
-@_compiled
+@compiled
 def _take(bits, taken, cells, position, bit):  # type: ignore[no-untyped-def]
     """Set ``bit`` (and for a claim the packed bit) in the cells that lie in the array."""
     for index in range(cells.shape[0]):
@@ -320,7 +351,7 @@ def _take(bits, taken, cells, position, bit):  # type: ignore[no-untyped-def]
                 bits[z, x // WORD, y] |= np.uint64(1) << np.uint64(x % WORD)
 
 
-@_compiled
+@compiled
 def _free(bits, body, low, high):  # type: ignore[no-untyped-def]
     """One bit for each position from ``low`` to ``high`` (x within one word), as [z, y]: set where the body is free."""
     word = low[2] // WORD
@@ -362,7 +393,26 @@ def _free(bits, body, low, high):  # type: ignore[no-untyped-def]
     return free
 
 
-@_compiled
+@compiled
+def _first_free(taken, body, positions):  # type: ignore[no-untyped-def]
+    """Index of the first of ``positions`` where the body meets nothing, or -1."""
+    for number in range(positions.shape[0]):
+        free = True
+        for index in range(body.shape[0]):
+            z, y, x = (
+                positions[number, 0] + body[index, 0],
+                positions[number, 1] + body[index, 1],
+                positions[number, 2] + body[index, 2],
+            )
+            if taken[z, y, x]:
+                free = False
+                break
+        if free:
+            return number
+    return -1
+
+
+@compiled
 def _touched(taken, shell, z, y, x):  # type: ignore[no-untyped-def]
     """Number of shell voxels that are claimed, with the origin at (z, y, x)."""
     touched = 0
@@ -371,7 +421,7 @@ def _touched(taken, shell, z, y, x):  # type: ignore[no-untyped-def]
     return touched // CLAIM
 
 
-@_compiled
+@compiled
 def _best(bits, taken, body, shell, low, high, candidates, start):  # type: ignore[no-untyped-def]
     free = _free(bits, body, low, high)
     best_score = -1

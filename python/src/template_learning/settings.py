@@ -84,11 +84,47 @@ class TetrisSettings(Section):
     threshold: float = Field(
         0.25, gt=0, lt=1, description="a molecule's body: density above this fraction of its maximum after the Gaussian"
     )
-    minimum_distance_angstrom: float = Field(0.0, ge=0, description="least distance between atoms of two molecules")
-    shell_voxels: float = Field(2.0, gt=0, description="reach of the shell that draws molecules together")
+    body: Literal["density", "atoms"] = Field(
+        "density", description="what must not overlap: the binarised density (paper), or the voxels with atoms (denser)"
+    )
+    packing_voxel_size_angstrom: float | None = Field(
+        None, gt=0, description="grid that is packed on, finer = denser with body atoms; none = volume.voxel_size_angstrom"
+    )
+    minimum_distance_angstrom: float = Field(
+        3.0, ge=0, description="least distance between atoms of two molecules; 0 = only the bodies keep apart (paper)"
+    )
+    shell_voxels: float = Field(
+        2.0, ge=1, le=16, description="reach of the shell that draws molecules together, voxels of the grid that is packed on"
+    )
+    placer: Literal["tetris", "random"] = Field(
+        "tetris", description="tetris: where a molecule touches most; random: anywhere it fits (the paper's ablation)"
+    )
     margin_angstrom: float = Field(0.0, ge=0, description="free border on each side of the box")
+    slab_thickness_angstrom: float | None = Field(
+        None, gt=0, description="molecules only within this thickness about the middle in z; none = the whole box"
+    )
     molecules: int | None = Field(None, ge=1, description="stop at this many molecules; none = when no more fit")
-    retries: int = Field(20, ge=0, description="other molecules tried in a row when one does not fit, before the packing ends")
+    templates: int | None = Field(None, ge=1, description="stop at this many templates; none = when no more fit")
+    at_most: list[str] = Field(
+        [], description="'species=count': no more than this many of a species, the others go on in their shares"
+    )
+    protein_mg_per_ml: float | None = Field(None, gt=0, description="stop at this concentration; none = when no more fit")
+    occupancy: float | None = Field(
+        None, gt=0, lt=1, description="stop when bodies fill this fraction of the box; none = never"
+    )
+    density_gradient: float = Field(
+        0.0, ge=0, le=1, description="the occupancy asked for falls by this fraction from the first to the last x; 0 = even"
+    )
+    retries: int = Field(20, ge=0, description="further tries, each in a new orientation, when a molecule does not fit")
+    keep_shares: bool = Field(
+        True, description="true: end when a molecule fits nowhere; false: go on with the species that still fit"
+    )
+
+    @model_validator(mode="after")
+    def _gradient_needs_occupancy(self) -> "TetrisSettings":
+        if self.density_gradient > 0 and self.occupancy is None:
+            raise ValueError("tetris.density_gradient needs tetris.occupancy, which it is a part of")
+        return self
 
 
 class SimulateSettings(Section):

@@ -8,31 +8,33 @@ what ``packing.Box`` does, and it correlates only where something can fit.
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from template_learning.clearance import closest_approach_angstrom
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, write_table
-from template_learning.geometry import Grid, angles_from_rotation, random_rotations
+from template_learning.geometry import Grid, angles_from_rotation, move_between_grids, random_rotations
 from template_learning.library import LibraryEntry, read_library
 from template_learning.packing import Box, Shape
 from template_learning.provenance import generator_for, seed_for, write_sidecar
 from template_learning.settings import TetrisSettings
 from template_learning.tables import LibraryRow, ParticleRow
 
-DALTON_PER_ANGSTROM3_IN_MG_PER_ML = 1660.539
+MG_PER_ML_OF_DALTON_PER_CUBIC_ANGSTROM = 1660.539
 Key = TypeVar("Key")
+Species = tuple[str, str]
 
 
 @dataclass
 class Packing:
-    """Molecules in a box, in the order in which they were placed."""
+    """Molecules in a box, in the order in which they were placed; positions count from voxel (0, 0, 0) of ``grid``."""
 
     grid: Grid
     rows: list[LibraryRow] = field(default_factory=list)
@@ -41,12 +43,25 @@ class Packing:
     misfits: int = 0
     filled_fraction: float = 0.0
     filled_fraction_of_centres: float = 0.0
+    ended: str = ""
 
     @property
     def protein_mg_per_ml(self) -> float:
         """Mass of all molecules over the box's volume."""
         mass = sum(row.mass_dalton for row in self.rows)
-        return float(mass / np.prod(self.grid.extent_angstrom) * DALTON_PER_ANGSTROM3_IN_MG_PER_ML)
+        return float(mass / np.prod(self.grid.extent_angstrom) * MG_PER_ML_OF_DALTON_PER_CUBIC_ANGSTROM)
+
+    def count(self, attribute: str) -> dict[str, int]:
+        """Molecules by an attribute of their rows, sorted."""
+        return dict(sorted(Counter(str(getattr(row, attribute)) for row in self.rows).items()))
+
+    def closest_approach_angstrom(self, library: dict[str, LibraryEntry]) -> float:
+        """Least distance of atoms of two molecules (100 where none are nearer)."""
+        names = [row.molecule for row in self.rows]
+        if len(names) < 2:
+            return 100.0
+        atoms = {name: library[name].atoms()[0] for name in sorted(set(names))}
+        return closest_approach_angstrom(atoms, names, np.array(self.position_angstrom), Rotation.concatenate(self.rotation))
 
     def particles(self) -> list[ParticleRow]:
         """The table of what is placed."""
@@ -59,7 +74,6 @@ class Packing:
                 molecule=row.molecule,
                 species=row.species,
                 class_id=row.class_id,
-                class_name=row.class_name,
                 x_angstrom=float(position[0]),
                 y_angstrom=float(position[1]),
                 z_angstrom=float(position[2]),
@@ -75,37 +89,45 @@ class Queue:
     """Which molecule comes next, so that every role and species keeps to its share at any time.
 
     The role that lags most behind its share is next, in it the species that lags most, of it any molecule; equals are
-    drawn.  ``order`` counts a molecule only when it was placed.
+    drawn by lot.  A molecule counts only when it was placed, so that one that does not fit is tried again.
     """
 
-    def __init__(self, rows: Sequence[LibraryRow], distractors_per_template: float, generator: np.random.Generator) -> None:
+    def __init__(self, rows: Sequence[LibraryRow], settings: TetrisSettings, generator: np.random.Generator) -> None:
         self.generator = generator
-        self.molecules: dict[tuple[str, str], list[LibraryRow]] = {}
+        self.molecules: dict[Species, list[LibraryRow]] = {}
         for row in rows:
             self.molecules.setdefault((row.role, row.species), []).append(row)
-        weight = {"template": 1.0, "distractor": distractors_per_template}
-        roles = {role for role, _ in self.molecules if weight[role] > 0}
-        total = sum(weight[role] for role in roles)
-        self.share: dict[tuple[str, str], float] = {}
-        for role in sorted(roles):
-            species = {key: members[0].share for key, members in self.molecules.items() if key[0] == role}
-            for key, share in species.items():
-                self.share[key] = share / sum(species.values()) * weight[role] / total
-        self.placed: Counter[tuple[str, str]] = Counter()
+        self.role_share = {"template": 1.0, "distractor": settings.distractors_per_template}
+        self.open = {key: members[0].share for key, members in self.molecules.items() if self.role_share[key[0]] > 0}
+        self.limit = _limits(settings.at_most, {species for _, species in self.molecules})
+        self.placed: Counter[Species] = Counter()
+        self.placed_of_role: Counter[str] = Counter()
+        for key in list(self.open):
+            self._close_if_complete(key)
 
-    def draw(self) -> LibraryRow:
-        """The next molecule to try."""
-        roles = sorted({key[0] for key in self.share})
-        count = {role: sum(n for key, n in self.placed.items() if key[0] == role) for role in roles}
-        share = {role: sum(s for key, s in self.share.items() if key[0] == role) for role in roles}
-        role = self._lagging([(role, share[role], count[role]) for role in roles])
-        key = self._lagging([(key, s, self.placed[key]) for key, s in self.share.items() if key[0] == role])
+    def draw(self) -> LibraryRow | None:
+        """The next molecule to try, or None if nothing is left to place."""
+        roles = sorted({role for role, _ in self.open})
+        if not roles:
+            return None
+        role = self._lagging([(role, self.role_share[role], self.placed_of_role[role]) for role in roles])
+        key = self._lagging([(key, share, self.placed[key]) for key, share in self.open.items() if key[0] == role])
         members = self.molecules[key]
         return members[int(self.generator.integers(len(members)))]
 
     def count(self, row: LibraryRow) -> None:
         """Note that ``row`` was placed."""
         self.placed[row.role, row.species] += 1
+        self.placed_of_role[row.role] += 1
+        self._close_if_complete((row.role, row.species))
+
+    def drop(self, row: LibraryRow) -> None:
+        """Place no more of the species of ``row``."""
+        self.open.pop((row.role, row.species), None)
+
+    def _close_if_complete(self, key: Species) -> None:
+        if self.placed[key] >= self.limit.get(key[1], np.inf):
+            self.open.pop(key, None)
 
     def _lagging(self, candidates: list[tuple[Key, float, int]]) -> Key:
         turn = np.array([(count + 0.5) / share for _, share, count in candidates])
@@ -113,59 +135,126 @@ class Queue:
         return candidates[int(self.generator.choice(first))][0]
 
 
-def pack(library: dict[str, LibraryEntry], settings: TetrisSettings, generator: np.random.Generator) -> Packing:
+def _limits(at_most: Sequence[str], species: set[str]) -> dict[str, int]:
+    limit = {}
+    for text in at_most:
+        name, _, count = text.partition("=")
+        if name not in species or not count.isdigit():
+            known = ", ".join(sorted(species)[:10])
+            raise BadInput(
+                f"tetris.at_most {text!r}: 'species=count' was expected, with a species of the library ({known} ...)"
+            )
+        limit[name] = int(count)
+    return limit
+
+
+def pack(
+    library: dict[str, LibraryEntry],
+    settings: TetrisSettings,
+    generator: np.random.Generator,
+    progress: Callable[[int], None] = lambda placed: None,
+) -> Packing:
     """Molecules of ``library`` in a box of ``settings.shape_voxels`` of the library's voxels.
+
+    ``progress`` is told how many are placed.
 
     Raises BadInput for a library whose voxel sizes differ, or a molecule larger than the box.
     """
-    shapes: dict[str, Shape] = {}
-    voxel_size_angstrom = 0.0
-    for name, entry in library.items():
-        density, voxel = entry.density()
-        if voxel_size_angstrom and not np.isclose(voxel, voxel_size_angstrom, rtol=1e-4):
-            raise BadInput(f"{name}: voxel size {voxel:g} Å, the molecules before it have {voxel_size_angstrom:g} Å")
-        voxel_size_angstrom = voxel_size_angstrom or voxel
-        shapes[name] = Shape.from_density(
-            density, voxel, entry.atoms()[0], smoothing_voxels=settings.smoothing_voxels, threshold=settings.threshold
-        )
-    grid = Grid(shape=settings.shape_voxels, voxel_size_angstrom=voxel_size_angstrom)
-    room = np.sort(grid.extent_angstrom) - 2 * settings.margin_angstrom
+    shapes, voxel_size_angstrom = _shapes(library, settings)
+    packing = Packing(Grid(shape=settings.shape_voxels, voxel_size_angstrom=voxel_size_angstrom))
+    box = _box(packing.grid, settings)
+    room = np.sort(np.array(box.grid.shape) - 2.0 * box.margin) * box.grid.voxel_size_angstrom
     for name, shape in shapes.items():
-        if (shape.extent_angstrom() > room).any():
+        extent = shape.extent_angstrom()
+        if (extent > room).any():
             raise BadInput(
-                f"molecule {name!r}: {_by(shape.extent_angstrom())} Å is larger than the box of {_by(room)} Å; "
+                f"molecule {name!r}: {_by(extent)} Å is larger than the box of {_by(room)} Å (margins taken off); "
                 "take a larger tetris.shape_voxels or leave the molecule out"
             )
-    box = Box(
-        grid,
-        margin_angstrom=settings.margin_angstrom,
-        distance_angstrom=settings.minimum_distance_angstrom,
-        shell_voxels=settings.shell_voxels,
-    )
-    queue = Queue([entry.row for entry in library.values()], settings.distractors_per_template, generator)
-    packing = Packing(grid)
+    place = box.settle if settings.placer == "tetris" else box.scatter
+    queue = Queue([entry.row for entry in library.values()], settings, generator)
     in_a_row = 0
-    while in_a_row <= settings.retries and len(packing.rows) != settings.molecules:
+    while not packing.ended:
         row = queue.draw()
+        if row is None:
+            packing.ended = "all that was asked for is placed"
+            break
         rotation = random_rotations(1, generator)[0]
         shift = generator.uniform(-0.5, 0.5, 3)
-        pose = box.pose(shapes[row.molecule], rotation, shift)
-        position = box.settle(pose, generator)
-        if position is None:
-            in_a_row += 1
-            packing.misfits += 1
+        position = place(box.pose(shapes[row.molecule], rotation, shift), generator)
+        if position is not None:
+            in_a_row = 0
+            queue.count(row)
+            packing.rows.append(row)
+            origin = (position[::-1] + shift) * box.grid.voxel_size_angstrom
+            packing.position_angstrom.append(move_between_grids(origin, box.grid, packing.grid))
+            packing.rotation.append(rotation)
+            packing.ended = _reached(packing, queue, box, settings)
+            progress(len(packing.rows))
             continue
-        in_a_row = 0
-        queue.count(row)
-        packing.rows.append(row)
-        packing.position_angstrom.append((position[::-1] + shift) * voxel_size_angstrom)
-        packing.rotation.append(rotation)
+        packing.misfits += 1
+        in_a_row += 1
+        if in_a_row > settings.retries:
+            in_a_row = 0
+            if settings.keep_shares:
+                packing.ended = f"no room for {row.species}"
+            queue.drop(row)
     packing.filled_fraction = box.filled_fraction()
     packing.filled_fraction_of_centres = box.filled_fraction(where_centres_may_be=True)
     return packing
 
 
-def _by(extent_angstrom: NDArray[np.float64]) -> str:
+def _shapes(library: dict[str, LibraryEntry], settings: TetrisSettings) -> tuple[dict[str, Shape], float]:
+    shapes: dict[str, Shape] = {}
+    voxel_size_angstrom = 0.0
+    for name, entry in library.items():
+        density, voxel = entry.density()
+        if voxel_size_angstrom and not np.isclose(voxel, voxel_size_angstrom, rtol=1e-4):
+            raise BadInput(f"molecule {name!r}: voxels of {voxel:g} Å, those before it have {voxel_size_angstrom:g} Å")
+        voxel_size_angstrom = voxel_size_angstrom or voxel
+        atom = entry.atoms()[0]
+        shapes[name] = (
+            Shape.from_atoms(atom)
+            if settings.body == "atoms"
+            else Shape.from_density(
+                density, voxel, atom, smoothing_voxels=settings.smoothing_voxels, threshold=settings.threshold
+            )
+        )
+    return shapes, voxel_size_angstrom
+
+
+def _box(sample: Grid, settings: TetrisSettings) -> Box:
+    """The grid that is packed on: the sample's, or a finer or coarser one inside it with the same centre."""
+    voxel = settings.packing_voxel_size_angstrom or sample.voxel_size_angstrom
+    depth, height, width = (int(edge / voxel + 1e-6) for edge in sample.extent_angstrom[::-1])
+    margin = np.full(3, settings.margin_angstrom)
+    if settings.slab_thickness_angstrom is not None:
+        margin[0] = max(margin[0], (depth * voxel - settings.slab_thickness_angstrom) / 2.0)
+    box = Box(
+        Grid(shape=(depth, height, width), voxel_size_angstrom=voxel),
+        margin_angstrom=tuple(margin),
+        distance_angstrom=settings.minimum_distance_angstrom,
+        shell_voxels=settings.shell_voxels,
+    )
+    if settings.density_gradient > 0 and settings.occupancy is not None:
+        box.thin_out(settings.occupancy, settings.density_gradient)
+    return box
+
+
+def _reached(packing: Packing, queue: Queue, box: Box, settings: TetrisSettings) -> str:
+    """Which of the limits asked for is reached, in words; empty if none is."""
+    if settings.molecules is not None and len(packing.rows) >= settings.molecules:
+        return "molecules as asked"
+    if settings.templates is not None and queue.placed_of_role["template"] >= settings.templates:
+        return "templates as asked"
+    if settings.protein_mg_per_ml is not None and packing.protein_mg_per_ml >= settings.protein_mg_per_ml:
+        return "concentration as asked"
+    if settings.occupancy is not None and box.body_voxels >= settings.occupancy * np.prod(box.grid.shape):
+        return "occupancy as asked"
+    return ""
+
+
+def _by(extent_angstrom: NDArray[Any]) -> str:
     return " x ".join(f"{edge:.0f}" for edge in extent_angstrom)
 
 
@@ -195,11 +284,13 @@ def pack_sample(
         shape_voxels=packing.grid.shape,
         voxel_size_angstrom=packing.grid.voxel_size_angstrom,
         molecules=len(packing.rows),
-        molecules_by_species=dict(sorted(Counter(row.species for row in packing.rows).items())),
-        molecules_by_role=dict(sorted(Counter(row.role for row in packing.rows).items())),
+        molecules_by_species=packing.count("species"),
+        molecules_by_role=packing.count("role"),
+        ended=packing.ended,
         misfits=packing.misfits,
         filled_fraction=packing.filled_fraction,
         filled_fraction_of_centres=packing.filled_fraction_of_centres,
+        closest_approach_angstrom=packing.closest_approach_angstrom(library),
         protein_mg_per_ml=packing.protein_mg_per_ml,
         packing_seconds=seconds,
     )

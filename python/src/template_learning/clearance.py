@@ -1,0 +1,85 @@
+"""How close molecules come to one another, from their atoms."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from template_learning.packing import compiled
+
+CLUSTER_ANGSTROM = 10.0
+
+
+def closest_approach_angstrom(
+    atoms: Mapping[str, NDArray[np.float32]],
+    names: Sequence[str],
+    position_angstrom: NDArray[np.float64],
+    rotation: Rotation,
+    within_angstrom: float = 100.0,
+) -> float:
+    """Least distance between atoms of two molecules, in ångström; ``within_angstrom`` where none are nearer.
+
+    ``atoms`` are positions (N, 3) from the origin for each of ``names``; molecule i has its origin at
+    ``position_angstrom[i]`` and is turned by ``rotation[i]``.  Exact: clusters of atoms that cannot be nearer than the
+    best so far are left out, all other pairs are measured.
+    """
+    if len(names) < 2:
+        return within_angstrom
+    clustered = {name: _clusters(atoms[name]) for name in sorted(set(names))}
+    matrix = np.atleast_3d(rotation.as_matrix())
+    radius = np.array([clustered[name][2] for name in names])
+    pairs = cKDTree(position_angstrom).query_pairs(2 * radius.max() + within_angstrom, output_type="ndarray")
+    apart = np.linalg.norm(position_angstrom[pairs[:, 0]] - position_angstrom[pairs[:, 1]], axis=1)
+    gap = apart - radius[pairs].sum(axis=1)
+    best = within_angstrom
+    for pair in np.argsort(gap, kind="stable"):
+        if gap[pair] >= best:
+            break
+        first, second = pairs[pair]
+        turn = matrix[first].T @ matrix[second]
+        shift = matrix[first].T @ (position_angstrom[second] - position_angstrom[first])
+        best = _nearer(best, *clustered[names[first]], *clustered[names[second]], turn, shift)
+    return float(best)
+
+
+def _clusters(atom: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.int64], float, NDArray[np.float64]]:
+    """Atoms sorted into cubic cells, first atom of each cell (and the end), radius of all, (x, y, z, radius) of each cell."""
+    cell = np.floor(atom / CLUSTER_ANGSTROM).astype(np.int64)
+    order = np.lexsort(cell.T)
+    sorted_atom, cell = atom[order].astype(float), cell[order]
+    start = np.flatnonzero(np.r_[True, (np.diff(cell, axis=0) != 0).any(axis=1), True])
+    sphere = np.empty((len(start) - 1, 4))
+    for index, (first, last) in enumerate(pairwise(start)):
+        middle = sorted_atom[first:last].mean(axis=0)
+        sphere[index] = *middle, np.linalg.norm(sorted_atom[first:last] - middle, axis=1).max()
+    return sorted_atom, start, float(np.linalg.norm(sorted_atom, axis=1).max()), sphere
+
+
+@compiled
+def _nearer(
+    best: Any, atom: Any, start: Any, radius: Any, sphere: Any, other: Any, begin: Any, _: Any, ball: Any, turn: Any, shift: Any
+) -> Any:
+    """Least distance below ``best`` of an atom to one of another molecule, brought into its frame by turn and shift."""
+    for b in range(ball.shape[0]):
+        x = turn[0, 0] * ball[b, 0] + turn[0, 1] * ball[b, 1] + turn[0, 2] * ball[b, 2] + shift[0]
+        y = turn[1, 0] * ball[b, 0] + turn[1, 1] * ball[b, 1] + turn[1, 2] * ball[b, 2] + shift[1]
+        z = turn[2, 0] * ball[b, 0] + turn[2, 1] * ball[b, 1] + turn[2, 2] * ball[b, 2] + shift[2]
+        if np.sqrt(x * x + y * y + z * z) - ball[b, 3] - radius >= best:
+            continue
+        for a in range(sphere.shape[0]):
+            reach = best + ball[b, 3] + sphere[a, 3]
+            if (x - sphere[a, 0]) ** 2 + (y - sphere[a, 1]) ** 2 + (z - sphere[a, 2]) ** 2 >= reach * reach:
+                continue
+            for j in range(begin[b], begin[b + 1]):
+                u = turn[0, 0] * other[j, 0] + turn[0, 1] * other[j, 1] + turn[0, 2] * other[j, 2] + shift[0]
+                v = turn[1, 0] * other[j, 0] + turn[1, 1] * other[j, 1] + turn[1, 2] * other[j, 2] + shift[1]
+                w = turn[2, 0] * other[j, 0] + turn[2, 1] * other[j, 1] + turn[2, 2] * other[j, 2] + shift[2]
+                for i in range(start[a], start[a + 1]):
+                    square = (u - atom[i, 0]) ** 2 + (v - atom[i, 1]) ** 2 + (w - atom[i, 2]) ** 2
+                    if square < best * best:
+                        best = np.sqrt(square)
+    return best
