@@ -49,7 +49,7 @@ def staged_rows(rows, folders) {
 
 workflow {
     main:
-    def stages = ['flex', 'volume', 'design', 'tetris', 'simulate', 'reconstruct', 'label', 'train', 'calibrate', 'segment', 'cluster', 'evaluate', 'report']
+    def stages = ['flex', 'volume', 'design', 'tetris', 'simulate', 'reconstruct', 'label', 'train', 'calibrate', 'finetune', 'segment', 'cluster', 'export', 'evaluate', 'report']
     def template_rows = input_rows(params.templates, ['path'])
     def distractor_rows = input_rows(params.distractors, ['path'])
     def tomogram_rows = input_rows(params.tomograms, ['path', 'annotations', 'mask'])
@@ -72,7 +72,7 @@ workflow {
     def first = stages.indexOf(start)
     def last = stages.indexOf(params.stop_after)
     def plan = [
-        runs: stages.withIndex().collectEntries { stage, index -> [stage, index >= first && index <= last] },
+        runs: stages.withIndex().collectEntries { stage, index -> [stage, index >= first && index <= last && (stage != 'finetune' || start == stage)] },
         from: params.from_results,
         model: params.model ? file(params.model, checkIfExists: true) : null,
         design_table: design_table,

@@ -10,8 +10,10 @@ include { RECONSTRUCT } from '../modules/reconstruct/main'
 include { LABEL       } from '../modules/label/main'
 include { TRAIN       } from '../modules/train/main'
 include { CALIBRATE   } from '../modules/calibrate/main'
+include { FINETUNE    } from '../modules/finetune/main'
 include { SEGMENT     } from '../modules/segment/main'
 include { CLUSTER     } from '../modules/cluster/main'
+include { EXPORT      } from '../modules/export/main'
 include { EVALUATE as EVALUATE_SIMULATED    } from '../modules/evaluate/main'
 include { EVALUATE as EVALUATE_EXPERIMENTAL } from '../modules/evaluate/main'
 include { REPORT      } from '../modules/report/main'
@@ -43,10 +45,11 @@ workflow TEMPLATE_LEARNING {
     main:
     // --- one line of JSON a stage: a change in one section re-runs that stage and what depends on it, no other
     seed = settings.map { all -> all.seed }
-    of = ['flex', 'volume', 'design', 'tetris', 'simulate', 'reconstruct', 'label', 'train', 'segment', 'cluster', 'evaluate'].collectEntries { stage ->
+    of = ['flex', 'volume', 'design', 'tetris', 'simulate', 'reconstruct', 'label', 'train', 'segment', 'cluster', 'export', 'evaluate'].collectEntries { stage ->
         [stage, settings.map { all -> json(all[stage]) }]
     }
     calibration = settings.map { all -> json([segment: all.segment, cluster: all.cluster, evaluate: all.evaluate]) }
+    finetuning = settings.map { all -> json([finetune: all.finetune, train: all.train, segment: all.segment, cluster: all.cluster, evaluate: all.evaluate]) }
     none = Channel.empty()
 
     // --- templates and distractors -> library folders
@@ -174,8 +177,20 @@ workflow TEMPLATE_LEARNING {
     else if (plan.model) {
         model = Channel.value(plan.model)
     }
-    else if (plan.runs.segment) {
+    else if (plan.runs.segment || plan.runs.finetune) {
         model = Channel.value(file("${plan.from}/calibrate/model.keras", checkIfExists: true))
+    }
+    finetune_files = none
+    if (plan.runs.finetune) {
+        annotated = tomograms.filter { _id, _tomogram, annotations, _mask, _voxel_size -> annotations }
+            .toSortedList { a, b -> a[0] <=> b[0] }
+            .map { all ->
+                def lines = all.withIndex().collect { item, index -> "${item[0]},tomograms/${index + 1}/${item[1].name},annotations/${index + 1}/${item[2].name}" }
+                tuple((['id,path,annotations'] + lines).join('\n'), all.collect { item -> item[1] }, all.collect { item -> item[2] })
+            }
+        FINETUNE(model, annotated, finetuning, seed)
+        model = FINETUNE.out.model
+        finetune_files = FINETUNE.out.model.mix(FINETUNE.out.facts.flatten())
     }
 
     // --- picks: in the simulated tomograms held out of training, and in the user's
@@ -194,8 +209,17 @@ workflow TEMPLATE_LEARNING {
         CLUSTER(segmentation, of.cluster)
         picks = CLUSTER.out.picks
     }
-    else if (plan.runs.evaluate) {
+    else if (plan.runs.evaluate && !plan.runs.export) {
         picks = published(plan.from, 'cluster', ['.picks.csv', '.picks.csv.json'])
+    }
+    exported = none                                                     // (id, [files and folders])
+    if (plan.runs.export) {
+        if (!plan.runs.cluster) {
+            picks = published(plan.from, 'cluster', ['.picks.csv', '.picks.csv.json'])
+            segmentation = published(plan.from, 'segment', ['.segmentation.mrc', '.probability.mrc', '.segmentation.mrc.json'])
+        }
+        EXPORT(picks.join(segmentation).map { id, table, facts, classes, _probability, _facts -> tuple(id, table, facts, classes) }, of.export)
+        exported = EXPORT.out.files
     }
     scores = none                                                       // (set, evaluation.json, curve.csv, per_tomogram.csv)
     if (plan.runs.evaluate) {
@@ -229,9 +253,11 @@ workflow TEMPLATE_LEARNING {
         ]
         more = [
             flex: conformers.flatMap { _id, files -> files },
-            volume: library.flatMap { all -> all.collectMany { folder -> files_below(folder) } },
+            volume: library.flatMap { all -> all.collectMany { folder -> files_at(folder, folder.name) } },
             train: plan.runs.train ? network : none,
-            calibrate: plan.runs.calibrate ? model : none,
+            calibrate: plan.runs.calibrate ? CALIBRATE.out.model : none,
+            finetune: finetune_files,
+            export: exported.flatMap { _id, files -> (files instanceof List ? files : [files]).collectMany { one -> files_at(one, one.name) } },
         ]
         names_of = [files_of, more].collectMany { group ->
             group.collect { stage, files -> files.map { one -> "${stage}/${one instanceof String ? one : one.name}".toString() } }
@@ -245,9 +271,9 @@ workflow TEMPLATE_LEARNING {
     }
 }
 
-// A library folder's files, as they are published below volume/.
-def files_below(folder) {
-    return folder.listFiles().collect { one -> "${folder.name}/${one.name}".toString() }
+// A file's name, or those of all files below a folder, as they are published below their stage's folder.
+def files_at(one, name) {
+    return one.isDirectory() ? one.listFiles().collectMany { inner -> files_at(inner, "${name}/${inner.name}".toString()) } : [name]
 }
 
 // EVALUATE's input of one set of tomograms: (set, CSV table, picks with facts, truths, masks).

@@ -17,7 +17,6 @@ process EVALUATE {
     cat > table.csv <<'TABLE'
     ${table.replace('\n', '\n    ')}
     TABLE
-    sed -i 's/^ *//' table.csv
     template-learning evaluate --table table.csv --id ${id} --settings settings.json --output .
     """
 

@@ -26,7 +26,6 @@ process REPORT {
     cat > listing.txt <<'LISTING'
     ${listing.replace('\n', '\n    ')}
     LISTING
-    sed -i 's/^ *//' listing.txt
     mkdir -p run
     template-learning index listing.txt --output index.json
     template-learning report --data run --output report.html

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-STAGES = ["FLEX", "VOLUME", "DESIGN", "TETRIS", "SIMULATE", "RECONSTRUCT", "LABEL", "TRAIN", "CALIBRATE", "SEGMENT", "CLUSTER"]
+STAGES = ["FLEX", "VOLUME", "DESIGN", "TETRIS", "SIMULATE", "RECONSTRUCT", "LABEL", "TRAIN", "CALIBRATE", "SEGMENT", "CLUSTER", "EXPORT"]
 
 
 def counts(run):
@@ -50,7 +50,7 @@ def test_resume_runs_nothing_again_and_one_more_row_only_its_own(pipeline, demo)
 def test_a_later_stages_setting_leaves_the_earlier_cached(pipeline, demo):
     changed = pipeline.run("-profile", "demo", "-stub", "-resume", "--evaluate.match_radius_voxels", "4")
     stages = {name.split(" ")[0] for name in changed.tasks("COMPLETED")}
-    assert stages == {"CHECK", "CALIBRATE", "SEGMENT", "CLUSTER", "EVALUATE_SIMULATED", "REPORT"}
+    assert stages == {"CHECK", "CALIBRATE", "SEGMENT", "CLUSTER", "EXPORT", "EVALUATE_SIMULATED", "REPORT"}
 
 
 def test_simulation_only_and_going_on_from_it(pipeline, tmp_path):
@@ -72,7 +72,7 @@ def test_simulation_only_and_going_on_from_it(pipeline, tmp_path):
     assert second.status == 0, second.printed
     second.outdir = tmp_path / "second"
     after = counts(second)
-    assert set(after) == {"CHECK", "TRAIN", "CALIBRATE", "SEGMENT", "CLUSTER", "EVALUATE_SIMULATED", "REPORT"}
+    assert set(after) == {"CHECK", "TRAIN", "CALIBRATE", "SEGMENT", "CLUSTER", "EXPORT", "EVALUATE_SIMULATED", "REPORT"}
     assert after["SEGMENT"] == 2
     assert before["LABEL"] > 2
     assert json.loads((second.outdir / "check/settings.json").read_text())["start_at"] == "train"

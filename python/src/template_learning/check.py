@@ -89,6 +89,8 @@ def check_run(request: Path, output: Path) -> None:
         table = folder / content.get("design_table_file", settings.design_table)
         _check_unique([checked_id(row.id) for row in read_table(table, DesignRow)], settings.design_table)
     classes = {name: number for number, name in enumerate(sorted({row.class_name for row in templates}), start=1)}
+    if classes and not settings.export.class_names:
+        settings.export = settings.export.model_copy(update={"class_names": list(classes)})
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "settings.json", settings.model_dump(mode="json"))
     write_json(
@@ -133,8 +135,8 @@ def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
     start, stop = STAGES.index(settings.start_at), STAGES.index(settings.stop_after)
     if start > stop:
         raise BadInput(f"parameter start_at = {settings.start_at!r} lies after stop_after = {settings.stop_after!r}")
-    if settings.model is not None and settings.start_at not in ("flex", "segment"):
-        raise BadInput(f"parameter start_at = {settings.start_at!r}: with --model a run starts at 'segment'")
+    if settings.model is not None and settings.start_at not in ("flex", "finetune", "segment"):
+        raise BadInput(f"parameter start_at = {settings.start_at!r}: with --model a run starts at 'segment' or 'finetune'")
     if settings.model is None and start <= STAGES.index("volume") and not templates and settings.from_results is None:
         raise BadInput("parameter templates: none given; structures of the target (a glob or a CSV) were expected")
     if settings.model is not None and not tomograms and settings.from_results is None:

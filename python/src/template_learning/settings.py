@@ -232,6 +232,9 @@ class SegmentSettings(Section):
     contrast: Literal["protein_dark", "protein_bright"] = Field(
         "protein_dark", description="sign of the tomograms; bright ones are inverted before the network sees them"
     )
+    match_spectrum: bool = Field(
+        False, description="filter tomograms to the training tomograms' radial spectrum (paper: for defocus data)"
+    )
     half_turns: bool = Field(
         False, description="mean over the four half turns that keep the missing wedge (four times the work)"
     )
@@ -319,8 +322,10 @@ Stage = Literal[
     "label",
     "train",
     "calibrate",
+    "finetune",
     "segment",
     "cluster",
+    "export",
     "evaluate",
     "report",
 ]
@@ -342,7 +347,7 @@ class Settings(Section):
     model: str | None = Field(None, description="a trained model (.keras): the run starts at picking")
     design_table: str | None = Field(None, description="a design of one's own (CSV, columns as design/design.csv has)")
     from_results: str | None = Field(None, description="results of an earlier run: where the stages before start_at are read")
-    start_at: Stage = Field("flex", description="first stage that runs")
+    start_at: Stage = Field("flex", description="first stage that runs; finetune runs only where a run starts with it")
     stop_after: Stage = Field("report", description="last stage that runs")
     outdir: str = Field("results", description="folder for the results")
     publish_mode: Literal["copy", "link", "symlink"] = Field("copy", description="how the results get into outdir")
@@ -360,6 +365,7 @@ class Settings(Section):
     cluster: ClusterSettings = ClusterSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     export: ExportSettings = ExportSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
 
     @model_validator(mode="after")
     def _derive_pixel_size(self) -> "Settings":

@@ -1,0 +1,31 @@
+process FINETUNE {
+    tag 'on annotated tomograms'
+    label 'training'
+
+    input:
+    path model, stageAs: 'model.keras'
+    tuple val(table), path(tomograms, stageAs: 'tomograms/?/*'), path(annotations, stageAs: 'annotations/?/*')    // table: lines of CSV
+    val settings                                    // finetune, train, segment, cluster and evaluate
+    val seed
+
+    output:
+    path 'finetune/finetuned.keras', emit: model
+    path 'finetune/*.{csv,json}', emit: facts
+
+    script:
+    """
+    cat > settings.json <<'SETTINGS'
+    ${settings}
+    SETTINGS
+    cat > table.csv <<'TABLE'
+    ${table.replace('\n', '\n    ')}
+    TABLE
+    template-learning finetune --model model.keras --tomograms table.csv --settings settings.json --seed ${seed} --output finetune
+    """
+
+    stub:
+    """
+    mkdir finetune
+    touch finetune/finetuned.keras finetune/finetuning.csv finetune/finetuned.keras.json
+    """
+}
