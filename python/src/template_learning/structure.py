@@ -1,4 +1,4 @@
-"""Atomic structures in and out: mmCIF or PDB read, cleaned by rule and centred; all-atom mmCIF written.
+"""Atomic structures in and out: mmCIF, BinaryCIF or PDB read, cleaned by rule and centred; all-atom mmCIF written.
 
 The rule, each part of which is noted where it applied:
 
@@ -22,11 +22,12 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
+from template_learning.binarycif import is_binary_cif, read_binary_cif
 from template_learning.errors import BadInput
 from template_learning.files import existing, replacing
 
 BUFFER_IONS = ("LI", "NA", "K", "RB", "CS", "F", "CL", "BR", "I", "IOD")
-SUFFIXES = (".cif", ".mmcif", ".pdb", ".ent", ".gz", ".bz2", ".xz")
+SUFFIXES = (".cif", ".mmcif", ".bcif", ".pdb", ".ent", ".gz", ".bz2", ".xz")
 DEUTERIUM = 119  # gemmi counts it as an element of its own, after the 118
 _CHEMICAL_ELEMENTS = {gemmi.Element(number).name.upper(): number for number in range(1, 119)}
 _WEIGHT_DALTON = np.array([0.0, *(gemmi.Element(number).weight for number in range(1, 119))])
@@ -83,17 +84,20 @@ class Structure:
         return replace(self, position_angstrom=position_angstrom)
 
 
-def read_structure(path: Path) -> Structure:
-    """The molecule in an mmCIF or PDB file, compressed (gzip, bzip2, xz) or not, cleaned and centred.
+def read_structure(path: Path, assembly: str | None = None) -> Structure:
+    """The molecule in an mmCIF, BinaryCIF or PDB file, compressed (gzip, bzip2, xz) or not, cleaned and centred.
 
-    The format is told by the content.  Raises BadInput where the file is missing, empty, unreadable or has no atoms.
+    The format is told by the content.  ``assembly`` is the number of a biological assembly that the file describes, built
+    from its operators; without it the atoms are taken as they are.
+
+    Raises BadInput where the file is missing, empty, unreadable, has no atoms, or does not describe the assembly.
     """
     content = _decompressed(existing(path))
     try:
         parsed = _parsed(content)
     except (RuntimeError, ValueError, UnicodeDecodeError) as error:
         raise BadInput(
-            f"{path}: not a structure file ({' '.join(str(error).split())[:200]}); mmCIF or PDB was expected"
+            f"{path}: not a structure file ({' '.join(str(error).split())[:200]}); mmCIF, BinaryCIF or PDB was expected"
         ) from None
     if not len(parsed) or not parsed[0].count_atom_sites():
         raise BadInput(f"{path}: the structure has no atoms")
@@ -101,6 +105,12 @@ def read_structure(path: Path) -> Structure:
     if len(parsed) > 1:
         notes.append(f"{len(parsed)} models: the first was kept")
         del parsed[1:]
+    if assembly is not None:
+        described = [found.name for found in parsed.assemblies]
+        if assembly not in described:
+            raise BadInput(f"{path}: no assembly {assembly!r}; the file describes {', '.join(described) or 'none'}")
+        parsed.transform_to_assembly(assembly, gemmi.HowToNameCopiedChain.AddNumber)
+        notes.append(f"assembly {assembly}: {len(parsed[0])} chains")
     return _cleaned(_stem(path), gemmi.FlatStructure(parsed), notes, path)
 
 
@@ -133,10 +143,14 @@ def _decompressed(path: Path) -> bytes:
 
 
 def _parsed(content: bytes) -> gemmi.Structure:
-    text = content.decode()
-    if "_atom_site." not in text:
-        return gemmi.read_pdb_string(text)
-    for block in gemmi.cif.read_string(text):
+    if is_binary_cif(content):
+        document = read_binary_cif(content)
+    else:
+        text = content.decode()
+        if "_atom_site." not in text:
+            return gemmi.read_pdb_string(text)
+        document = gemmi.cif.read_string(text)
+    for block in document:
         if block.find_mmcif_category("_atom_site."):
             return gemmi.make_structure_from_block(block)
     raise ValueError("no block has a table _atom_site")
