@@ -1,3 +1,7 @@
+import gzip
+import io
+
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,10 +9,14 @@ from hypothesis import strategies as st
 from sklearn.cluster import MeanShift
 from template_learning.errors import BadInput
 from template_learning.files import read_table, write_mrc
+from template_learning.geometry import Grid
+from template_learning.picking.annotations import read_annotations
 from template_learning.picking.cluster import cluster_segmentation, find_picks
+from template_learning.picking.evaluate import choose_minimum_size
+from template_learning.picking.matching import match
 from template_learning.picking.meanshift import assign_to_nearest, mean_shift
 from template_learning.provenance import read_sidecar, write_sidecar
-from template_learning.settings import ClusterSettings
+from template_learning.settings import ClusterSettings, EvaluateSettings
 from template_learning.tables import PickRow
 
 
@@ -140,3 +148,29 @@ def test_an_empty_segmentation_and_one_of_another_shape(tmp_path):
     write_mrc(tmp_path / "p.mrc", np.zeros((8, 8, 9), np.float32), 8.0)
     with pytest.raises(BadInput, match=r"shape \(8, 8, 9\)"):
         cluster_segmentation(tmp_path / "s.mrc", tmp_path / "p.mrc", "a", ClusterSettings(), tmp_path)
+
+
+@pytest.mark.shared
+def test_objects_of_published_label_maps(shared_data):
+    """DeepFinder's predictions of 2019: nine kinds of molecules, some of several lobes, many touching."""
+    folder = shared_data / "tomograms/deepfinder_2019"
+    grid = Grid(shape=(100, 100, 100), voxel_size_angstrom=1.0)
+    picks, truth = {}, {}
+    for name in ("tomo1", "tomo2", "tomo3"):
+        truth[name] = read_annotations(folder / f"{name}_objlist.xml", name, grid)
+        with h5py.File(io.BytesIO(gzip.open(folder / f"result_{name}_labelmap.h5.gz").read())) as stored:
+            # These files hold [x, y, z].
+            labels = np.ascontiguousarray(stored["dataset"][:].transpose(2, 1, 0))
+        picks[name] = find_picks(labels, np.ones(labels.shape, np.float32), 1.0, ClusterSettings(radius_voxels=6), {})
+    minimum = choose_minimum_size(picks, truth, dict.fromkeys(picks, grid), EvaluateSettings(match_radius_voxels=6))
+    matched = selected = 0
+    for name, found in picks.items():
+        for class_id in range(1, 10):
+            kept = [p for p in found if p.class_id == class_id and p.size_voxels >= minimum[class_id]]
+            there = [t for t in truth[name] if t.class_id == class_id]
+            places = [
+                np.array([(r.x_angstrom, r.y_angstrom, r.z_angstrom) for r in rows]).reshape(-1, 3) for rows in (kept, there)
+            ]
+            matched += len(match(*places, 6.0))
+            selected += len(kept)
+    assert 2 * matched / (selected + sum(map(len, truth.values()))) > 0.97

@@ -211,7 +211,8 @@ def test_annotations_in_every_format(tmp_path):
     (tmp_path / "angstrom.csv").write_text("x_angstrom,y_angstrom,z_angstrom,class_id\n100,200,300,2\n115,25,30,1\n")
     (tmp_path / "voxels.csv").write_text("X, Y, Z, remark\n10, 20, 30, good\n11.5, 2.5, 3,\n")
     points = [{"location": dict(zip("xyz", p, strict=True)), "transformation_": None} for p in expected]
-    points[1]["transformation_"] = [[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    points[1]["transformation_"] = [[0, -1, 0, 5], [1, 0, 0, 0], [0, 0, 1, -2], [0, 0, 0, 1]]
+    points[1]["location"] = {"x": 110, "y": 25, "z": 32}
     (tmp_path / "copick.json").write_text(json.dumps({"pickable_object_name": "ribosome", "points": points}))
     (tmp_path / "objects.xml").write_text(
         '<objlist><object tomo_idx="0" class_label="2" x="10" y="20" z="30"/><object class_label="1" x="11.5" y="2.5" z="3"/></objlist>'

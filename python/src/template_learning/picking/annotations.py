@@ -68,10 +68,11 @@ def _from_copick(path: Path, identifier: str, grid: Grid) -> list[dict[str, Any]
         found = []
         for point in content["points"] or []:
             location = point["location"]
-            cells = _position([location[name] for name in "xyz"], 1.0, path)
-            turn = np.array(point.get("transformation_") or np.eye(4), dtype=float)[:3, :3]
-            if not np.allclose(turn, np.eye(3)):  # unturned means not known
-                cells.update(_angles(turn))
+            transform = np.array(point.get("transformation_") or np.eye(4), dtype=float)
+            shift = transform[:3, 3]  # copick: the particle's centre is the location plus this
+            cells = _position([location[name] + move for name, move in zip("xyz", shift, strict=True)], 1.0, path)
+            if not np.allclose(transform[:3, :3], np.eye(3)):  # unturned means not known
+                cells.update(_angles(transform[:3, :3]))
             found.append({**cells, "species": str(content.get("pickable_object_name", ""))})
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise BadInput(f"{path}: not copick picks ({error!r})") from None
