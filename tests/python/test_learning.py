@@ -19,6 +19,7 @@ from template_learning.learning.model_file import CARD, ModelCard, copy_model, l
 from template_learning.learning.network import build_network, device_scope, tversky_loss
 from template_learning.learning.patches import HALF_TURNS, Patches, open_tomogram
 from template_learning.learning.segment import resample, segment_tomogram, segment_volume, tile_layout, tile_weight
+from template_learning.learning.spectrum import match_spectrum, radial_spectrum
 from template_learning.learning.train import HistoryRow, train_network
 from template_learning.provenance import read_sidecar
 from template_learning.settings import (
@@ -377,6 +378,31 @@ def test_calibration_puts_a_threshold_into_the_card(
     assert read_sidecar(tmp_path / "model.keras")["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
     segment_tomogram(tmp_path / "model.keras", toy[1] / "t3.mrc", "t3", SegmentSettings(), tmp_path)
     assert read_sidecar(tmp_path / "t3.segmentation.mrc")["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
+
+
+@pytest.mark.parametrize("shape", [(48, 60, 56), (45, 63, 51)])
+def test_spectrum_matching_gives_the_spectrum_and_keeps_phases(shape: tuple[int, int, int]) -> None:
+    generator = np.random.default_rng(3)
+    white, other = generator.standard_normal((2, *shape)).astype(np.float32)
+    assert np.allclose(radial_spectrum(white)[3:], 1, atol=0.1)
+    target = radial_spectrum(ndimage.gaussian_filter(other, 0.7))
+    matched = match_spectrum(white, target)
+    assert np.allclose(radial_spectrum(matched)[3:], target[3:], rtol=0.05)
+    again = match_spectrum(ndimage.gaussian_filter(white, 0.6, mode="wrap"), radial_spectrum(white))
+    assert np.corrcoef(again.ravel(), white.ravel())[0, 1] > 0.95
+
+
+def test_segmenting_with_the_models_spectrum(trained: Path, toy: tuple[Path, Path]) -> None:
+    network, card = load_model(trained / "trained.keras")
+    data, _ = read_mrc(toy[1] / "t0.mrc")
+    chosen = SegmentSettings(match_spectrum=True)
+    sharp = match_spectrum(data, radial_spectrum(data) * np.linspace(1, 3, 32))
+    plain = segment_volume(network, data, SegmentSettings(), card.radial_spectrum)
+    unmatched = segment_volume(network, sharp, SegmentSettings(), card.radial_spectrum)
+    matched = segment_volume(network, sharp, chosen, card.radial_spectrum)
+    assert np.abs(matched - plain).mean() < 0.5 * np.abs(unmatched - plain).mean()
+    with pytest.raises(BadInput, match="holds no spectrum"):
+        segment_volume(network, data, chosen)
 
 
 def test_spheres_about_annotations() -> None:

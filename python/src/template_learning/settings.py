@@ -1,7 +1,7 @@
 """Every parameter: name, unit, bounds, default and meaning.  The JSON schema, Nextflow's defaults and
 docs/parameters.md are generated from here (see ``schema.py``)."""
 
-from typing import Literal
+from typing import Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,6 +10,18 @@ class Section(BaseModel):
     """Settings of one stage: unknown names are refused, values are checked against their bounds."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_lists(cls, values: Any) -> Any:
+        """Lists may come as text, ``1,2`` or ``[1, 2]``: a command line has no other way to write them."""
+        if not isinstance(values, dict):
+            return values
+        listed = {name for name, field in cls.model_fields.items() if get_origin(field.annotation) in (list, tuple)}
+        return {
+            name: [part.strip() for part in value.strip(" []").split(",")] if name in listed and isinstance(value, str) else value
+            for name, value in values.items()
+        }
 
 
 class FlexSettings(Section):

@@ -58,6 +58,7 @@ class Annotated:
     volume: TrainingTomogram
     truth: list[ParticleRow]
     grid: Grid
+    spectrum: list[float] | None
 
 
 def finetune_model(model: Path, tomograms: Path, settings: FinetuneCommandSettings, root_seed: int, output: Path) -> None:
@@ -173,8 +174,11 @@ def _open(row: AnnotatedRow, folder: Path, card: ModelCard, settings: FinetuneCo
         centre=np.round(centre).astype(np.int64),
         class_id=class_id,
         species=tuple(particle.species for particle in truth),
+        class_names=card.class_names,
     )
-    return Annotated(volume=volume, truth=truth, grid=Grid(shape=data.shape, voxel_size_angstrom=voxel_size))
+    return Annotated(
+        volume=volume, truth=truth, grid=Grid(shape=data.shape, voxel_size_angstrom=voxel_size), spectrum=card.radial_spectrum
+    )
 
 
 def _teach(
@@ -205,7 +209,7 @@ def _teach(
 
 def _picks(network: Any, one: Annotated, minimum: dict[int, int], settings: FinetuneCommandSettings) -> list[PickRow]:
     segment = settings.segment.model_copy(update={"contrast": "protein_dark"})  # the volume has been inverted already
-    classes, probability = classes_and_probability(segment_volume(network, one.volume.data, segment))
+    classes, probability = classes_and_probability(segment_volume(network, one.volume.data, segment, one.spectrum))
     return find_picks(classes, probability, one.grid.voxel_size_angstrom, settings.cluster, minimum)
 
 

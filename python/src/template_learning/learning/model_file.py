@@ -26,6 +26,8 @@ class ModelCard(BaseModel):
     classes: dict[int, list[str]] = Field(description="class id to the species that belong to it; 0 is the background")
     filters: int
     patch_voxels: int
+    class_names: dict[int, str] = Field(default_factory=dict)
+    radial_spectrum: list[float] | None = Field(default=None, description="of the training tomograms (see spectrum.py)")
     training: dict[str, Any] = Field(default_factory=dict, description="design, settings, seed and best epoch")
     versions: dict[str, str] = Field(default_factory=dict)
     minimum_size_voxels: dict[int, int] | None = Field(default=None, description="class id to the smallest segment that counts")

@@ -41,6 +41,7 @@ class TrainingTomogram:
     centre: NDArray[np.int64]
     class_id: NDArray[np.int64]
     species: tuple[str, ...]
+    class_names: dict[int, str]
 
 
 def grey_statistics(data: NDArray[Any]) -> tuple[float, float]:
@@ -78,6 +79,7 @@ def open_tomogram(folder: Path, identifier: str) -> TrainingTomogram:
         centre=np.round(position / voxel_size).astype(np.int64),
         class_id=np.array([row.class_id for row in rows], dtype=np.int64),
         species=tuple(row.species for row in rows),
+        class_names={row.class_id: row.class_name for row in rows if row.class_name},
     )
 
 

@@ -16,6 +16,7 @@ from template_learning.files import checked_id, read_mrc, write_mrc
 from template_learning.learning.model_file import ModelCard, load_model
 from template_learning.learning.network import DOWNSAMPLING, JIT_COMPILE, device_scope
 from template_learning.learning.patches import HALF_TURNS, grey_statistics
+from template_learning.learning.spectrum import match_spectrum
 from template_learning.provenance import write_sidecar
 from template_learning.settings import SegmentSettings
 
@@ -84,11 +85,11 @@ def segment_on_own_grid(
             f" at least {card.patch_voxels} voxels of {card.voxel_size_angstrom:g} Å on each axis were expected"
         )
     if same:
-        return segment_volume(network, grey, settings)
+        return segment_volume(network, grey, settings, card.radial_spectrum)
     log.warning(
         "%s: resampled from %g to the model's %g Å and the result back", name, voxel_size_angstrom, card.voxel_size_angstrom
     )
-    probability = segment_volume(network, grey, settings)
+    probability = segment_volume(network, grey, settings, card.radial_spectrum)
     back = [
         ndimage.affine_transform(
             probability[..., number], np.full(3, 1 / ratio), output_shape=data.shape, order=1, mode="nearest"
@@ -110,18 +111,24 @@ def resample(data: NDArray[Any], ratio: float) -> NDArray[np.float32]:
     return np.asarray(ndimage.affine_transform(grey, np.full(3, ratio), output_shape=shape, order=1, mode="nearest"))
 
 
-def segment_volume(network: Any, volume: NDArray[Any], settings: SegmentSettings) -> NDArray[np.float32]:
+def segment_volume(
+    network: Any, volume: NDArray[Any], settings: SegmentSettings, spectrum: list[float] | None = None
+) -> NDArray[np.float32]:
     """Class probabilities [z, y, x, class] of a tomogram [z, y, x] of any size, protein as ``settings.contrast`` says.
 
     The volume is brought to zero mean and unit deviation, reflected at its borders up to a multiple of 4, and cut into
     tiles that overlap; where they do, their probabilities are averaged with weights that fall off towards each tile's
-    border.
+    border.  ``spectrum`` is the radial spectrum to match where the settings ask for it.
     """
     mean, deviation = grey_statistics(volume)
     if not np.isfinite(deviation) or deviation == 0:
         raise BadInput("tomogram: grey values are NaN, infinite or all the same")
     sign = 1.0 if settings.contrast == "protein_dark" else -1.0
     grey = ((np.asarray(volume, dtype=np.float32) - mean) * (sign / deviation)).astype(np.float32)
+    if settings.match_spectrum:
+        if spectrum is None:
+            raise BadInput("segment.match_spectrum: the model's card holds no spectrum of its training tomograms")
+        grey = match_spectrum(grey, np.array(spectrum))
     shape = grey.shape
     grey = np.pad(grey, [(0, -count % DOWNSAMPLING) for count in shape], mode="reflect")
     layout = [tile_layout(count, settings.tile_voxels, settings.overlap_voxels) for count in grey.shape]

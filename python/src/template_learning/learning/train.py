@@ -18,6 +18,7 @@ from template_learning.files import read_table, replacing, write_table
 from template_learning.learning.model_file import ModelCard, save_model
 from template_learning.learning.network import JIT_COMPILE, build_network, device_scope, training_loss, tversky_loss
 from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
+from template_learning.learning.spectrum import radial_spectrum
 from template_learning.provenance import seed_for, versions, write_sidecar
 from template_learning.settings import TrainSettings
 from template_learning.tables import DesignRow
@@ -63,6 +64,8 @@ def train_network(design: Path, data: Path, settings: TrainSettings, root_seed: 
         classes=classes,
         filters=settings.filters,
         patch_voxels=settings.patch_voxels,
+        class_names={number: name for tomogram in tomograms["train"] for number, name in tomogram.class_names.items()},
+        radial_spectrum=mean_spectrum(tomograms["train"]),
         training={
             "tomograms": len(tomograms["train"]),
             "validation_tomograms": len(tomograms["validation"]),
@@ -259,6 +262,15 @@ def class_names(tomograms: list[TrainingTomogram]) -> dict[int, list[str]]:
         raise BadInput("no particles of a target class in the train tomograms; rows with class_id > 0 were expected")
     largest = max(number for number, _ in pairs)
     return {number: sorted({name for other, name in pairs if other == number and name}) for number in range(1, largest + 1)}
+
+
+def mean_spectrum(tomograms: list[TrainingTomogram]) -> list[float]:
+    """Root mean square of the normalised tomograms' radial spectra."""
+    power = [
+        radial_spectrum((np.asarray(t.data, dtype=np.float32) - np.float32(t.mean)) / np.float32(t.deviation)) ** 2
+        for t in tomograms
+    ]
+    return [float(value) for value in np.sqrt(np.mean(power, axis=0)).round(6)]
 
 
 def summarise_design(rows: list[DesignRow]) -> dict[str, Any]:

@@ -1,0 +1,201 @@
+"""TRAIN and SEGMENT beside cryoet-deepfinder: time of a step and of a tomogram; F1 on DeepFinder's own simulated tomograms.
+
+The peer is installed into build/bench/peer, without its pins, and run as a program of its own.  ``--only speed`` and
+``--only f1`` measure one half.
+"""
+
+import argparse
+import gzip
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import h5py
+import numpy as np
+from harness import BUILD, ROOT, SHARED, report
+from numpy.typing import NDArray
+from template_learning.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.learning.calibrate import calibrate_model
+from template_learning.learning.model_file import load_model
+from template_learning.learning.patches import open_tomogram
+from template_learning.learning.segment import classes_and_probability, segment_on_own_grid, segment_volume
+from template_learning.learning.train import Training, train_network
+from template_learning.picking.cluster import find_picks
+from template_learning.picking.matching import f_beta, match
+from template_learning.settings import CalibrateSettings, ClusterSettings, EvaluateSettings, SegmentSettings, TrainSettings
+from template_learning.tables import DesignRow, ParticleRow
+
+PEER = "cryoet-deepfinder==0.2.1"
+CLASSES, PATCH, BATCH, STEPS = 3, 40, 4, 4
+SMALL, LARGE = (100, 100, 100), (160, 280, 280)
+VOXEL = 10.0  # the tomograms of 2019 state none; nothing depends on it
+RADIUS_VOXELS = 5.0
+F1_SETTINGS = TrainSettings(
+    epochs=40,
+    steps_per_epoch=30,
+    batch_size=8,
+    patch_voxels=32,
+    random_shift_voxels=10,
+    learning_rate=1e-3,
+    learning_rate_schedule="cosine",
+    filters=16,
+)
+
+
+def peer_folder() -> Path:
+    """Where the peer lies, installed by uv or pip if it is not there yet."""
+    folder = BUILD / "peer"
+    if not (folder / "deepfinder").is_dir():
+        uv = shutil.which("uv") or next((str(path) for path in ROOT.glob(".tools/*/bin/uv")), None)
+        pip = [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
+        subprocess.run([*pip, "--quiet", "--no-deps", "--target", str(folder), PEER, "lxml"], check=True)
+    return folder
+
+
+def speed() -> dict[str, float]:
+    """Seconds of a training step and of a tomogram's segmentation, ours and the peer's, same network and sizes."""
+    generator = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        grey = generator.standard_normal(SMALL).astype(np.float32)
+        labels = (generator.random(SMALL) < 0.05).astype(np.uint8)
+        large = generator.standard_normal(LARGE).astype(np.float32)
+        centre = generator.integers(20, 80, (50, 3))
+        for file, array in (("tomogram", grey), ("target", labels.astype(np.int8)), ("large", large)):
+            with h5py.File(folder / f"{file}.h5", "w") as opened:
+                opened["dataset"] = array
+        objects = [
+            {"tomo_idx": 0, "label": 1 + i % 2, "x": int(x), "y": int(y), "z": int(z)} for i, (z, y, x) in enumerate(centre)
+        ]
+        wanted = {"classes": CLASSES, "patch": PATCH, "batch": BATCH, "steps": STEPS, "objects": objects, "segment_patch": 192}
+        peer = [
+            sys.executable,
+            str(Path(__file__).with_name("peer_deepfinder.py")),
+            str(peer_folder()),
+            name,
+            json.dumps(wanted),
+        ]
+        theirs = json.loads(subprocess.run(peer, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        write_mrc(folder / "t.mrc", grey, VOXEL)
+        write_mrc(folder / "t.labels.mrc", labels, VOXEL)
+        rows = [
+            ParticleRow(particle=i, class_id=1 + i % 2, x_angstrom=x * VOXEL, y_angstrom=y * VOXEL, z_angstrom=z * VOXEL)
+            for i, (z, y, x) in enumerate(centre, start=1)
+        ]
+        write_table(folder / "t.particles.csv", ParticleRow, rows)
+        chosen = TrainSettings(epochs=2, steps_per_epoch=STEPS, batch_size=BATCH, patch_voxels=PATCH)
+        training = Training({"train": [open_tomogram(folder, "t")], "validation": []}, chosen, 1, CLASSES, folder / "state.npz")
+        training.settings = chosen.model_copy(update={"epochs": 1})
+        training.run()  # the first epoch compiles
+        training.settings = chosen
+        begun = time.perf_counter()
+        training.run()
+        step = (time.perf_counter() - begun) / STEPS
+        begun = time.perf_counter()
+        segment_volume(training.network, large, SegmentSettings())
+        segment = time.perf_counter() - begun
+    return {
+        "train_speedup": theirs["train_seconds"] / step,
+        "train_step_seconds": step,
+        "train_step_seconds_peer": theirs["train_seconds"],
+        "segment_speedup": theirs["segment_seconds"] / segment,
+        "segment_voxels_per_second": large.size / segment,
+        "segment_voxels_per_second_peer": large.size / theirs["segment_seconds"],
+    }
+
+
+def objects_of(path: Path) -> NDArray[np.float64]:
+    """Rows class, x, y, z (voxels) of a DeepFinder object list."""
+    names = ("class_label", "x", "y", "z")
+    return np.array([[float(item.get(name, "nan")) for name in names] for item in ElementTree.parse(path).getroot()])
+
+
+def f1_of(picks: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
+    """F1 over all classes, a pick right within 5 voxels of a particle of its class."""
+    matched = sum(
+        len(match(picks[picks[:, 0] == number, 1:], truth[truth[:, 0] == number, 1:], RADIUS_VOXELS))
+        for number in np.unique(truth[:, 0])
+    )
+    return f_beta(matched, len(picks), len(truth), 1.0)
+
+
+def f1_deepfinder_2019() -> dict[str, float]:
+    """Trained on four of DeepFinder's tomograms of 2019, tested on the fifth, beside the predictions published with it."""
+    source = SHARED / "tomograms" / "deepfinder_2019"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = []
+        for number in range(1, 6):
+            for kind, ending in (("data", ".mrc"), ("target", ".labels.mrc")):
+                with h5py.File(io.BytesIO(gzip.decompress((source / f"tomo{number}_{kind}.h5.gz").read_bytes()))) as file:
+                    array = file["dataset"][:]
+                write_mrc(folder / f"t{number}{ending}", array.astype(np.uint8) if kind == "target" else array, VOXEL)
+            particles = [
+                ParticleRow(particle=i, class_id=int(c), x_angstrom=x * VOXEL, y_angstrom=y * VOXEL, z_angstrom=z * VOXEL)
+                for i, (c, x, y, z) in enumerate(objects_of(source / f"tomo{number}_objlist.xml"), start=1)
+            ]
+            write_table(folder / f"t{number}.particles.csv", ParticleRow, particles)
+            row = {"total_dose_e_per_angstrom2": 1, "defocus_um": 0, "tilt_range_deg": 60, "tilt_step_deg": 2}
+            if number < 5:
+                rows.append(DesignRow(id=f"t{number}", ice_density_g_per_cm3=1, **row))
+        write_table(folder / "design.csv", DesignRow, rows)
+        begun = time.perf_counter()
+        train_network(folder / "design.csv", folder, F1_SETTINGS, 1, folder)
+        seconds = time.perf_counter() - begun
+        chosen = CalibrateSettings(
+            cluster=ClusterSettings(radius_voxels=5), evaluate=EvaluateSettings(match_radius_voxels=RADIUS_VOXELS)
+        )
+        calibrate_model(folder / "trained.keras", folder / "design.csv", folder, chosen, folder)
+        network, card = load_model(folder / "model.keras")
+        tomogram, _ = read_mrc(folder / "t5.mrc")
+        classes, probability = classes_and_probability(
+            segment_on_own_grid(network, card, tomogram, VOXEL, chosen.segment, "t5")
+        )
+        labels, _ = read_mrc(folder / "t5.labels.mrc")
+        found = find_picks(classes, probability, VOXEL, chosen.cluster, card.minimum_size_voxels or {})
+        picks = np.array(
+            [(p.class_id, p.x_angstrom / VOXEL, p.y_angstrom / VOXEL, p.z_angstrom / VOXEL) for p in found if p.selected]
+        ).reshape(-1, 4)
+        assert len(read_table(folder / "t5.particles.csv", ParticleRow)) == 27
+    truth = objects_of(source / "tomo5_objlist.xml")
+    with h5py.File(io.BytesIO(gzip.decompress((source / "result_tomo5_labelmap.h5.gz").read_bytes()))) as file:
+        published = file["dataset"][:]
+    return {
+        "f1_deepfinder_2019": f1_of(picks, truth),
+        "f1_deepfinder_2019_published": f1_of(objects_of(source / "result_tomo5_objlist.xml"), truth),
+        "dice_deepfinder_2019": mean_dice(classes, labels),
+        "dice_deepfinder_2019_published": mean_dice(published, labels),
+        "f1_training_seconds": seconds,
+    }
+
+
+def mean_dice(found: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
+    """Mean over the target classes of the overlap of two label volumes."""
+    scores = [
+        2 * ((found == n) & (truth == n)).sum() / max(1, (found == n).sum() + (truth == n).sum())
+        for n in range(1, int(truth.max()) + 1)
+    ]
+    return float(np.mean(scores))
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=["speed", "f1"])
+    only = parser.parse_args().only
+    figures: dict[str, float] = {}
+    if only != "f1":
+        figures |= speed()
+    if only != "speed" and SHARED.is_dir():
+        figures |= f1_deepfinder_2019()
+    report("learning", figures, {"train_speedup": ">= 1", "segment_speedup": ">= 1"}, f"{PEER} on this Keras")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Spectrum matching: a tomogram filtered so that its radial amplitude spectrum becomes that of the training tomograms."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+SHELLS = 32
+"""Shells of equal width between zero and Nyquist; frequencies beyond (the corners) count to the last one."""
+
+
+def _shell_positions(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """For each frequency of a real FFT its radius in shells, the middle of the first being 0."""
+    z, y = (fft.fftfreq(count).astype(np.float32) for count in shape[:2])
+    x = fft.rfftfreq(shape[2]).astype(np.float32)
+    radius = np.sqrt(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2)
+    return np.clip(radius * (2 * SHELLS) - 0.5, 0, SHELLS - 1).astype(np.float32)
+
+
+def radial_spectrum(volume: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Root mean square amplitude in each shell of a volume [z, y, x], zero frequency left out, per voxel."""
+    power = np.abs(fft.rfftn(volume)) ** 2 / volume.size
+    shell = np.round(_shell_positions(volume.shape)).astype(np.intp)
+    power[0, 0, 0] = 0.0
+    # Frequencies with 0 < x < Nyquist stand for two each in a real FFT.
+    weight = np.full(power.shape[2], 2.0)
+    weight[0] = 1.0
+    if volume.shape[2] % 2 == 0:
+        weight[-1] = 1.0
+    weights = np.broadcast_to(weight, power.shape).copy()
+    weights[0, 0, 0] = 0.0
+    count = np.bincount(shell.ravel(), weights.ravel(), minlength=SHELLS)
+    total = np.bincount(shell.ravel(), (power * weights).ravel(), minlength=SHELLS)
+    return np.asarray(np.sqrt(total / np.maximum(count, 1)))
+
+
+def match_spectrum(volume: NDArray[np.float32], target: NDArray[np.float64]) -> NDArray[np.float32]:
+    """``volume`` [z, y, x] with the radial spectrum ``target``; phases and what differs within a shell stay."""
+    own = radial_spectrum(volume)
+    gain = np.divide(target, own, out=np.zeros_like(own), where=own > 1e-6 * own.max())
+    transform = fft.rfftn(volume)
+    transform *= np.interp(_shell_positions(volume.shape), np.arange(SHELLS), gain)
+    return np.asarray(fft.irfftn(transform, volume.shape), dtype=np.float32)
