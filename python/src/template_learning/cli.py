@@ -46,6 +46,56 @@ def flex(structure: Path, identifier: Identifier, output: Output, settings: Sett
 
 
 @app.command()
+def prepare(
+    source: Annotated[str, typer.Argument(help="structure file, density map, or PDB id (fetched)")],
+    identifier: Identifier,
+    output: Output,
+    assembly: Annotated[str | None, typer.Option(help="number of the biological assembly to build")] = None,
+    resolution_angstrom: Annotated[float | None, typer.Option(help="map: its resolution [twice the voxel size]")] = None,
+    threshold: Annotated[float | None, typer.Option(help="map: grey value that bounds the molecule [Otsu's]")] = None,
+    mass_dalton: Annotated[float | None, typer.Option(help="map: the molecule's mass [from the volume]")] = None,
+) -> None:
+    """Clean a molecule, build its assembly, or turn a density map into pseudo-atoms: <id>.cif.gz."""
+    from template_learning.templates import prepare_molecule
+
+    prepare_molecule(
+        source,
+        identifier,
+        output,
+        assembly=assembly,
+        resolution_angstrom=resolution_angstrom,
+        threshold=threshold,
+        mass_dalton=mass_dalton,
+    )
+
+
+@app.command()
+def distractors(
+    folder: Annotated[Path, typer.Argument(help="structures to choose from, searched through")],
+    output: Annotated[Path, typer.Option(help="the table to write: id, path, share")],
+    count: Annotated[int, typer.Option(min=1, help="how many at most")] = 100,
+    least_kilodalton: Annotated[float, typer.Option(help="lightest")] = 30.0,
+    most_kilodalton: Annotated[float, typer.Option(help="heaviest")] = 1000.0,
+    least_unlikeness: Annotated[float, typer.Option(help="least relative difference in size or shape of any two")] = 0.02,
+    template: Annotated[list[Path] | None, typer.Option(help="structure to keep away from; may be repeated")] = None,
+    by_mass: Annotated[bool, typer.Option("--by-mass", help="shares of equal mass instead of equal number")] = False,
+) -> None:
+    """Choose a set of distractors that differ in size and shape from a folder of structures."""
+    from template_learning.distractors import choose_distractors
+
+    choose_distractors(
+        folder,
+        output,
+        count=count,
+        least_kilodalton=least_kilodalton,
+        most_kilodalton=most_kilodalton,
+        least_unlikeness=least_unlikeness,
+        templates=template,
+        share="mass" if by_mass else "equal",
+    )
+
+
+@app.command()
 def volume(
     molecules: Annotated[Path, typer.Option(help="JSON list of {molecule, species, role, class_id, share, file}")],
     output: Output,
@@ -76,6 +126,22 @@ def tetris(library: Library, identifier: Identifier, output: Output, settings: S
     from template_learning.tetris import pack_sample
 
     pack_sample(library, identifier, _model(settings, TetrisSettings), seed, output)
+
+
+@app.command()
+def plan(
+    library: Library,
+    templates: Annotated[int | None, typer.Option(help="how many templates are wanted")] = None,
+    settings: SettingsFile = None,
+    seed: Seed = 1,
+) -> None:
+    """Predict what tetris will place, before the run, from two small packings: JSON on the screen."""
+    from dataclasses import asdict
+
+    from template_learning.plan import plan_sample
+    from template_learning.settings import TetrisSettings
+
+    print(json.dumps(asdict(plan_sample(library, _model(settings, TetrisSettings), seed, templates)), indent=2))
 
 
 @app.command()
