@@ -161,6 +161,12 @@ def deposit(
 
 
 @_compiled
+def _scratch(radius: float, pixel: float, thickness: float) -> tuple[int, int]:
+    """Pixels across and slices of a box that holds what a molecule displaces."""
+    return 2 * int(np.ceil(radius / pixel)) + 2 * int(np.ceil(8 / pixel)) + 9, 2 * int(np.ceil(radius / thickness)) + 5
+
+
+@_compiled
 def deposit_shadow(
     slabs: Float32,
     position: Float32,
@@ -181,15 +187,15 @@ def deposit_shadow(
     shift[i]`` in ångström; ``scale`` (3, 2) takes (x, y, z) to indices of the slabs as factor and offset.
     """
     depth, last, height, width = slabs.shape
-    largest = np.float32(0)
+    most = 0
     for i in range(len(kind)):
-        largest = max(largest, radius[kind[i]])
-    side = 2 * int(np.ceil((largest + 4 * pixel + 8) / pixel)) + 1
-    floors = 2 * int(np.ceil((largest + thickness) / thickness)) + 1
-    taken = np.zeros((floors, side, side), np.uint8)
+        side, floors = _scratch(radius[kind[i]], pixel, thickness)
+        most = max(most, floors * side * side)
+    taken = np.zeros(most, np.uint8)
     volume = np.float32(pixel * pixel * thickness)
     for i in range(len(kind)):
-        taken[:] = 0
+        side, floors = _scratch(radius[kind[i]], pixel, thickness)
+        taken[: floors * side * side] = 0
         left = int(np.floor(shift[i, 0] / pixel)) - side // 2
         top = int(np.floor(shift[i, 1] / pixel)) - side // 2
         bottom = int(np.floor(shift[i, 2] / thickness)) - floors // 2
@@ -212,10 +218,11 @@ def deposit_shadow(
                 below = int(v)
                 fy = v - below
                 half = np.sqrt(max(np.float32(0), reach[j] ** 2 - (row * pixel - y) ** 2))
+                line = ((story - bottom) * side + row - top) * side - left
                 for column in range(int(np.ceil((x - half) / pixel)), int(np.floor((x + half) / pixel)) + 1):
-                    if taken[story - bottom, row - top, column - left]:
+                    if taken[line + column]:
                         continue
-                    taken[story - bottom, row - top, column - left] = 1
+                    taken[line + column] = 1
                     u = column * pixel * scale[0, 0] + scale[0, 1]
                     if u < 0 or u >= width - 1:
                         continue
