@@ -175,7 +175,7 @@ def _modes(segmentation: NDArray[Any], likely: NDArray[np.bool_], radius: float)
 
 
 def _classes(segmentation: NDArray[Any]) -> list[int]:
-    return [int(number) for number in np.unique(segmentation) if number > 0]
+    return [int(number) for number in np.unique(segmentation[segmentation > 0])]
 
 
 def _minimum_sizes(
