@@ -266,7 +266,7 @@ workflow TEMPLATE_LEARNING {
             .toSortedList()
             .map { names -> names.toUnique().join('\n') }
         staged = files_of.collectEntries { stage, files -> [stage, files.toSortedList { a, b -> a.name <=> b.name }] }
-        REPORT(listing, staged.check, staged.flex, staged.design, staged.tetris, staged.simulate, staged.reconstruct, staged.label,
+        REPORT(listing, check_files, staged.flex, staged.design, staged.tetris, staged.simulate, staged.reconstruct, staged.label,
             staged.train, staged.calibrate, staged.segment, staged.cluster, staged.evaluate)
     }
 }

@@ -3,7 +3,7 @@ process CHECK {
     label 'quick'
 
     input:
-    val request                                     // one line of JSON: params, and the rows of the input tables
+    stdin                                           // JSON: params, and the rows of the input tables
     path templates, stageAs: 'templates/?/*'
     path distractors, stageAs: 'distractors/?/*'
     path tomograms, stageAs: 'tomograms/?/*'
@@ -17,17 +17,13 @@ process CHECK {
 
     script:
     """
-    cat > request.json <<'REQUEST'
-    ${request}
-    REQUEST
+    cat > request.json
     template-learning check request.json --output check
     """
 
     stub: // what follows depends on its answer, so the check is a real one
     """
-    cat > request.json <<'REQUEST'
-    ${request}
-    REQUEST
+    cat > request.json
     template-learning check request.json --output check
     """
 }

@@ -145,10 +145,6 @@ def test_picks_from_a_model_and_tomograms(tmp_path, undisturbed):
         str(first.outdir / "calibrate/model.keras"),
         "--tomograms",
         str(table),
-        "--templates",
-        "",
-        "--distractors",
-        "",
     )
     assert run.status == 0, run.printed
     stages = {name.split(" ")[0] for name in run.tasks("COMPLETED")}

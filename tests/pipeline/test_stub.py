@@ -4,7 +4,20 @@ import json
 
 import pytest
 
-STAGES = ["FLEX", "VOLUME", "DESIGN", "TETRIS", "SIMULATE", "RECONSTRUCT", "LABEL", "TRAIN", "CALIBRATE", "SEGMENT", "CLUSTER", "EXPORT"]
+STAGES = [
+    "FLEX",
+    "VOLUME",
+    "DESIGN",
+    "TETRIS",
+    "SIMULATE",
+    "RECONSTRUCT",
+    "LABEL",
+    "TRAIN",
+    "CALIBRATE",
+    "SEGMENT",
+    "CLUSTER",
+    "EXPORT",
+]
 
 
 def counts(run):

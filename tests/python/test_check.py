@@ -129,6 +129,12 @@ def test_the_command_exits_with_2_and_one_line(request_file, tmp_path):
     assert done.stderr.splitlines() == ["error: parameter seed = -1: input should be greater than or equal to 0"]
 
 
+@pytest.mark.parametrize("text", ["100,150", "[100, 150]", " 100 , 150 "])
+def test_lists_may_come_as_text(text):
+    assert check_settings({"design": {"total_dose_e_per_angstrom2": text}}).design.total_dose_e_per_angstrom2 == [100, 150]
+    assert check_settings({"tetris": {"shape_voxels": "32,80,80"}}).tetris.shape_voxels == (32, 80, 80)
+
+
 def test_several_wrong_parameters_are_all_named():
     with pytest.raises(BadInput, match=r"flex\.modes.*train\.epochs"):
         check_settings({"flex": {"modes": 1}, "train": {"epochs": 0}})
