@@ -4,7 +4,9 @@ import itertools
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any, Literal
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,12 +15,15 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 from scipy.spatial import cKDTree
 from scipy.stats import kstest
+from template_learning.clearance import closest_approach_angstrom
+from template_learning.density import build_library
 from template_learning.errors import BadInput
 from template_learning.files import read_table, write_mrc, write_table
 from template_learning.geometry import Grid, random_rotations, rotation_from_angles
 from template_learning.library import LibraryEntry, read_library
-from template_learning.packing import Box, Shape
-from template_learning.settings import TetrisSettings
+from template_learning.packing import Box, Shape, compiled
+from template_learning.plan import plan_sample
+from template_learning.settings import TetrisSettings, VolumeSettings
 from template_learning.tables import LibraryRow, ParticleRow
 from template_learning.tetris import pack_sample
 
@@ -26,7 +31,12 @@ VOXEL_ANGSTROM = 16.0
 
 
 def _molecule(
-    folder: Path, name: str, *, role: str, axes_angstrom: tuple[float, float, float], share: float = 1.0
+    folder: Path,
+    name: str,
+    *,
+    role: Literal["template", "distractor"],
+    axes_angstrom: tuple[float, float, float],
+    share: float = 1.0,
 ) -> LibraryRow:
     """A molecule of atoms spread evenly in an ellipsoid, and its density."""
     generator = np.random.default_rng(len(name) + int(sum(axes_angstrom)))
@@ -40,7 +50,7 @@ def _molecule(
     return LibraryRow(
         molecule=name,
         species=name.split("_")[0],
-        role=role,  # type: ignore[arg-type]
+        role=role,
         class_id=int(role == "template"),
         share=share,
         mass_dalton=14.0 * len(atom),
@@ -64,11 +74,18 @@ def library_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _angles(row: ParticleRow) -> tuple[float, float, float]:
+    assert row.rot_deg is not None
+    assert row.tilt_deg is not None
+    assert row.psi_deg is not None
+    return row.rot_deg, row.tilt_deg, row.psi_deg
+
+
 def placed_atoms(particles: list[ParticleRow], library: dict[str, LibraryEntry]) -> list[np.ndarray]:
     """The atoms (N, 3) of every particle of a table, where its row puts them."""
     atoms = {name: entry.atoms()[0].astype(float) for name, entry in library.items()}
     return [
-        rotation_from_angles([row.rot_deg, row.tilt_deg, row.psi_deg]).apply(atoms[row.molecule])
+        rotation_from_angles(_angles(row)).apply(atoms[row.molecule])
         + np.array([row.x_angstrom, row.y_angstrom, row.z_angstrom])
         for row in particles
     ]
@@ -83,28 +100,54 @@ def closest_atoms(molecules: list[np.ndarray], within_angstrom: float) -> float:
     for first, second in itertools.combinations(range(len(molecules)), 2):
         if (low[first] < high[second]).all() and (low[second] < high[first]).all():
             distance, _ = trees[first].query(molecules[second], distance_upper_bound=least)
-            least = min(least, float(distance.min()))
+            least = min(least, float(np.min(distance)))
     return least
 
 
-def _packed(folder: Path, output: Path, seed: int = 1, **options: object) -> tuple[list[ParticleRow], dict[str, object]]:
+def _packed(folder: Path, output: Path, seed: int = 1, **options: Any) -> tuple[list[ParticleRow], dict[str, Any]]:
     chosen = TetrisSettings.model_validate({"shape_voxels": (24, 32, 40), **options})
     path = pack_sample([folder], "s1", chosen, seed, output)
     return read_table(path, ParticleRow), json.loads((output / "s1.placed.csv.json").read_text())
 
 
-@pytest.mark.parametrize("distance_angstrom", [0.0, 7.0, 45.0])
-def test_atoms_keep_the_distance_and_stay_in_the_box(library_folder: Path, tmp_path: Path, distance_angstrom: float) -> None:
-    particles, facts = _packed(library_folder, tmp_path, minimum_distance_angstrom=distance_angstrom, margin_angstrom=16)
+@pytest.mark.parametrize(
+    ("distance_angstrom", "options"),
+    [
+        (3.0, {}),
+        (45.0, {}),
+        (0.5, {"body": "atoms"}),
+        (3.0, {"body": "atoms", "packing_voxel_size_angstrom": 7.0}),
+        (12.0, {"body": "atoms", "packing_voxel_size_angstrom": 8.0, "shell_voxels": 3}),
+        (3.0, {"placer": "random"}),
+        (3.0, {"keep_shares": False, "retries": 2}),
+    ],
+)
+def test_atoms_keep_the_distance_and_stay_in_the_box(
+    library_folder: Path, tmp_path: Path, distance_angstrom: float, options: dict[str, Any]
+) -> None:
+    particles, facts = _packed(
+        library_folder, tmp_path, minimum_distance_angstrom=distance_angstrom, margin_angstrom=16, **options
+    )
     assert len(particles) > 20
     atoms = placed_atoms(particles, read_library([library_folder]))
-    assert closest_atoms(atoms, 100.0) >= max(distance_angstrom, 0.1)
+    closest = closest_atoms(atoms, 100.0)
+    assert closest >= distance_angstrom
+    assert facts["closest_approach_angstrom"] == pytest.approx(closest, abs=2e-3)  # the table is rounded
     everything = np.concatenate(atoms)
     assert (everything > 16 - VOXEL_ANGSTROM / 2).all()
     assert (everything < np.array([40, 32, 24]) * VOXEL_ANGSTROM - VOXEL_ANGSTROM / 2 - 16).all()
     assert facts["shape_voxels"] == [24, 32, 40]
     assert facts["voxel_size_angstrom"] == VOXEL_ANGSTROM
     assert facts["molecules"] == len(particles)
+
+
+def test_touching_molecules_are_near_the_distance_asked(library_folder: Path, tmp_path: Path) -> None:
+    # the guard costs at most a voxel's diagonal: a packing that kept everything far apart would pass the test above
+    particles, facts = _packed(
+        library_folder, tmp_path, body="atoms", packing_voxel_size_angstrom=4.0, minimum_distance_angstrom=10
+    )
+    assert 10.0 <= facts["closest_approach_angstrom"] <= 10.0 + 4.0 * np.sqrt(3)
+    assert len(particles) > 60
 
 
 @pytest.mark.parametrize("ratio", [0.5, 2.0, 5.0])
@@ -180,7 +223,144 @@ def test_the_place_is_the_maximum_of_the_papers_correlation(seed: int) -> None:
 
 def test_orientations_are_uniform(library_folder: Path, tmp_path: Path) -> None:
     particles, _ = _packed(library_folder, tmp_path, shape_voxels=(64, 64, 64), molecules=400)
-    rotation = rotation_from_angles([(row.rot_deg, row.tilt_deg, row.psi_deg) for row in particles])
+    rotation = rotation_from_angles([_angles(row) for row in particles])
     # each entry of a uniform rotation's matrix is uniform in [-1, 1] (Archimedes)
     for entry in rotation.as_matrix().reshape(-1, 9).T:
         assert kstest(entry, "uniform", args=(-1, 2)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "ended"),
+    [
+        ({"templates": 4}, "templates as asked"),
+        ({"molecules": 9}, "molecules as asked"),
+        ({"protein_mg_per_ml": 20.0}, "concentration as asked"),
+        ({"occupancy": 0.2}, "occupancy as asked"),
+        ({"at_most": ["disc=3", "ball=5", "rod=0", "chip=2"]}, "all that was asked for is placed"),
+    ],
+)
+def test_packing_ends_where_it_was_told_to(library_folder: Path, tmp_path: Path, options: dict[str, Any], ended: str) -> None:
+    particles, facts = _packed(library_folder, tmp_path, **options)
+    assert facts["ended"] == ended
+    species = Counter(row.species for row in particles)
+    if "templates" in options:
+        assert species["disc"] == 4
+    if "at_most" in options:
+        assert species == {"disc": 3, "ball": 5, "chip": 2}
+    if "protein_mg_per_ml" in options:
+        assert 20 <= facts["protein_mg_per_ml"] < 22
+        dalton = sum(14.0 * len(atoms) for atoms in placed_atoms(particles, read_library([library_folder])))
+        millilitre = 24 * 32 * 40 * VOXEL_ANGSTROM**3 * 1e-24
+        assert facts["protein_mg_per_ml"] == pytest.approx(dalton * 1.66054e-21 / millilitre, rel=1e-4)
+    if "occupancy" in options:
+        assert 0.2 <= facts["filled_fraction"] < 0.22
+
+
+def test_more_distractors_fill_what_the_largest_species_leaves(library_folder: Path, tmp_path: Path) -> None:
+    kept, _ = _packed(library_folder, tmp_path / "a", keep_shares=True)
+    filled, _ = _packed(library_folder, tmp_path / "b", keep_shares=False)
+    assert len(filled) > len(kept)
+
+
+def test_a_slab_keeps_its_thickness(library_folder: Path, tmp_path: Path) -> None:
+    particles, _ = _packed(library_folder, tmp_path, slab_thickness_angstrom=200.0)
+    height = np.concatenate(placed_atoms(particles, read_library([library_folder])))[:, 2]
+    middle = 11.5 * VOXEL_ANGSTROM
+    assert len(particles) > 10
+    assert np.abs(height - middle).max() <= 100.0 + VOXEL_ANGSTROM / 2
+
+
+def test_the_density_falls_along_x_when_asked(library_folder: Path, tmp_path: Path) -> None:
+    particles, facts = _packed(library_folder, tmp_path, shape_voxels=(24, 48, 128), density_gradient=0.8)
+    x = np.array([row.x_angstrom for row in particles]) / (128 * VOXEL_ANGSTROM)
+    left, middle, right = np.histogram(x, bins=3, range=(0, 1))[0]
+    assert left > 1.15 * middle
+    assert middle > 1.25 * right
+    even, even_facts = _packed(library_folder, tmp_path, shape_voxels=(24, 48, 128))
+    assert 0.4 < len(particles) / len(even) < 0.8
+    filled = np.array([facts["filled_fraction"], even_facts["filled_fraction"]], float)
+    assert filled[0] / filled[1] == pytest.approx(len(particles) / len(even), rel=0.1)
+
+
+def test_random_placement_is_looser(library_folder: Path, tmp_path: Path) -> None:
+    tight, _ = _packed(library_folder, tmp_path / "a", shape_voxels=(32, 48, 48))
+    loose, _ = _packed(library_folder, tmp_path / "b", shape_voxels=(32, 48, 48), placer="random")
+    assert len(loose) < 0.8 * len(tight)
+
+
+def test_a_species_that_is_not_there_is_named(library_folder: Path, tmp_path: Path) -> None:
+    for text in ("cube=3", "disc=x", "disc"):
+        with pytest.raises(BadInput, match="species=count"):
+            _packed(library_folder, tmp_path, at_most=[text])
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**31), count=st.integers(2, 8))
+def test_closest_approach_agrees_with_trees(seed: int, count: int) -> None:
+    generator = np.random.default_rng(seed)
+    atoms = {name: (generator.standard_normal((200, 3)) * 15).astype(np.float32) for name in "ab"}
+    names = [str(name) for name in generator.choice(["a", "b"], count)]
+    position, rotation = generator.uniform(-120, 120, (count, 3)), random_rotations(count, generator)
+    found = closest_approach_angstrom(atoms, names, position, rotation, within_angstrom=60.0)
+    moved = [turn.apply(atoms[name]) + shift for name, turn, shift in zip(names, rotation, position, strict=True)]
+    assert found == pytest.approx(closest_atoms(moved, 60.0), abs=1e-4)
+
+
+def test_the_plan_comes_true(library_folder: Path, tmp_path: Path) -> None:
+    shape = (24, 110, 130)
+    particles, facts = _packed(library_folder, tmp_path, shape_voxels=shape)
+    templates = sum(row.class_id for row in particles)
+    plan = plan_sample([library_folder], TetrisSettings(shape_voxels=shape), 1, templates)
+    assert plan.templates == pytest.approx(templates, rel=0.08)
+    assert plan.templates_that_fit == pytest.approx(templates, rel=0.08)
+    assert plan.protein_mg_per_ml == pytest.approx(facts["protein_mg_per_ml"], rel=0.08)
+    assert plan.edge_for_templates_voxels == pytest.approx(np.sqrt(110 * 130), rel=0.05)
+    few = plan_sample([library_folder], TetrisSettings(shape_voxels=shape, templates=5), 1)
+    assert few.templates == 5
+    assert sum(few.molecules_by_species.values()) == few.templates + few.distractors
+
+
+def test_machine_code_without_a_folder_to_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **options: object) -> object:
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return original(*args, **options)
+
+    original = numba.njit
+    monkeypatch.setattr(numba, "njit", refuse)
+    assert compiled(lambda value: value + 1)(2) == 3
+
+
+@pytest.mark.shared
+@pytest.mark.long
+def test_real_molecules_as_crowded_as_a_cell(shared_data: Path, tmp_path: Path) -> None:
+    structures = shared_data / "structures"
+    names = ["2pyo", "7y00", "1bxn", "1s3x", "2cg9", "3cf3", "3gl1", "6x5z", "7b5s", "1u6g"]
+    files = {path.name.split(".")[0]: path for path in structures.glob("*/*.cif.gz")}
+    molecules = [
+        {
+            "molecule": name,
+            "species": name,
+            "role": "template" if number < 2 else "distractor",
+            "class_id": int(number < 2),
+            "share": 1.0,
+            "file": str(files[name]),
+        }
+        for number, name in enumerate(names)
+    ]
+    (tmp_path / "molecules.json").write_text(json.dumps(molecules))
+    build_library(tmp_path / "molecules.json", VolumeSettings(), tmp_path / "library")
+    particles, facts = _packed(
+        tmp_path / "library",
+        tmp_path,
+        shape_voxels=(40, 40, 40),
+        body="atoms",
+        packing_voxel_size_angstrom=4.0,
+        minimum_distance_angstrom=3.0,
+        distractors_per_template=4.0,
+    )
+    species = Counter(row.species for row in particles)
+    assert max(species.values()) - min(species.values()) <= 1
+    assert len(species) == 10
+    assert facts["protein_mg_per_ml"] > 180
+    assert closest_atoms(placed_atoms(particles, read_library([tmp_path / "library"])), 10.0) >= 3.0

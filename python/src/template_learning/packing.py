@@ -126,18 +126,6 @@ class Box:
         self.tile_reached = np.zeros(len(low), bool)
         # the sizes of the smallest bodies that each tile refused, ascending: larger ones are not tried there any more
         self.tile_refused = np.full((len(low), patience), np.iinfo(np.int64).max)
-        # bodies with their origin in a tile, in voxels, and how many it may have: see `thin_out`
-        self.tile_filled = np.zeros(len(low), np.int64)
-        self.tile_limit = np.full(len(low), np.iinfo(np.int64).max)
-
-    def thin_out(self, occupancy: float, gradient: float) -> None:
-        """Let bodies fill ``occupancy`` of the box, less and less along x: by ``gradient`` of it less at the last x.
-
-        Holds tile by tile, so in steps of 64 voxels.
-        """
-        along = (self.tile_low + self.tile_high)[:, 2] / 2.0 / (self.grid.shape[2] - 1)
-        asked = occupancy * (1.0 - gradient * along) / (1.0 - gradient / 2.0)
-        self.tile_limit = (asked * np.prod(self.tile_high - self.tile_low + 1, axis=1)).astype(np.int64)
 
     def pose(self, shape: Shape, rotation: Rotation, shift_voxels: NDArray[np.float64]) -> Pose:
         """``shape`` turned by ``rotation``, its origin ``shift_voxels`` (x, y, z) off a voxel's centre."""
@@ -180,15 +168,13 @@ class Box:
             return position
         size = len(pose.body)
         start = int(generator.integers(2**31))
-        open_to = self.tile_reached & (self.tile_refused[:, -1] > size) & (self.tile_filled < self.tile_limit)
-        for tile in np.flatnonzero(open_to):
+        for tile in np.flatnonzero(self.tile_reached & (self.tile_refused[:, -1] > size)):
             tile_low, tile_high = np.maximum(self.tile_low[tile], low), np.minimum(self.tile_high[tile], high)
             if (tile_low > tile_high).any():
                 continue
             position, touched = self.best(pose, tile_low, tile_high, start)
             if touched > 0:
                 self.put(pose, position)
-                self.tile_filled[tile] += size
                 return position
             if touched < 0:
                 self.tile_refused[tile, -1] = size
@@ -232,6 +218,12 @@ class Box:
         self.body_voxels += len(pose.body)
         reach = np.abs(pose.claim).max() * 2 + self.padding[0]
         self.tile_reached |= ((self.tile_low <= position + reach) & (self.tile_high >= position - reach)).all(axis=1)
+
+    def leave_empty(self, pose: Pose, position: Voxels) -> None:
+        """Take the molecule away again and keep its place free."""
+        self.taken[tuple((pose.body + position + self.padding).T)] &= CLAIM
+        self.molecules -= 1
+        self.body_voxels -= len(pose.body)
 
     def filled_fraction(self, *, where_centres_may_be: bool = False) -> float:
         """Share of the voxels that are body: of the box, or of the part that the origins of the molecules may take."""

@@ -58,7 +58,7 @@ def plan_sample(
     template_dalton = _dalton(second) / role["template"] if role["template"] else np.inf
     if templates is not None and not role["template"]:
         raise BadInput(f"{templates} templates are wanted, but no template is placed; a template in the library was expected")
-    volume = np.prod(np.array(settings.shape_voxels) * second.grid.voxel_size_angstrom)
+    volume = float(np.prod(np.array(settings.shape_voxels) * second.grid.voxel_size_angstrom))
     if settings.protein_mg_per_ml is not None:
         capacity = min(capacity, settings.protein_mg_per_ml * volume / MG_PER_ML_OF_DALTON_PER_CUBIC_ANGSTROM)
     placed, mass = _counted(library, settings, capacity, root_seed)
@@ -89,8 +89,8 @@ def _fitted(first: Packing, second: Packing) -> tuple[float, float]:
     # (x - w)(y - w) of the two in the ratio of their masses: a quadratic in w, of which the root nearest zero is meant
     ratio = _dalton(first) / _dalton(second)
     roots = np.roots([1 - ratio, -(small.sum() - ratio * large.sum()), small.prod() - ratio * large.prod()])
-    real = [float(root.real) for root in roots if abs(root.imag) < 1e-9]
-    wall = sorted(real, key=abs)[0] if real else 0.0
+    real = roots.real[np.abs(roots.imag) < 1e-9]
+    wall = float(real[np.argmin(np.abs(real))]) if len(real) else 0.0
     return float(_dalton(second) / np.prod(large - wall)), wall
 
 

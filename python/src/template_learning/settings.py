@@ -19,7 +19,9 @@ class Section(BaseModel):
             return values
         listed = {name for name, field in cls.model_fields.items() if get_origin(field.annotation) in (list, tuple)}
         return {
-            name: [part.strip() for part in value.strip(" []").split(",")] if name in listed and isinstance(value, str) else value
+            name: [part.strip() for part in value.strip(" []").split(",")]
+            if name in listed and isinstance(value, str)
+            else value
             for name, value in values.items()
         }
 
@@ -125,18 +127,12 @@ class TetrisSettings(Section):
         None, gt=0, lt=1, description="stop when bodies fill this fraction of the box; none = never"
     )
     density_gradient: float = Field(
-        0.0, ge=0, le=1, description="the occupancy asked for falls by this fraction from the first to the last x; 0 = even"
+        0.0, ge=0, le=1, description="places left empty, none at the first x up to this fraction of them at the last; 0 = even"
     )
     retries: int = Field(20, ge=0, description="further tries, each in a new orientation, when a molecule does not fit")
     keep_shares: bool = Field(
         True, description="true: end when a molecule fits nowhere; false: go on with the species that still fit"
     )
-
-    @model_validator(mode="after")
-    def _gradient_needs_occupancy(self) -> "TetrisSettings":
-        if self.density_gradient > 0 and self.occupancy is None:
-            raise ValueError("tetris.density_gradient needs tetris.occupancy, which it is a part of")
-        return self
 
 
 class SimulateSettings(Section):

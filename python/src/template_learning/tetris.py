@@ -181,9 +181,13 @@ def pack(
             break
         rotation = random_rotations(1, generator)[0]
         shift = generator.uniform(-0.5, 0.5, 3)
-        position = place(box.pose(shapes[row.molecule], rotation, shift), generator)
+        pose = box.pose(shapes[row.molecule], rotation, shift)
+        position = place(pose, generator)
         if position is not None:
             in_a_row = 0
+            if settings.density_gradient * position[2] / box.grid.shape[2] > generator.random():
+                box.leave_empty(pose, position)
+                continue
             queue.count(row)
             packing.rows.append(row)
             origin = (position[::-1] + shift) * box.grid.voxel_size_angstrom
@@ -230,15 +234,12 @@ def _box(sample: Grid, settings: TetrisSettings) -> Box:
     margin = np.full(3, settings.margin_angstrom)
     if settings.slab_thickness_angstrom is not None:
         margin[0] = max(margin[0], (depth * voxel - settings.slab_thickness_angstrom) / 2.0)
-    box = Box(
+    return Box(
         Grid(shape=(depth, height, width), voxel_size_angstrom=voxel),
         margin_angstrom=tuple(margin),
         distance_angstrom=settings.minimum_distance_angstrom,
         shell_voxels=settings.shell_voxels,
     )
-    if settings.density_gradient > 0 and settings.occupancy is not None:
-        box.thin_out(settings.occupancy, settings.density_gradient)
-    return box
 
 
 def _reached(packing: Packing, queue: Queue, box: Box, settings: TetrisSettings) -> str:
