@@ -67,7 +67,7 @@ def test_potential_of_one_atom_is_its_closed_form(element: int) -> None:
     at = np.array([1.3, -2.1])
     engine = engine_of(sample_of([(*at, 0.0)], [element]), shape=(48, 48), pixel_angstrom=1.0, damage_angstrom2_per_dose=0.1)
     wave, _ = engine.exit_wave(0.0, 10.0, None)
-    x, y = engine.axes()
+    x, y = engine.axes_angstrom
     square = (x[None, :] - at[0]) ** 2 + (y[:, None] - at[1]) ** 2
     import gemmi
 
