@@ -30,7 +30,6 @@ def measure(kind: str, path: Path, vectors: Path) -> dict[str, Any]:
     from template_learning.anm import SparseANM
     from template_learning.structure import read_structure
 
-    prody.confProDy(verbosity="none")
     structure = read_structure(path)
     node = np.isin(structure.atom_name, ("CA", "P")) & np.isin(structure.element, (6, 15))
     position = structure.position_angstrom[node]

@@ -1,20 +1,14 @@
 import json
-import warnings
 
 import numpy as np
 import pytest
 import scipy.sparse
+from template_learning.anm import SparseANM, prody
+from template_learning.dissection import Factor, dissect
 from template_learning.errors import BadInput
+from template_learning.flex import Geometry, draw_conformer, find_modes, flex_template, rms
 from template_learning.settings import FlexSettings
 from template_learning.structure import Structure, read_structure
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # ProDy's own, at import
-    import prody
-    from template_learning.anm import SparseANM
-    from template_learning.dissection import Factor, dissect
-    from template_learning.flex import Geometry, draw_conformer, find_modes, flex_template, rms
-prody.confProDy(verbosity="none")
 
 
 def cloud(count, seed=0, spread=1.0):

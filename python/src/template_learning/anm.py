@@ -5,10 +5,10 @@ lowest modes come from a block Krylov space of the shifted inverse (Grimes, Lewi
 Cholesky factor of ``dissection.py``; the six motions of the rigid body are projected out beforehand.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
-import prody
 import scipy.linalg
 import scipy.sparse
 import scipy.sparse.csgraph
@@ -18,6 +18,11 @@ from threadpoolctl import threadpool_limits
 
 from template_learning.dissection import Factor, dissect
 from template_learning.errors import BadInput, Fault
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # ProDy's own code warns where Python compiles it
+    import prody
+prody.confProDy(verbosity="none")
 
 ZERO = 1e-6
 """An eigenvalue below this counts as zero (ProDy's own limit)."""
@@ -58,6 +63,10 @@ class SparseANM(prody.ANM):
             self._vars = np.where(self._eigvals < ZERO, 0.0, 1.0 / np.where(self._eigvals < ZERO, 1.0, self._eigvals))
         self._trace = self._vars.sum()
         self._n_modes = len(self._eigvals)
+
+    def collectivity(self) -> NDArray[np.float64]:
+        """(modes,) the share of the nodes that take part in each mode (Brueschweiler 1995)."""
+        return np.atleast_1d(prody.calcCollectivity(self))
 
     def contacts(self) -> NDArray[np.intp]:
         """(N,) the number of springs of each node."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import prody
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -65,7 +64,6 @@ def find_modes(structure: Structure, settings: FlexSettings) -> Modes:
 
     Raises BadInput where there are too few nodes.
     """
-    prody.confProDy(verbosity="none")
     position = structure.position_angstrom
     is_node = np.logical_or.reduce([(structure.atom_name == n) & (structure.element == e) for n, e in NODE_NAMES])
     node = np.flatnonzero(is_node)
@@ -78,7 +76,7 @@ def find_modes(structure: Structure, settings: FlexSettings) -> Modes:
     count = wanted
     while True:
         network.calcModes(count)
-        collectivity = np.atleast_1d(prody.calcCollectivity(network))
+        collectivity = network.collectivity()
         good = np.flatnonzero(collectivity >= settings.minimum_collectivity)
         limit = min(8 * wanted, 3 * len(core) - network.zero_modes)
         if len(good) >= wanted or count == limit:

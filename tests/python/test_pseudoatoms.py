@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from template_learning.density import density_of_atoms
+from template_learning.errors import BadInput
+from template_learning.files import write_mrc
+from template_learning.flex import find_modes, flex_template
+from template_learning.gaussians import pull_of_field
+from template_learning.pseudoatoms import fit_map, is_map, read_molecule
+from template_learning.settings import FlexSettings
+from template_learning.structure import read_structure
+
+
+def blob(folder, name="blob.mrc", voxel=6.0):
+    """A map of two lobes of unlike density and size, at 18 Å."""
+    generator = np.random.default_rng(5)
+    lobes = [generator.normal(size=(1500, 3)) * 14, generator.normal(size=(800, 3)) * [8, 8, 20] + [45, 10, 0]]
+    position = np.concatenate(lobes)
+    density = density_of_atoms(position, np.full(len(position), 7, dtype=np.uint8), voxel, 18.0, (32, 30, 36))
+    write_mrc(folder / name, density, voxel)
+    return folder / name
+
+
+def test_the_slope_is_that_of_the_density():
+    generator = np.random.default_rng(3)
+    field = generator.normal(size=(9, 10, 11))
+    position = generator.normal(size=(4, 3)) * 8
+    one = np.ones(1, dtype=np.uint8)
+
+    def under(place):
+        return float((density_of_atoms(place[None], one, 5.0, 20.0, field.shape).astype(float) * field).sum())
+
+    slope = pull_of_field(position, field, 5.0, 20.0)
+    for atom in range(4):
+        for axis in range(3):
+            step = np.eye(3)[axis] * 0.05
+            expected = (under(position[atom] + step) - under(position[atom] - step)) / 0.1
+            assert slope[atom, axis] == pytest.approx(expected, abs=2e-3)
+
+
+def test_pseudoatoms_give_the_map_back(tmp_path):
+    fitted = fit_map(blob(tmp_path), resolution_angstrom=18.0, mass_dalton=30_000)
+    structure = fitted.structure
+    assert fitted.correlation > 0.98
+    assert len(structure.element) == round(30_000 / 12.011)
+    assert structure.mass_dalton == pytest.approx(30_000, rel=1e-3)
+    assert set(structure.element) == {6}
+    # One CA a group, groups side by side.
+    nodes = structure.atom_name == "CA"
+    assert np.array_equal(np.bincount(structure.residue[nodes]), np.ones(structure.residue[-1] + 1))
+    assert 4 < len(nodes) / nodes.sum() < 14
+    # The centre of the atoms is that of the density, in x, y, z.
+    assert structure.origin_angstrom == pytest.approx([45 * 800 / 2300, 10 * 800 / 2300, 0], abs=2.5)
+
+
+def test_one_map_has_one_set_of_pseudoatoms(tmp_path):
+    path = blob(tmp_path)
+    first, second = (fit_map(path, mass_dalton=10_000).structure for _ in range(2))
+    assert np.array_equal(first.position_angstrom, second.position_angstrom)
+
+
+def test_pseudoatoms_flex(tmp_path):
+    path = blob(tmp_path)
+    flex_template(path, "blob", FlexSettings(conformers=2), 1, tmp_path / "out")
+    conformer, start = read_structure(tmp_path / "out" / "blob_c001.cif.gz"), read_molecule(path)
+    assert len(conformer.element) == len(start.element)
+    modes = find_modes(start, FlexSettings())
+    assert len(modes.eigenvalue) == 14
+    assert modes.eigenvalue.min() > 1e-6
+    moved = modes.displacement(np.full(14, 5.0))
+    # The motion is smooth: atoms near one another move alike.
+    distance = np.linalg.norm(start.position_angstrom - start.position_angstrom[100], axis=1)
+    near = distance < 8
+    assert np.abs(moved[near] - moved[100]).max() < 0.7 * np.linalg.norm(moved, axis=1).max()
+
+
+def test_maps_are_told_by_their_names(tmp_path):
+    assert is_map(tmp_path / "EMD-1997.MAP")
+    assert is_map(tmp_path / "x.mrc.gz")
+    assert not is_map(tmp_path / "x.cif.gz")
+
+
+def test_bad_maps_are_refused(tmp_path):
+    write_mrc(tmp_path / "flat.mrc", np.full((8, 8, 8), 3.0, dtype=np.float32), 5.0)
+    with pytest.raises(BadInput, match="all voxels are 3"):
+        fit_map(tmp_path / "flat.mrc")
+    with pytest.raises(BadInput, match="no voxel is above"):
+        fit_map(blob(tmp_path), threshold=1e9)
+    (tmp_path / "no.mrc").write_bytes(b"nothing")
+    with pytest.raises(BadInput, match="not a whole MRC"):
+        read_molecule(tmp_path / "no.mrc")
+
+
+@pytest.mark.shared
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["EMD-3197.map", "2uv8_10A.mrc"])
+def test_real_maps_are_given_back(shared_data, name):
+    # A light molecule keeps this quick; bench/pseudoatoms.py takes the whole mass.
+    assert fit_map(shared_data / "maps" / name, mass_dalton=600_000).correlation > 0.98
