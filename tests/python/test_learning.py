@@ -16,7 +16,7 @@ from template_learning.files import read_mrc, read_table, write_mrc, write_table
 from template_learning.learning.calibrate import calibrate_model
 from template_learning.learning.finetune import FinetuningRow, draw_spheres, finetune_model
 from template_learning.learning.model_file import CARD, ModelCard, copy_model, load_model, read_card
-from template_learning.learning.network import build_network, device_scope, tversky_loss
+from template_learning.learning.network import build_network, device_scope, has_gpu, tversky_loss
 from template_learning.learning.patches import HALF_TURNS, Patches, open_tomogram
 from template_learning.learning.segment import resample, segment_tomogram, segment_volume, tile_layout, tile_weight
 from template_learning.learning.spectrum import match_spectrum, radial_spectrum
@@ -127,9 +127,7 @@ def test_tversky_loss_is_classes_minus_dice() -> None:
 
 
 def test_gpu_asked_and_absent() -> None:
-    import keras
-
-    if keras.distribution.list_devices("gpu"):
+    if has_gpu():
         pytest.skip("this machine has a GPU")
     with pytest.raises(BadInput, match="no GPU"):
         device_scope("gpu")
@@ -223,6 +221,16 @@ def test_a_state_of_another_training_is_not_taken_up(toy: tuple[Path, Path], tra
     shutil.copy(trained / "training_state.npz", tmp_path)
     train_network(*toy, SMALL.model_copy(update={"epochs": 1}), 8, tmp_path)
     assert len(read_table(tmp_path / "history.csv", HistoryRow)) == 1
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_trains_and_gives_sound_probabilities(toy: tuple[Path, Path], tmp_path: Path, precision: str) -> None:
+    train_network(*toy, SMALL.model_copy(update={"precision": precision, "epochs": 2}), 7, tmp_path)
+    assert all(np.isfinite(row.loss) for row in read_table(tmp_path / "history.csv", HistoryRow))
+    network, _ = load_model(tmp_path / "trained.keras")
+    probability = segment_volume(network, read_mrc(toy[1] / "t3.mrc")[0], SegmentSettings())
+    assert probability.dtype == np.float32
+    assert np.allclose(probability.sum(axis=-1), 1, atol=1e-3)
 
 
 def test_early_stopping(toy: tuple[Path, Path], tmp_path: Path) -> None:

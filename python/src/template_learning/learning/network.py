@@ -78,12 +78,18 @@ def training_loss(crossentropy_weight: float) -> Callable[[Any, Any], Any]:
     return loss
 
 
+def has_gpu() -> bool:
+    """Whether the backend finds a GPU."""
+    # All devices are listed: JAX raises where a kind of device is asked for by name and there is none.
+    return any(name.startswith(("gpu", "cuda")) for name in keras.distribution.list_devices())
+
+
 def device_scope(device: Literal["cpu", "gpu", "auto"]) -> AbstractContextManager[Any]:
     """A context in which networks are built and run on that device; auto takes a GPU where there is one.
 
     Raises BadInput where a GPU is asked for and there is none.
     """
-    found = bool(keras.distribution.list_devices("gpu"))
+    found = has_gpu()
     if device == "gpu" and not found:
         raise BadInput(f"device = gpu: {keras.backend.backend()} finds no GPU on this machine; set device to cpu or auto")
     return keras.device("gpu:0" if found and device != "cpu" else "cpu:0")
