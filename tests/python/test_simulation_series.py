@@ -1,6 +1,7 @@
 """SIMULATE's command, from placed molecules and from Parakeet's configurations."""
 
 import json
+import sys
 from pathlib import Path
 
 import mrcfile
@@ -94,6 +95,82 @@ def test_bad_input_is_named(placed: Path, tmp_path: Path) -> None:
     placed.write_text(placed.read_text().replace("blob", "nothing"))
     with pytest.raises(BadInput, match="'nothing' of particle 1 is not in the library"):
         simulate_sample(placed, [tmp_path], ROW, SETTINGS, 1, tmp_path)
+
+
+def test_kept_waves_imaged_again(placed: Path, tmp_path: Path) -> None:
+    """The same optics give the same bytes; a twin differs, and is what propagating again gives."""
+    keep = SETTINGS.model_copy(update={"keep_waves": True})
+    simulate_sample(placed, [tmp_path], ROW, keep, 1, tmp_path / "a")
+    waves = tmp_path / "a" / "t1.waves.npy"
+    simulate_sample(placed, [tmp_path], ROW, SETTINGS, 1, tmp_path / "b", waves)
+    a, b = (mrcfile.read(tmp_path / name / "t1.tilts.mrc") for name in "ab")
+    np.testing.assert_array_equal(a, b)
+    twin = ROW.model_copy(update={"defocus_um": -2.0, "phase_shift_deg": 0.0})
+    simulate_sample(placed, [tmp_path], twin, SETTINGS, 1, tmp_path / "c", waves)
+    simulate_sample(placed, [tmp_path], twin, SETTINGS, 1, tmp_path / "d")
+    c, d = (mrcfile.read(tmp_path / name / "t1.tilts.mrc") for name in "cd")
+    np.testing.assert_array_equal(c, d)
+    assert (a != c).mean() > 0.1
+    far = ROW.model_copy(update={"defocus_um": -8.0})  # would have a wider border of its own
+    simulate_sample(placed, [tmp_path], far, SETTINGS, 1, tmp_path / "far", waves)
+    fewer = ROW.model_copy(update={"tilt_range_deg": 10.0})
+    with pytest.raises(BadInput, match="waves of 5 other tilts than the 3"):
+        simulate_sample(placed, [tmp_path], fewer, SETTINGS, 1, tmp_path / "e", waves)
+    with pytest.raises(BadInput, match="its image_shape is"):
+        simulate_sample(placed, [tmp_path], ROW, SimulateSettings(pixel_size_angstrom=16.0), 1, tmp_path / "e", waves)
+
+
+def test_nuisances_are_drawn_and_told(placed: Path, tmp_path: Path) -> None:
+    row = ROW.model_copy(
+        update={
+            "gold_fiducials": 4.0,
+            "carbon_edge": 0.3,
+            "shift_error_angstrom": 6.0,
+            "rotation_error_deg": 1.0,
+            "motion_angstrom": 5.0,
+            "uneven_illumination": 0.2,
+        }
+    )
+    simulate_sample(placed, [tmp_path], row, SETTINGS, 3, tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "t1.tilts.mrc.json").read_text())["nuisances"]
+    tilts = mrcfile.read(tmp_path / "out" / "t1.tilts.mrc")
+    assert np.shape(told["shift_angstrom"]) == np.shape(told["motion_angstrom"]) == (5, 2)
+    assert np.hypot(*np.array(told["motion_angstrom"]).T) == pytest.approx(5.0)
+    assert len(told["rotation_deg"]) == 5
+    gold = np.array(told["gold_fiducials_angstrom"])
+    assert len(gold) > 0
+    field = np.array([26, 20]) * 16.0
+    inside = gold[(np.abs(gold[:, :2]) < field / 2 - 30).all(axis=1)]
+    assert len(inside) > 0
+    for x, y, _ in inside:  # at no tilt a bead is where it lies, shifted by that tilt's error, and black
+        shift = told["shift_angstrom"][2]
+        column, row_ = ((np.array([x, y]) + shift) / 8 + np.array([51, 39]) / 2).round().astype(int)
+        assert tilts[2, row_ - 1 : row_ + 2, column - 1 : column + 2].mean() < 0.85 * np.median(tilts[2])
+
+
+def test_off_nuisances_change_nothing(placed: Path, tmp_path: Path) -> None:
+    simulate_sample(placed, [tmp_path], ROW, SETTINGS, 1, tmp_path / "a")
+    told = json.loads((tmp_path / "a" / "t1.tilts.mrc.json").read_text())["nuisances"]
+    assert told["gold_fiducials_angstrom"] == []
+    assert told["carbon_edge"] is None
+    assert not np.any(told["shift_angstrom"])
+
+
+def test_electrons_lost_in_the_ice(placed: Path, tmp_path: Path) -> None:
+    lossy = SETTINGS.model_copy(update={"inelastic_mean_free_path_angstrom": 300.0})
+    for name, chosen in (("a", SETTINGS), ("b", lossy)):
+        simulate_sample(placed, [tmp_path], ROW, chosen, 1, tmp_path / name)
+    a, b = (mrcfile.read(tmp_path / name / "t1.tilts.mrc").mean(axis=(1, 2)) for name in "ab")
+    path = 160.0 / np.cos(np.deg2rad([-20, -10, 0, 10, 20]))
+    np.testing.assert_allclose(b / a, np.exp(-path / 300.0), rtol=0.01)
+
+
+def test_a_gpu_asked_for_and_absent(placed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)  # importing it fails
+    with pytest.raises(BadInput, match="a GPU was asked for and there is none"):
+        simulate_sample(placed, [tmp_path], ROW, SETTINGS.model_copy(update={"device": "gpu"}), 1, tmp_path / "out")
+    simulate_sample(placed, [tmp_path], ROW, SETTINGS.model_copy(update={"device": "auto"}), 1, tmp_path / "out")
+    assert capsys.readouterr().err.count("no GPU") == 1
 
 
 PDB = """ATOM      1  N   ALA A   1      11.104   6.134  -6.504  1.00  0.00           N

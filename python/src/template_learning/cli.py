@@ -154,6 +154,9 @@ def simulate(
     row: Annotated[Path | None, typer.Option(help="JSON with this tomogram's row of the design")] = None,
     settings: SettingsFile = None,
     seed: Seed = 1,
+    waves: Annotated[
+        Path | None, typer.Option(help="<id>.waves.npy of the same sample, imaged again with this row's optics and dose")
+    ] = None,
     parakeet_config: Annotated[
         Path | None, typer.Option(help="run this Parakeet 0.6.8 configuration instead: optics.mrc, image.mrc, tilts.tlt")
     ] = None,
@@ -175,7 +178,7 @@ def simulate(
     from template_learning.simulation.series import simulate_sample
     from template_learning.tables import DesignRow
 
-    simulate_sample(placed, library, _model(row, DesignRow), _model(settings, SimulateSettings), seed, output)
+    simulate_sample(placed, library, _model(row, DesignRow), _model(settings, SimulateSettings), seed, output, waves)
 
 
 @app.command()

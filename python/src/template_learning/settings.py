@@ -160,6 +160,15 @@ class SimulateSettings(Section):
     detector_pixel_size_angstrom: float = Field(
         1.0, gt=0, description="the detector's own pixel, to which its DQE refers; the tilt series is binned from it (paper: 1)"
     )
+    astigmatism_um: float = Field(0.0, ge=0, description="half the difference of the two principal defoci")
+    astigmatism_deg: float = Field(0.0, description="direction in which the defocus is raised, from x")
+    ice_shape: Literal["slab", "cuboid"] = Field(
+        "slab", description="slab: the ice goes on beyond the field; cuboid: it ends with the sample, as in Parakeet"
+    )
+    inelastic_mean_free_path_angstrom: float | None = Field(
+        None, gt=0, description="electrons lost on the way through the ice (zero-loss images; ice at 300 kV: about 3000); none = none"
+    )
+    keep_waves: bool = Field(False, description="also write <id>.waves.npy, to image the same sample again with other optics")
 
 
 class ReconstructSettings(Section):

@@ -39,6 +39,12 @@ class DesignRow(TableRow):
     tilt_range_deg: float = Field(gt=0, le=89, description="tilts run from -range to +range")
     tilt_step_deg: float = Field(gt=0)
     ice_density_g_per_cm3: float = Field(gt=0)
+    gold_fiducials: float = Field(default=0.0, ge=0, description="gold beads of 10 nm on the ice, mean number (Poisson)")
+    carbon_edge: float = Field(default=0.0, ge=0, le=1, description="share of the field that a carbon film reaches over")
+    shift_error_angstrom: float = Field(default=0.0, ge=0, description="each tilt's misalignment in x and y, sigma")
+    rotation_error_deg: float = Field(default=0.0, ge=0, description="each tilt's rotation in the image plane, sigma")
+    motion_angstrom: float = Field(default=0.0, ge=0, description="drift during each exposure, in a random direction")
+    uneven_illumination: float = Field(default=0.0, ge=0, lt=1, description="slope of the beam's intensity over the field")
 
 
 class ParticleRow(TableRow):

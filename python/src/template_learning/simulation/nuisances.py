@@ -1,0 +1,121 @@
+"""What spoils a tilt series: gold fiducials, a carbon edge, misalignment, motion, uneven illumination.
+
+Each is off by default; a row of the design turns it on.  The draw is part of the truth that SIMULATE writes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from template_learning.simulation.native import Engine, Screen, View
+from template_learning.simulation.wave import Float32, WaveGrid
+from template_learning.tables import DesignRow
+
+Array = NDArray[np.float64]
+GOLD_RADIUS_ANGSTROM = 50.0
+GOLD_VOLT = 28.0
+CARBON_VOLT = 9.1
+CARBON_THICKNESS_ANGSTROM = 150.0
+# Paths after which 1/e of the wave's intensity is left in the image; a rough value for each.
+GOLD_FREE_PATH_ANGSTROM = 300.0
+CARBON_FREE_PATH_ANGSTROM = 2500.0
+
+
+@dataclass(frozen=True)
+class Nuisances:
+    """The draw for one tilt series.
+
+    ``gold`` (n, 3): beads' centres in ångström from the sample's centre.  ``carbon``: direction (degrees from x) and
+    distance (ångström from the centre) of the film's edge; it lies beyond, on the ice's lower face.  By tilt:
+    ``shift_angstrom`` (tilts, 2), ``rotation_deg`` (tilts,), ``motion_angstrom`` (tilts, 2).  ``slope`` (x, y): change of
+    the beam's intensity over the field.
+    """
+
+    gold: Array
+    carbon: tuple[float, float] | None
+    carbon_depth_angstrom: float
+    shift_angstrom: Array
+    rotation_deg: Array
+    motion_angstrom: Array
+    slope: Array
+
+    def facts(self) -> dict[str, object]:
+        """The draw as it goes into the sidecar."""
+        return {
+            "gold_fiducials_angstrom": self.gold,
+            "gold_radius_angstrom": GOLD_RADIUS_ANGSTROM,
+            "carbon_edge": self.carbon,
+            "shift_angstrom": self.shift_angstrom,
+            "rotation_deg": self.rotation_deg,
+            "motion_angstrom": self.motion_angstrom,
+            "illumination_slope": self.slope,
+        }
+
+    def view(self, index: int, tilt_deg: float) -> View:
+        """How a tilt sees the sample, misaligned."""
+        shift_x, shift_y = self.shift_angstrom[index]
+        return View(tilt_deg, float(self.rotation_deg[index]), (float(shift_x), float(shift_y)))
+
+    def screens(self, engine: Engine, view: View) -> list[Screen]:
+        """Gold and carbon as the wave meets them in a view."""
+        found = [self._bead(engine, place) for place in view.seen(self.gold)]
+        return found if self.carbon is None else [*found, self._film(engine, view)]
+
+    def _bead(self, engine: Engine, place: Array) -> Screen:
+        x, y = engine.axes_angstrom
+        square = (x - place[0])[None, :] ** 2 + (y - place[1])[:, None] ** 2
+        path = 2 * np.sqrt(np.clip(GOLD_RADIUS_ANGSTROM**2 - square, 0, None))
+        return _screen(engine, float(place[2]), path, GOLD_VOLT, GOLD_FREE_PATH_ANGSTROM)
+
+    def _film(self, engine: Engine, view: View) -> Screen:
+        direction, distance = self.carbon or (0.0, 0.0)
+        x, y = engine.axes_angstrom
+        depth = self.carbon_depth_angstrom
+        back = np.linalg.inv(view.matrix[:2, :2])  # of points in the film's plane
+        at = np.stack(np.meshgrid(x, y), axis=-1) - np.array(view.shift_angstrom) - view.matrix[:2, 2] * depth
+        plane = at @ back.T
+        angle = np.deg2rad(direction)
+        beyond = plane[..., 0] * np.cos(angle) + plane[..., 1] * np.sin(angle) - distance
+        covered = np.clip(beyond / (2 * engine.working_pixel_angstrom) + 0.5, 0, 1)
+        path = covered * CARBON_THICKNESS_ANGSTROM / np.cos(np.deg2rad(view.tilt_deg))
+        return _screen(engine, depth * view.matrix[2, 2], path, CARBON_VOLT, CARBON_FREE_PATH_ANGSTROM)
+
+    def motion_pass(self, index: int, grid: WaveGrid) -> Float32:
+        """What a straight drift during the exposure does to each frequency of a real image's transform."""
+        x, y = grid.frequencies
+        half = x[:, : grid.shape[1] // 2 + 1]
+        along = half * self.motion_angstrom[index, 0] + y * self.motion_angstrom[index, 1]
+        return np.sinc(along).astype(np.float32)
+
+    def illumination(self, shape: tuple[int, int]) -> Float32:
+        """The beam's intensity over the image [y, x], mean 1."""
+        y, x = (np.linspace(-0.5, 0.5, count) for count in shape)
+        return (1 + self.slope[0] * x[None, :] + self.slope[1] * y[:, None]).astype(np.float32)
+
+
+def _screen(engine: Engine, depth_angstrom: float, path: Array, volt: float, free_path_angstrom: float) -> Screen:
+    phase = engine.phase_per_volt_angstrom * volt * path
+    return Screen(depth_angstrom, phase.astype(np.float32), (path / (2 * free_path_angstrom)).astype(np.float32))
+
+
+def draw_nuisances(row: DesignRow, extent_angstrom: Array, tilts: int, generator: np.random.Generator) -> Nuisances:
+    """The nuisances that a row asks for, over a sample of these edge lengths (x, y, z)."""
+    count = generator.poisson(row.gold_fiducials)
+    gold = (generator.random((count, 3)) - 0.5) * extent_angstrom
+    gold[:, 2] = np.where(gold[:, 2] > 0, 1, -1) * (extent_angstrom[2] / 2 + GOLD_RADIUS_ANGSTROM)
+    carbon = None
+    if row.carbon_edge > 0:
+        half = float(extent_angstrom[:2].min()) / 2
+        carbon = (float(generator.uniform(0, 360)), half * (1 - 2 * row.carbon_edge))
+    direction = generator.uniform(0, 2 * np.pi, tilts)
+    turn = generator.uniform(0, 2 * np.pi)
+    return Nuisances(
+        gold=gold,
+        carbon=carbon,
+        carbon_depth_angstrom=-float(extent_angstrom[2]) / 2 - CARBON_THICKNESS_ANGSTROM / 2,
+        shift_angstrom=generator.normal(size=(tilts, 2)) * row.shift_error_angstrom,
+        rotation_deg=generator.normal(size=tilts) * row.rotation_error_deg,
+        motion_angstrom=np.column_stack([np.cos(direction), np.sin(direction)]) * row.motion_angstrom,
+        slope=np.array([np.cos(turn), np.sin(turn)]) * row.uneven_illumination,
+    )
