@@ -223,9 +223,13 @@ def test_a_state_of_another_training_is_not_taken_up(toy: tuple[Path, Path], tra
     assert len(read_table(tmp_path / "history.csv", HistoryRow)) == 1
 
 
-@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision_trains_and_gives_sound_probabilities(toy: tuple[Path, Path], tmp_path: Path, precision: str) -> None:
-    train_network(*toy, SMALL.model_copy(update={"precision": precision, "epochs": 2}), 7, tmp_path)
+def test_half_precision_of_gpus_is_refused_without_one(toy: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="needs a GPU"):
+        train_network(*toy, SMALL.model_copy(update={"precision": "mixed_float16", "device": "cpu"}), 7, tmp_path)
+
+
+def test_mixed_precision_trains_and_gives_sound_probabilities(toy: tuple[Path, Path], tmp_path: Path) -> None:
+    train_network(*toy, SMALL.model_copy(update={"precision": "mixed_bfloat16", "epochs": 2}), 7, tmp_path)
     assert all(np.isfinite(row.loss) for row in read_table(tmp_path / "history.csv", HistoryRow))
     network, _ = load_model(tmp_path / "trained.keras")
     probability = segment_volume(network, read_mrc(toy[1] / "t3.mrc")[0], SegmentSettings())

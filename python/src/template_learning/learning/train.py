@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from template_learning.errors import BadInput, Fault
 from template_learning.files import read_table, replacing, write_table
 from template_learning.learning.model_file import ModelCard, save_model
-from template_learning.learning.network import JIT_COMPILE, build_network, device_scope, training_loss, tversky_loss
+from template_learning.learning.network import JIT_COMPILE, build_network, device_scope, has_gpu, training_loss, tversky_loss
 from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
 from template_learning.learning.spectrum import radial_spectrum
 from template_learning.provenance import seed_for, versions, write_sidecar
@@ -55,6 +55,8 @@ def train_network(design: Path, data: Path, settings: TrainSettings, root_seed: 
     check_same_voxel_size([*tomograms["train"], *tomograms["validation"]])
     classes = class_names(tomograms["train"])
     check_labels([*tomograms["train"], *tomograms["validation"]], max(classes))
+    if settings.precision == "mixed_float16" and (settings.device == "cpu" or not has_gpu()):
+        raise BadInput("train.precision = mixed_float16 needs a GPU; set float32 or mixed_bfloat16")
     with device_scope(settings.device):
         training = Training(tomograms, settings, root_seed, 1 + max(classes), output / STATE)
         training.run()
