@@ -89,3 +89,39 @@ def test_simulation_only_and_going_on_from_it(pipeline, tmp_path):
     assert after["SEGMENT"] == 2
     assert before["LABEL"] > 2
     assert json.loads((second.outdir / "check/settings.json").read_text())["start_at"] == "train"
+
+
+STAGES_IN_ORDER = [*STAGES, "EVALUATE_SIMULATED", "REPORT"]
+
+
+def test_a_run_may_start_and_stop_anywhere(pipeline, demo, tmp_path):
+    for number, (start, stop) in enumerate(
+        [("volume", "tetris"), ("simulate", "label"), ("segment", "export"), ("evaluate", "report")]
+    ):
+        folder = tmp_path / f"part{number}"
+        run = pipeline.run(
+            "-profile",
+            "demo",
+            "-stub",
+            "--start_at",
+            start,
+            "--stop_after",
+            stop,
+            "--from_results",
+            str(demo.outdir),
+            "--outdir",
+            str(folder),
+        )
+        assert run.status == 0, run.printed
+        run.outdir = folder
+        first = next(index for index, stage in enumerate(STAGES_IN_ORDER) if stage.lower().startswith(start))
+        last = next(index for index, stage in enumerate(STAGES_IN_ORDER) if stage.lower().startswith(stop))
+        assert set(counts(run)) == {"CHECK", *STAGES_IN_ORDER[first : last + 1]}
+
+
+def test_without_tomograms_the_run_stops_at_a_model(pipeline):
+    run = pipeline.run("-profile", "demo", "-stub", "--design.test_tomograms", "0")
+    assert run.status == 0, run.printed
+    found = counts(run)
+    assert found["CALIBRATE"] == found["REPORT"] == 1
+    assert not {"SEGMENT", "CLUSTER", "EXPORT", "EVALUATE_SIMULATED"} & set(found)
