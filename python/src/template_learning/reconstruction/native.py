@@ -18,7 +18,7 @@ ZERO_WEIGHT = 0.2
 """The ramp at zero frequency, in units of its first bin (Kak and Slaney 1988, chapter 3)."""
 LINE_END = 3
 """Pixels at each end of a line whose mean the padding joins."""
-SLAB = 4
+SLAB = 8
 
 
 def resample_images(
@@ -138,8 +138,8 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def _add_views(planes, views, cosine, sine, fill, first_z):  # type: ignore[no-untyped-def]
     """Add every view's values to ``planes`` [z, x, y]; y is innermost since all of a line shares one u."""
     centre_x, centre_u = (planes.shape[1] - 1) / 2, (views.shape[1] - 1) / 2
-    for z in range(planes.shape[0]):
-        for x in range(planes.shape[1]):
+    for x in range(planes.shape[1]):
+        for z in range(planes.shape[0]):  # inside x, since neighbours in z read the same lines of the views
             line = planes[z, x]
             for view in range(views.shape[0]):
                 u = (x - centre_x) * cosine[view] + (z + first_z) * sine[view] + centre_u
