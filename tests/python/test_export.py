@@ -40,7 +40,14 @@ def picks(tmp_path):
     path = tmp_path / "TS_1.picks.csv"
     write_table(path, PickRow, rows)
     write_sidecar(
-        path, stage="cluster", item="TS_1", seed=None, settings={}, shape_voxels=list(GRID.shape), voxel_size_angstrom=13.48
+        path,
+        stage="cluster",
+        item="TS_1",
+        seed=None,
+        settings={},
+        shape_voxels=list(GRID.shape),
+        voxel_size_angstrom=13.48,
+        minimum_size_voxels={"1": 50, "2": 60, "3": 70},
     )
     return path
 
@@ -74,7 +81,7 @@ def test_copick_by_copick(picks, tmp_path, monkeypatch):
         export_picks(picks, "TS_1", asked, tmp_path, tmp_path / "s.mrc")
     monkeypatch.chdir(tmp_path / "copick")
     root = copick.from_file("copick_config.json")
-    assert {o.name: o.label for o in root.pickable_objects} == {"80S-ribosome": 1, "FAS": 2}
+    assert {o.name: o.label for o in root.pickable_objects} == {"80S-ribosome": 1, "FAS": 2, "class-3": 3}
     run = root.get_run("TS_1")
     for name, class_id in (("80S-ribosome", 1), ("FAS", 2)):
         (found,) = run.get_picks(object_name=name)

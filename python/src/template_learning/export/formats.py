@@ -35,7 +35,7 @@ def export_picks(
     except (KeyError, TypeError, ValueError):
         raise BadInput(f"{picks}.json: shape_voxels and voxel_size_angstrom of the tomogram were expected") from None
     rows = [row for row in read_table(picks, PickRow) if row.selected or settings.unselected]
-    what = Picks(identifier, rows, grid, settings)
+    what = Picks(identifier, rows, grid, settings, [int(number) for number in facts.get("minimum_size_voxels") or ()])
     written: list[Path] = []
     for name in settings.formats:
         if name == "copick":

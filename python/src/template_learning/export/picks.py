@@ -16,6 +16,7 @@ class Picks:
     rows: Sequence[PickRow]
     grid: Grid
     settings: ExportSettings
+    model_classes: Sequence[int] = ()
 
     def class_name(self, class_id: int) -> str:
         """The settings' name of a class, ``class-<n>`` where they have none."""
@@ -24,5 +25,6 @@ class Picks:
 
     @property
     def classes(self) -> list[int]:
-        """The classes that have picks, and those with a name."""
-        return sorted({row.class_id for row in self.rows} | set(range(1, len(self.settings.class_names) + 1)))
+        """The classes that have picks, a name, or a place in the model, so that all tomograms of a run agree."""
+        named = range(1, len(self.settings.class_names) + 1)
+        return sorted({row.class_id for row in self.rows} | set(named) | set(self.model_classes))
