@@ -9,12 +9,14 @@ what ``packing.Box`` does, and it correlates only where something can fit.
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from scipy.spatial.transform import Rotation
 
 from template_learning.clearance import closest_approach_angstrom
@@ -272,7 +274,14 @@ def pack_sample(
     checked_id(sample_id, "sample id")
     library = read_library(library_folders)
     started = time.perf_counter()
-    packing = pack(library, settings, generator_for(root_seed, "tetris", sample_id))
+    console = Console(stderr=True)
+    with console.status("TETRIS", spinner="line") if console.is_terminal else nullcontext() as status:
+        packing = pack(
+            library,
+            settings,
+            generator_for(root_seed, "tetris", sample_id),
+            lambda placed: status.update(f"TETRIS: {placed} molecules placed") if status else None,
+        )
     seconds = time.perf_counter() - started
     path = output / f"{sample_id}.placed.csv"
     write_table(path, ParticleRow, packing.particles())
