@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from template_learning.density import density_of_atoms
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, read_mrc, read_table, write_mrc, write_table
+from template_learning.gaussians import density_of_atoms
 from template_learning.geometry import Grid, move_between_grids, rotation_from_angles
 from template_learning.library import LibraryEntry, read_library
 from template_learning.provenance import write_sidecar
