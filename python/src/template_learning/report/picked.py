@@ -286,7 +286,7 @@ def _tomogram_illustration(run: Run, item: str) -> Illustration | None:
     plane: Plane
     for plane in ("xy", "xz"):
         depth = richest_depth(marks, plane, grid)
-        picture = slab(grey, voxel, plane, depth, SLAB_ANGSTROM, SMOOTHING_VOXELS).at_most(TOMOGRAM_PIXELS)
+        picture = slab(grey, voxel, plane, depth, SLAB_ANGSTROM).smoothed(SMOOTHING_VOXELS * voxel).at_most(TOMOGRAM_PIXELS)
         planes.append((picture, cut(classes, voxel, plane, depth)))
     counts = f"{counted(len(marks.other) + len(marks.hits) + len(marks.false), 'selected pick')}"
     if not len(marks.other):

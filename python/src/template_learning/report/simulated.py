@@ -17,6 +17,7 @@ from template_learning.tables import DesignRow, ParticleRow
 
 SAMPLES_SHOWN = 2
 TILT_PIXELS = 256
+SMOOTHING_ANGSTROM = 10.0
 CONDITIONS = {
     "total_dose_e_per_angstrom2": ("total dose (e/Å²)", 1),
     "defocus_um": ("defocus (µm)", 2),
@@ -211,13 +212,15 @@ def _tilt_illustration(item: str, path: Path, row: DesignRow | None) -> Illustra
     if len(angles) != len(images):
         raise BadInput(f"{angles_file}: {len(angles)} angles for {len(images)} images; one for each was expected")
     places = sorted({int(np.argmin(angles)), int(np.argmin(np.abs(angles))), int(np.argmax(angles))}, key=lambda k: angles[k])
-    shown = [
-        (angles[k], Picture(np.asarray(images[k], dtype=np.float32), pixel, "xy", 0.0).at_most(TILT_PIXELS)) for k in places
-    ]
+    pictures = {k: Picture(np.asarray(images[k], dtype=np.float32), pixel, "xy", 0.0) for k in places}
+    shown = [(angles[k], picture.smoothed(SMOOTHING_ANGSTROM).at_most(TILT_PIXELS)) for k, picture in pictures.items()]
     text = f"{counted(len(angles), 'image')}, {degrees(min(angles))} to {degrees(max(angles))}"
     if row is not None:
         text += f", {row.total_dose_e_per_angstrom2:.0f} e/Å² in all, defocus {row.defocus_um:.2f} µm"
         text += f", phase shift {row.phase_shift_deg:.0f}°" if row.phase_shift_deg else ""
     tilts = ", ".join(degrees(angles[k]) for k in places)
-    caption = f"{text}. Tilt axis upright (y), pixel {pixel:g} Å, protein dark; shown in pixels of {shown[0][1].pixel_size_angstrom:g} Å, each image with grey values of its own."
+    caption = (
+        f"{text}. Pixel {pixel:g} Å, tilt axis upright (y), protein dark. Smoothed with a Gaussian of {SMOOTHING_ANGSTROM / 10:g} nm, "
+        "each image with grey values of its own."
+    )
     return Illustration(tilt_figure(shown), f"Images of {item} at tilts {tilts}.", caption, f"Tilt series {item}")

@@ -42,6 +42,11 @@ class Picture:
         size = self.pixel_size_angstrom * factor
         return replace(self, pixels=squares.mean(axis=(1, 3)), pixel_size_angstrom=size, origin_angstrom=(left, bottom))
 
+    def smoothed(self, sigma_angstrom: float) -> "Picture":
+        """The picture smoothed by a Gaussian."""
+        pixels = gaussian_filter(self.pixels.astype(np.float32), sigma_angstrom / self.pixel_size_angstrom)
+        return replace(self, pixels=pixels)
+
     def split(self, position_angstrom: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Positions (N, 3) as places in the plane (N, 2) and signed distances from it (N,)."""
         first, second, third = AXES[self.plane]
@@ -62,12 +67,8 @@ def slab(
     plane: Plane,
     depth_angstrom: float,
     thickness_angstrom: float,
-    smoothing_voxels: float = 0.0,
 ) -> Picture:
-    """The mean of the planes within ``thickness_angstrom`` about a depth, smoothed by a Gaussian of that sigma.
-
-    One plane alone keeps the volume's type.
-    """
+    """The mean of the planes within ``thickness_angstrom`` about a depth; one plane alone keeps the volume's type."""
     axis = 2 - AXES[plane][2]
     middle = int(np.clip(round(depth_angstrom / voxel_size_angstrom), 0, volume.shape[axis] - 1))
     reach = max(0, int(thickness_angstrom / voxel_size_angstrom) // 2)
@@ -75,6 +76,4 @@ def slab(
     index[axis] = slice(max(0, middle - reach), middle + reach + 1)
     planes = np.asarray(volume[tuple(index)])
     pixels = planes.take(0, axis=axis) if planes.shape[axis] == 1 else planes.mean(axis=axis, dtype=np.float32)
-    if smoothing_voxels > 0:
-        pixels = gaussian_filter(pixels.astype(np.float32), smoothing_voxels)
     return Picture(pixels, voxel_size_angstrom, plane, middle * voxel_size_angstrom)
