@@ -23,7 +23,7 @@ def parameters_section(run: Run) -> Section | None:
             changed.append(every[-1])
     columns = ["parameter", "value", "default", "meaning"]
     blocks: list[Block] = (
-        [Table(columns, changed, "Set for this run")] if changed else [Text("Every parameter has its default.")]
+        [Table(columns, changed, "Set for this run", open=True)] if changed else [Text("Every parameter has its default.")]
     )
     blocks.append(Table(columns, every, "All parameters", f"All parameters ({len(every)})"))
     return Section("parameters", "Parameters", blocks)

@@ -18,18 +18,20 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; long ones, and those with a ``summary``, are folded below it."""
+    """A table; long ones, unless ``open``, and those with a ``summary`` are folded below it."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
     summary: str = ""
+    open: bool = False
     kind: ClassVar[str] = "table"
 
     @property
     def folded(self) -> str:
         """The line that unfolds the table, empty for one that always shows."""
-        return self.summary or (f"{self.caption or 'Table'} ({len(self.rows)} rows)" if len(self.rows) > LONG_TABLE else "")
+        long = len(self.rows) > LONG_TABLE and not self.open
+        return self.summary or (f"{self.caption or 'Table'} ({len(self.rows)} rows)" if long else "")
 
     @property
     def numeric(self) -> list[bool]:
