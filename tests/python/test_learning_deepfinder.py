@@ -6,9 +6,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import yaml
 from template_learning.errors import BadInput
 from template_learning.learning.deepfinder import load_weights, network_sizes, read_weights, save_weights
 from template_learning.learning.network import build_network, tversky_loss
+from template_learning.settings import Settings
 
 # Keras on NumPy 2 warns of its own saving and weight reading.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -78,3 +80,13 @@ def test_other_files_and_networks_are_refused(tmp_path: Path) -> None:
         load_weights(build_network(3, 16), path)
     with pytest.raises(BadInput, match="DeepFinder's has 32"):
         save_weights(build_network(3, 16), path)
+
+
+def test_the_preset_is_deepfinders_training() -> None:
+    preset = Settings.model_validate(yaml.safe_load((GOLDEN.parents[2] / "presets" / "deepfinder.yml").read_text())).train
+    # Facts of cryoet-deepfinder 0.2.1 (training.py); its own numbers where the paper's text gives a range.
+    assert (preset.epochs, preset.steps_per_epoch, preset.batch_size, preset.random_shift_voxels) == (100, 100, 25, 13)
+    assert 52 <= preset.patch_voxels <= 56
+    assert (preset.crossentropy_weight, preset.background_fraction, preset.noise_jitter, preset.contrast_jitter) == (0, 0, 0, 0)
+    assert (preset.normalisation, preset.rotation, preset.bootstrap, preset.learning_rate) == ("patch", "tilt_axis", True, 1e-4)
+    assert preset.filters == 32
