@@ -2,13 +2,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from template_learning.errors import BadInput
 from template_learning.files import read_mrc, read_table, write_mrc, write_table
 from template_learning.geometry import Grid, angles_from_rotation, random_rotations, rotation_from_angles
 from template_learning.labels import draw_labels, label_sample, molecule_axis
 from template_learning.provenance import write_sidecar
-from template_learning.settings import LabelSettings
-from template_learning.tables import LibraryRow, ParticleRow
+from template_learning.reconstruction.tomogram import reconstruct_series
+from template_learning.settings import LabelSettings, ReconstructSettings, SimulateSettings
+from template_learning.simulation.series import simulate_sample
+from template_learning.tables import DesignRow, LibraryRow, ParticleRow
 
 SAMPLE = Grid(shape=(30, 40, 50), voxel_size_angstrom=16.0)
 
@@ -176,3 +179,47 @@ def test_unknown_molecule_and_missing_sidecar(tmp_path):
     write_sidecar(placed, stage="tetris", item="a", seed=1, settings={}, shape_voxels=[9, 9, 9], voxel_size_angstrom=16.0)
     with pytest.raises(BadInput, match="'other'"):
         label_sample(placed, [library], tmp_path / "a.mrc", "a", LabelSettings(), tmp_path)
+
+
+@pytest.mark.long
+def test_labels_lie_on_the_dark_places_of_a_simulated_tomogram(tmp_path):
+    """From placed molecules through simulation and reconstruction: no shift, no mirror, protein dark."""
+    library = library_on_disk(tmp_path / "library", [("ell", Molecule(), 1)])
+    sample = Grid(shape=(12, 22, 24), voxel_size_angstrom=16.0)
+    places = [(100.0, 90.0, 60.0), (270.0, 110.0, 120.0), (120.0, 250.0, 110.0), (280.0, 260.0, 70.0)]
+    rotations = random_rotations(4, np.random.default_rng(8))
+    rows = [particle(i + 1, place, rotations[i]) for i, place in enumerate(places)]
+    placed = tmp_path / "a.placed.csv"
+    write_table(placed, ParticleRow, rows)
+    facts = {"shape_voxels": list(sample.shape), "voxel_size_angstrom": 16.0}
+    write_sidecar(placed, stage="tetris", item="a", seed=1, settings={}, **facts)
+    imaging = DesignRow(
+        id="a",
+        total_dose_e_per_angstrom2=1000,
+        defocus_um=-1.5,
+        tilt_range_deg=60,
+        tilt_step_deg=6,
+        ice_density_g_per_cm3=0.94,
+    )
+    simulate_sample(placed, [library], imaging, SimulateSettings(pixel_size_angstrom=6.0), 1, tmp_path)
+    settings = ReconstructSettings(voxel_size_angstrom=10.0)
+    reconstruct_series(tmp_path / "a.tilts.mrc", tmp_path / "a.tlt", "a", settings, tmp_path)
+    label_sample(placed, [library], tmp_path / "a.mrc", "a", LabelSettings(), tmp_path)
+    tomogram, _ = read_mrc(tmp_path / "a.mrc")
+    labels, _ = read_mrc(tmp_path / "a.labels.mrc")
+
+    def blurred(volume):
+        volume = volume.astype(float)
+        band = ndimage.gaussian_filter(volume, 1.5) - ndimage.gaussian_filter(volume, 6)
+        return (band - band.mean()) / band.std()
+
+    def agreement(shape, shift=(0, 0, 0)):
+        inside = (slice(2, -2), slice(4, -4), slice(4, -4))
+        return -(blurred(tomogram)[inside] * np.roll(blurred(shape), shift, axis=(0, 1, 2))[inside]).mean()
+
+    here = agreement(labels)
+    assert here > 0.3
+    for axis in range(3):
+        for step in (-1, 1):
+            assert agreement(labels, np.roll((step, 0, 0), axis)) < here
+        assert agreement(np.flip(labels, axis)) < 0.7 * here
