@@ -172,22 +172,33 @@ def imaging_section(run: Run) -> Section | None:
     """The imaging conditions: what they range over, and the table."""
     if not run.design:
         return None
+    shown = _conditions(run.design)
     conditions = [
-        [title, spread([float(getattr(row, name)) for row in run.design], digits)]
-        for name, (title, digits) in CONDITIONS.items()
+        [title, spread([float(getattr(row, name)) for row in run.design], digits)] for name, (title, digits) in shown.items()
     ]
     split = Counter(row.split for row in run.design)
     words = ", ".join(f"{split[name]} {name}" for name in ("train", "validation", "test") if split[name])
     lines = [
-        [row.id, row.split, *(number(float(getattr(row, name)), digits) for name, (_, digits) in CONDITIONS.items())]
+        [row.id, row.split, *(number(float(getattr(row, name)), digits) for name, (_, digits) in shown.items())]
         for row in run.design
     ]
-    columns = ["tomogram", "split", *(title for title, _ in CONDITIONS.values())]
+    columns = ["tomogram", "split", *(title for title, _ in shown.values())]
     blocks: list[Block] = [
         Table(["condition", "values"], conditions, f"{counted(len(run.design), 'tomogram')}: {words}"),
         Table(columns, lines, "Design", f"Design: every tomogram ({len(lines)} rows)"),
     ]
     return Section("imaging", "Imaging conditions", blocks)
+
+
+def _conditions(rows: Sequence[DesignRow]) -> dict[str, tuple[str, int]]:
+    """Title and decimals of each numeric condition of a design that is not at its default everywhere."""
+    found = {}
+    for name, field in DesignRow.model_fields.items():
+        values = [getattr(row, name) for row in rows]
+        numeric = all(isinstance(value, int | float) for value in values)
+        if numeric and (field.is_required() or any(value != field.default for value in values)):
+            found[name] = CONDITIONS.get(name, (name.replace("_", " "), 2))
+    return found
 
 
 def tilts_section(run: Run) -> Section | None:
