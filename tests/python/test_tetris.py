@@ -221,8 +221,9 @@ def test_the_place_is_the_maximum_of_the_papers_correlation(seed: int) -> None:
         assert round(float(correlation[tuple(position)])) == touched
 
 
-def test_orientations_are_uniform(library_folder: Path, tmp_path: Path) -> None:
-    particles, _ = _packed(library_folder, tmp_path, shape_voxels=(64, 64, 64), molecules=400)
+@pytest.mark.parametrize("options", [{}, {"body": "atoms", "packing_voxel_size_angstrom": 8.0}])
+def test_orientations_are_uniform(library_folder: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    particles, _ = _packed(library_folder, tmp_path, shape_voxels=(64, 64, 64), molecules=400, **options)
     rotation = rotation_from_angles([_angles(row) for row in particles])
     # each entry of a uniform rotation's matrix is uniform in [-1, 1] (Archimedes)
     for entry in rotation.as_matrix().reshape(-1, 9).T:
