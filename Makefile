@@ -20,7 +20,8 @@ demo: setup ## six nucleosome templates to picks, an F1 and a report, in results
 	@echo "$(CURDIR)/results/demo/report/report.html"
 
 test: setup lint ## ruff, mypy and all tests
-	$(PYTHON_BIN)/pytest
+	$(PYTHON_BIN)/pytest -n 2 tests/python
+	$(PYTHON_BIN)/pytest tests/pipeline
 
 lint: setup ## ruff and mypy
 	$(PYTHON_BIN)/ruff check --config python/pyproject.toml python/src tests bench
