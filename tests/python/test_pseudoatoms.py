@@ -5,7 +5,7 @@ from template_learning.errors import BadInput
 from template_learning.files import write_mrc
 from template_learning.flex import find_modes, flex_template
 from template_learning.gaussians import pull_of_field
-from template_learning.pseudoatoms import fit_map, is_map, read_molecule
+from template_learning.pseudoatoms import check_molecule, fit_map, is_map, read_molecule
 from template_learning.settings import FlexSettings
 from template_learning.structure import read_structure
 
@@ -77,6 +77,14 @@ def test_maps_are_told_by_their_names(tmp_path):
     assert is_map(tmp_path / "EMD-1997.MAP")
     assert is_map(tmp_path / "x.mrc.gz")
     assert not is_map(tmp_path / "x.cif.gz")
+
+
+def test_a_map_is_checked_without_fitting(tmp_path):
+    path = blob(tmp_path)
+    notes, diameter = check_molecule(path)
+    assert "density map" in notes[0]
+    radius = np.linalg.norm(fit_map(path).structure.position_angstrom, axis=1).max()
+    assert diameter == pytest.approx(2 * radius, rel=0.25)
 
 
 def test_bad_maps_are_refused(tmp_path):

@@ -27,6 +27,11 @@ prody.confProDy(verbosity="none")
 ZERO = 1e-6
 """An eigenvalue below this counts as zero (ProDy's own limit)."""
 SHIFT = 1e-5
+"""Makes the Hessian positive definite; far below the eigenvalues that matter."""
+EXTRA = 4
+"""Vectors in a block beyond the modes asked for."""
+RESIDUAL = 1e-6
+"""Of the shifted inverse, relative; the eigenvalues' error is its square."""
 DENSE_NODES = 150
 """Networks up to this size are solved densely."""
 
@@ -164,7 +169,7 @@ def _krylov(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The lowest modes outside ``rigid`` by block Lanczos on the shifted inverse, with full reorthogonalisation."""
     size = matrix.shape[0]
-    width = min(wanted + 4, size - rigid.shape[1])
+    width = min(wanted + EXTRA, size - rigid.shape[1])
     block = np.random.default_rng(0).standard_normal((size, width))
     block -= rigid @ (rigid.T @ block)
     basis = np.linalg.qr(block)[0]
@@ -180,7 +185,7 @@ def _krylov(
         if len(ritz) >= zero + wanted:
             vectors = basis @ turn[:, top]
             residual = np.linalg.norm(image @ turn[:, top] - vectors * ritz[top], axis=0) / ritz[top]
-            if (residual < 1e-8).all():
+            if (residual < RESIDUAL).all():
                 values = np.einsum("ij,ij->j", vectors, matrix @ vectors)
                 order = np.argsort(values)
                 return values[order], vectors[:, order]

@@ -13,7 +13,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
-LEAF_POINTS = 60
+LEAF_POINTS = 80
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +63,8 @@ def _plane(
     best: tuple[float, NDArray[np.int8]] | None = None
     for axis in axes:
         along = place @ axis
-        for quantile in (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65):
-            high = along > np.quantile(along, quantile)
+        for cut in np.quantile(along, (0.36, 0.43, 0.5, 0.57, 0.64)):
+            high = along > cut
             crossing = high[inside.row] != high[inside.col]
             for keep in (False, True):
                 side = high.astype(np.int8)

@@ -54,6 +54,31 @@ def read_molecule(path: Path) -> Structure:
     return fit_map(path).structure if is_map(path) else read_structure(path)
 
 
+def check_molecule(path: Path) -> tuple[list[str], float]:
+    """What reading a structure or a map handles, and the diameter of the sphere about its centre that holds it, in Å.
+
+    For a map nothing is fitted: its voxels above the threshold stand for the atoms.  Raises BadInput as ``read_molecule``.
+    """
+    if is_map(path):
+        volume, voxel_size_angstrom = _read_map(path)
+        level = _otsu(volume)
+        place = np.argwhere(_molecule(volume > level)) * voxel_size_angstrom
+        notes = [f"density map: {len(place)} voxels above the threshold {level:.4g} become pseudo-atoms"]
+        place = place - place.mean(axis=0)
+    else:
+        structure = read_structure(path)
+        notes, place = list(structure.notes), structure.position_angstrom
+    return notes, float(2 * np.linalg.norm(place, axis=1).max())
+
+
+def _read_map(path: Path) -> tuple[NDArray[np.float64], float]:
+    """A map's grey values and voxel size in Å; BadInput where it is flat."""
+    volume, voxel_size_angstrom = read_mrc(path)
+    if volume.max() <= volume.min():
+        raise BadInput(f"{path}: all voxels are {volume.min():g}; a density map was expected")
+    return np.asarray(volume, dtype=np.float64), voxel_size_angstrom
+
+
 def fit_map(
     path: Path, *, resolution_angstrom: float | None = None, threshold: float | None = None, mass_dalton: float | None = None
 ) -> FittedMap:
@@ -62,10 +87,7 @@ def fit_map(
     By default the resolution is twice the voxel size (at least 8 Å), the threshold Otsu's, and the mass that of protein
     filling the voxels above it.  Raises BadInput where the map is unreadable or flat, or nothing is above the threshold.
     """
-    volume, voxel_size_angstrom = read_mrc(path)
-    volume = np.asarray(volume, dtype=np.float64)
-    if volume.max() <= volume.min():
-        raise BadInput(f"{path}: all voxels are {volume.min():g}; a density map was expected")
+    volume, voxel_size_angstrom = _read_map(path)
     resolution = resolution_angstrom or max(2 * voxel_size_angstrom, 8.0)
     level = _otsu(volume) if threshold is None else threshold
     inside = _molecule(volume > level)
