@@ -305,7 +305,7 @@ def sorted_marks(run: Run, item: str, grid: Grid) -> Marks:
     settings = run.settings.evaluate if run.settings else EvaluateSettings()
     picks = [pick for pick in run.picks[item] if pick.selected]
     sizes = [pick.size_voxels for pick in picks]
-    radius = 1.5 * (3 * float(np.median(sizes)) / (4 * np.pi)) ** (1 / 3) if sizes else settings.match_radius_voxels
+    radius = 1.2 * (3 * float(np.median(sizes)) / (4 * np.pi)) ** (1 / 3) if sizes else settings.match_radius_voxels
     truth = run.particles(item, grid)
     none = np.zeros((0, 3))
     if truth is None:
