@@ -50,6 +50,7 @@ class SparseANM(prody.ANM):
         self._pairs, self._hessian, self._kirchhoff = hessian(position, cutoff, gamma)
         self._cutoff, self._gamma = cutoff, gamma
         self._n_atoms, self._dof = len(position), 3 * len(position)
+        self._factor: Factor | None = None
 
     def calcModes(self, n_modes: int = 20, zeros: bool = False, turbo: bool = True, **ignored: Any) -> None:  # noqa: N802
         """Find the ``n_modes`` lowest modes above zero; with ``zeros`` the modes of zero are kept before them.
@@ -58,7 +59,9 @@ class SparseANM(prody.ANM):
         """
         # One thread: threads of BLAS that wait for one another on a busy machine cost far more than they gain here.
         with threadpool_limits(1):
-            values, vectors = lowest_modes(self._position, self._hessian, n_modes)
+            if self._factor is None and self._n_atoms > DENSE_NODES:
+                self._factor = shifted_factor(self._position, self._hessian)
+            values, vectors = lowest_modes(self._position, self._hessian, n_modes, self._factor)
         self.zero_modes = int((values < ZERO).sum())
         start = 0 if zeros else self.zero_modes
         self._clear()
@@ -131,9 +134,11 @@ def rigid_motions(position: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def lowest_modes(
-    position: NDArray[np.float64], matrix: scipy.sparse.csr_array, wanted: int
+    position: NDArray[np.float64], matrix: scipy.sparse.csr_array, wanted: int, factor: Factor | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Eigenvalues (M,) and eigenvectors (3N, M) of a Hessian: all that are zero, then the ``wanted`` lowest above.
+
+    Without a ``factor`` (of ``shifted_factor``) the Hessian is diagonalised as a dense matrix.
 
     Raises BadInput where the network has fewer modes, Fault where the iteration does not converge.
     """
@@ -141,17 +146,20 @@ def lowest_modes(
     rigid = rigid_motions(position)
     if 3 * count - rigid.shape[1] < wanted:
         raise BadInput(f"a network of {count} nodes has {max(3 * count - rigid.shape[1], 0)} modes; {wanted} were asked for")
-    if count <= DENSE_NODES:
+    if factor is None:
         values, vectors = scipy.linalg.eigh(matrix.toarray())
         zero = int((values < ZERO).sum())
         if len(values) - zero < wanted:
             raise BadInput(f"a network of {count} nodes has {len(values) - zero} modes; {wanted} were asked for")
         return values[: zero + wanted], vectors[:, : zero + wanted]
-    joined = _adjacency(matrix)
-    shifted = (matrix + SHIFT * scipy.sparse.eye_array(3 * count)).tocsr()
-    factor = Factor(dissect(position, joined), shifted)
     values, vectors = _krylov(matrix, factor, rigid, wanted)
     return np.concatenate([np.zeros(rigid.shape[1]), values]), np.concatenate([rigid, vectors], axis=1)
+
+
+def shifted_factor(position: NDArray[np.float64], matrix: scipy.sparse.csr_array) -> Factor:
+    """The Cholesky factor of a Hessian plus ``SHIFT`` times the unit matrix."""
+    shifted = (matrix + SHIFT * scipy.sparse.eye_array(matrix.shape[0])).tocsr()
+    return Factor(dissect(position, _adjacency(matrix)), shifted)
 
 
 def _adjacency(matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:

@@ -114,11 +114,6 @@ class Factor:
             self._below.append(below)
             self._rows.append((own, border))
 
-    @property
-    def entries(self) -> int:
-        """How many numbers the factor holds."""
-        return sum(d.size + b.size for d, b in zip(self._diagonal, self._below, strict=True))
-
     def solve(self, right: NDArray[np.float64]) -> NDArray[np.float64]:
         """The solution (3N, K) for right-hand sides (3N, K)."""
         x = np.array(right, dtype=np.float64)

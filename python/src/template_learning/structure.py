@@ -13,7 +13,7 @@ import bz2
 import gzip
 import lzma
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -79,10 +79,6 @@ class Structure:
             extent = max(extent, float(np.ptp(along, axis=0).max()))
         return extent
 
-    def moved(self, position_angstrom: NDArray[np.float64]) -> "Structure":
-        """The same atoms at other positions."""
-        return replace(self, position_angstrom=position_angstrom)
-
 
 def read_structure(path: Path, assembly: str | None = None) -> Structure:
     """The molecule in an mmCIF, BinaryCIF or PDB file, compressed (gzip, bzip2, xz) or not, cleaned and centred.
@@ -112,11 +108,6 @@ def read_structure(path: Path, assembly: str | None = None) -> Structure:
         parsed.transform_to_assembly(assembly, gemmi.HowToNameCopiedChain.AddNumber)
         notes.append(f"assembly {assembly}: {len(parsed[0])} chains")
     return _cleaned(_stem(path), gemmi.FlatStructure(parsed), notes, path)
-
-
-def check_structure(path: Path) -> list[str]:
-    """The notes of what reading the file handles; raises BadInput as ``read_structure`` does."""
-    return list(read_structure(path).notes)
 
 
 def _stem(path: Path) -> str:
