@@ -141,7 +141,7 @@ def worst(ratio: Image) -> float:
 def convergence() -> float:
     """Change of the 8 Å image, rms over its contrast, when pixel and slab are halved; the worst of three tilts."""
     config = read_parakeet_config(REFERENCE / "config.yaml")
-    engine = parakeet_engine(config, [SHARED / "structures"], 4)
+    engine = parakeet_engine(config, REFERENCE, SHARED / "structures", 4)
     finer = replace(engine, oversampling=2 * engine.oversampling, slab_angstrom=engine.slab_thickness_angstrom / 2)
     taken, _ = parakeet_acquisition(config)
     changes = []

@@ -262,18 +262,24 @@ def test_scan_modes_and_the_phase_plate(tmp_path: Path) -> None:
     np.testing.assert_array_equal(taken.order, [1, 2, 0])
     np.testing.assert_allclose(offset, [2, 3, 1])
     np.testing.assert_allclose(taken.dose_at_end, [8, 12, 4])
-    lens = parakeet_engine(config, [tmp_path], 2).lens
+    lens = parakeet_engine(config, tmp_path, None, 2).lens
     assert (lens.voltage_kv, lens.phase_shift_deg, lens.phase_plate_cut_on_per_angstrom) == (200.0, 80.0, 0.01)
     plain = read_parakeet_config(configuration(tmp_path, scan={"mode": "tilt_series", "start_angle": -3, "step_angle": 3, "num_images": 3}))  # fmt: skip
     np.testing.assert_allclose(parakeet_acquisition(plain)[0].order, [0, 1, 2])
 
 
 def test_structures_are_found_by_name_then_by_id(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "1abc.cif.gz").write_bytes(b"x")
-    assert structure_file("1abc_centered.pdb", [tmp_path]) == (tmp_path / "deep" / "1abc.cif.gz", False)
-    (tmp_path / "1abc_centered.pdb").write_text("x")
-    assert structure_file("1abc_centered.pdb", [tmp_path]) == (tmp_path / "1abc_centered.pdb", True)
+    beside, structures = tmp_path / "beside", tmp_path / "structures"
+    (structures / "deep").mkdir(parents=True)
+    beside.mkdir()
+    compressed = structures / "deep" / "1abc.cif.gz"
+    compressed.write_bytes(b"x")
+    assert structure_file("1abc_centered.pdb", beside, structures) == (compressed, False)
+    named = beside / "1abc_centered.pdb"
+    named.write_text("x")
+    assert structure_file("1abc_centered.pdb", beside, structures) == (named, True)
+    with pytest.raises(BadInput, match=r"2xyz_centered\.pdb: not found"):
+        structure_file("2xyz_centered.pdb", beside, structures)
 
 
 @pytest.mark.shared
@@ -281,7 +287,7 @@ def test_agreement_with_parakeets_images(shared_data: Path) -> None:
     """Three tilts of the reference without noise: correlation above 100 Å and high-passed, as the benchmark measures it."""
     reference = shared_data / "parakeet_reference"
     config = read_parakeet_config(reference / "config.yaml")
-    engine = parakeet_engine(config, [shared_data / "structures"], 4)
+    engine = parakeet_engine(config, reference, shared_data / "structures", 4)
     taken, _ = parakeet_acquisition(config)
     optics = mrcfile.read(reference / "optics_4A.mrc.gz")
     for tilt in (-60.0, 0.0, 24.0):

@@ -32,6 +32,7 @@ from template_learning.simulation.potential import Sample
 from template_learning.simulation.series import processors
 
 STAGE = "simulate-parakeet"
+STRUCTURE_SUFFIXES = (".cif.gz", ".cif", ".mmcif", ".pdb", ".pdb.gz", ".ent", ".ent.gz")
 # Thinner slabs than this change nothing at the resolution that damage leaves.
 THINNEST_SLAB_ANGSTROM = 25.0
 
@@ -230,23 +231,24 @@ def read_parakeet_config(path: Path) -> ParakeetConfig:
         raise BadInput(f"{path}: " + "; ".join(lines)) from None
 
 
-def structure_file(name: str, places: list[Path]) -> tuple[Path, bool]:
+def structure_file(name: str, beside: Path, structures: Path | None) -> tuple[Path, bool]:
     """The file for a molecule's name, and whether it is the very file that the configuration names.
 
-    Looked for: the name itself in each place; then in each place and below it a structure of that stem, or of the name's
-    PDB id (its first four characters, or itself).  Raises BadInput where there is none.
+    Looked for: the name itself beside the configuration and in ``structures``; then, anywhere in ``structures`` (beside the
+    configuration where none is given), a structure of that stem or of its PDB id, the stem's first four characters.
+    Raises BadInput where there is none.
     """
+    places = [beside, *([structures] if structures else [])]
     for place in places:
         if (place / name).is_file():
             return place / name, True
     stem = name.rsplit("/", 1)[-1].split(".")[0].lower()
-    suffixes = (".cif.gz", ".cif", ".mmcif", ".pdb", ".pdb.gz", ".ent", ".ent.gz")
+    below = sorted(places[-1].rglob("*") if structures else beside.glob("*"))
     for wanted in dict.fromkeys((stem, stem.split("_")[0], stem[:4])):
-        for place in places:
-            for path in sorted(place.rglob("*")) if place.is_dir() else []:
-                lower = path.name.lower()
-                if any(lower in (wanted + suffix, "pdb" + wanted + suffix) for suffix in suffixes):
-                    return path, False
+        names = {prefix + wanted + suffix for prefix in ("", "pdb") for suffix in STRUCTURE_SUFFIXES}
+        for path in below:
+            if path.name.lower() in names:
+                return path, False
     raise BadInput(f"{name}: not found in {', '.join(map(str, places))}, nor a structure of that id")
 
 
@@ -274,11 +276,13 @@ def read_molecule(path: Path, assembly_index: int | None) -> tuple[NDArray[np.fl
     return (position - position.mean(axis=0)).astype(np.float32), np.array([a.element.atomic_number for a in atoms], np.uint8)
 
 
-def parakeet_sample(config: ParakeetConfig, places: list[Path]) -> Sample:
-    """The molecules and the ice of a configuration."""
+def parakeet_sample(config: ParakeetConfig, beside: Path, structures: Path | None) -> Sample:
+    """The molecules and the ice of a configuration that lies in ``beside``."""
     centre = np.array(config.sample.centre)
     molecules = config.sample.molecules or _Molecules()
-    listed = [*(molecules.local or []), *(molecules.pdb or [])]
+    # A file that is listed again replaces its first entry, as in Parakeet.
+    by_name = {item.filename or item.id or "": item for item in [*(molecules.local or []), *(molecules.pdb or [])]}
+    listed = list(by_name.values())
     count = sum(item.instances if isinstance(item.instances, int) else len(item.instances) for item in listed)
     atoms, kind, rotation, position = [], [], [], []
     for item in listed:
@@ -286,7 +290,7 @@ def parakeet_sample(config: ParakeetConfig, places: list[Path]) -> Sample:
         poses = [_Pose()] * item.instances if isinstance(item.instances, int) else item.instances
         if not poses:
             continue
-        path, named = structure_file(name, places)
+        path, named = structure_file(name, beside, structures)
         atoms.append(read_molecule(path, item.assembly_index if named else None))
         for pose in poses:
             if count > 1 and (pose.position is None or pose.orientation is None):
@@ -361,7 +365,7 @@ def parakeet_lens(config: ParakeetConfig) -> Lens:
     )
 
 
-def parakeet_engine(config: ParakeetConfig, places: list[Path], binning: int) -> Engine:
+def parakeet_engine(config: ParakeetConfig, beside: Path, structures: Path | None, binning: int) -> Engine:
     """The native engine for a configuration; its images are the means over ``binning`` x ``binning`` detector pixels."""
     detector, simulation = config.microscope.detector, config.simulation
     pixel = detector.pixel_size
@@ -377,7 +381,7 @@ def parakeet_engine(config: ParakeetConfig, places: list[Path], binning: int) ->
         (middle - start) / pixel for middle, start in zip(config.sample.centre[:2], detector.origin, strict=True)
     )
     engine = Engine(
-        sample=parakeet_sample(config, places),
+        sample=parakeet_sample(config, beside, structures),
         matter=matter,
         lens=parakeet_lens(config),
         shape=shape,
@@ -408,8 +412,7 @@ def simulate_parakeet(
         raise BadInput(f"{structures}: no such folder")
     if binning < 1:
         raise BadInput(f"binning {binning}: 1 or more was expected")
-    places = [config_file.parent, *([structures] if structures else [])]
-    engine = parakeet_engine(config, places, binning)
+    engine = parakeet_engine(config, config_file.parent, structures, binning)
     taken, defocus_offset = parakeet_acquisition(config)
     detector = config.microscope.detector
     grained = grain and config.simulation.ice
