@@ -19,7 +19,7 @@ def input_rows(source, file_columns) {
     if (!table.exists()) {
         return [[id: 'none', path: source.toString(), files: [:]]]
     }
-    return table.splitCsv(header: true, strip: true).collect { row ->
+    return table.splitCsv(header: true, strip: true, quote: '"').collect { row ->
         def named = file_columns.findAll { column -> row[column] }.collectEntries { column ->
             def path = row[column].toString()
             [column, file(path.startsWith('/') || path.contains('://') ? path : "${table.parent}/${path}")]

@@ -265,8 +265,21 @@ workflow TEMPLATE_LEARNING {
         listing = names_of.inject(Channel.of('report/report.html', 'index.json')) { all, names -> all.mix(names) }
             .toSortedList()
             .map { names -> names.toUnique().join('\n') }
-        staged = files_of.collectEntries { stage, files -> [stage, files.toSortedList { a, b -> a.name <=> b.name }] }
-        REPORT(listing, check_files, staged.flex, staged.design, staged.tetris, staged.simulate, staged.reconstruct, staged.label,
+        // Volumes of a few tomograms are enough for its pictures: the simulated ones held out, three others, three of the user's.
+        few = rows.toSortedList { a, b -> a[0] <=> b[0] }
+            .map { all -> (all.findAll { item -> item[1].split == 'test' }.take(3) + all.findAll { item -> item[1].split != 'test' }.take(3)).collect { item -> item[0] } }
+            .combine(tomograms.toSortedList { a, b -> a[0] <=> b[0] }.map { all -> [all.take(3).collect { item -> item[0] }] })
+            .map { parts -> [parts.flatten()] }
+        staged = files_of.collectEntries { stage, files ->
+            [stage, files.combine(few)
+                .filter { one, ids -> !one.name.endsWith('.mrc') || id_of(one) in ids }
+                .map { one, _ids -> one }
+                .toSortedList { a, b -> a.name <=> b.name }]
+        }
+        own = tomograms.toSortedList { a, b -> a[0] <=> b[0] }.map { all -> all.take(3) }       // the user's tomograms and annotations
+        REPORT(listing, own.map { all -> all.collect { item -> item[0] } }, own.map { all -> all.collect { item -> item[1] } },
+            own.map { all -> all.findAll { item -> item[2] }.collect { item -> item[0] } }, own.map { all -> all.findAll { item -> item[2] }.collect { item -> item[2] } },
+            check_files, library.ifEmpty([]), staged.flex, staged.design, staged.tetris, staged.simulate, staged.reconstruct, staged.label,
             staged.train, staged.calibrate, staged.segment, staged.cluster, staged.evaluate)
     }
 }

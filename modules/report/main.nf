@@ -4,7 +4,12 @@ process REPORT {
 
     input:
     val listing                                     // the published files, one relative path a line
+    val ids                                         // of the user's tomograms that are shown
+    path tomograms, stageAs: 'tomograms/?/*'
+    val annotated                                   // of those with annotations
+    path annotations, stageAs: 'annotations/?/*'
     path check, stageAs: 'run/check/*'
+    path volume, stageAs: 'run/volume/*'
     path flex, stageAs: 'run/flex/*'
     path design, stageAs: 'run/design/*'
     path tetris, stageAs: 'run/tetris/*'
@@ -22,11 +27,20 @@ process REPORT {
     path 'index.json', emit: index
 
     script:
+    // The report finds a user's tomogram and annotations by the id, whatever their files are called.
+    def linked = ids.withIndex().collect { id, index ->
+        def one = [tomograms].flatten()[index]
+        "ln -s \"\$PWD\"/${one} run/tomograms/${id}.mrc${one.name.endsWith('.gz') ? '.gz' : ''}"
+    } + annotated.withIndex().collect { id, index ->
+        def one = [annotations].flatten()[index]
+        "ln -s \"\$PWD\"/${one} run/tomograms/${id}.${one.name.tokenize('.')[-1].toLowerCase()}"
+    }
     """
     cat > listing.txt <<'LISTING'
     ${listing.replace('\n', '\n    ')}
     LISTING
-    mkdir -p run
+    mkdir -p run/tomograms
+    ${linked.join('\n    ')}
     template-learning index listing.txt --output index.json
     template-learning report --data run --output report.html
     """
