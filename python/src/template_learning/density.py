@@ -46,7 +46,7 @@ def build_library(molecules: Path, settings: VolumeSettings, output: Path) -> No
     for entry in track(entries, description="VOLUME", console=console, transient=True, disable=not console.is_terminal):
         structure = read_molecule(molecules.parent / entry.file)
         for note in structure.notes:
-            console.print(f"{entry.molecule}: {note}", highlight=False, markup=False)
+            console.print(f"{entry.molecule}: {note}", highlight=False, markup=False, soft_wrap=True)
         rows.append(write_entry(structure, entry, settings, output))
         facts[entry.molecule] = {"file": entry.file, "notes": structure.notes}
     rows.sort(key=lambda row: row.molecule)

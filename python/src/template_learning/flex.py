@@ -286,7 +286,7 @@ def flex_template(structure: Path, template_id: str, settings: FlexSettings, roo
     modes = find_modes(molecule, settings)
     console = Console(stderr=True)
     for note in modes.notes:
-        console.print(f"{template_id}: {note}", highlight=False, markup=False)
+        console.print(f"{template_id}: {note}", highlight=False, markup=False, soft_wrap=True)
     geometry = Geometry.of(molecule)
     writer = StructureWriter(molecule)
     conformers: list[dict[str, Any]] = []
@@ -319,6 +319,7 @@ def flex_template(structure: Path, template_id: str, settings: FlexSettings, roo
         f"{rejected} draws rejected",
         highlight=False,
         markup=False,
+        soft_wrap=True,
     )
     write_json(
         output / f"{template_id}.flex.json",

@@ -72,7 +72,7 @@ def prepare_molecule(
         structure = read_structure(path, assembly)
     console = Console(stderr=True)
     for note in structure.notes:
-        console.print(f"{identifier}: {note}", highlight=False, markup=False)
+        console.print(f"{identifier}: {note}", highlight=False, markup=False, soft_wrap=True)
     written = output / f"{identifier}.cif.gz"
     write_structure(written, structure)
     write_sidecar(
