@@ -213,7 +213,7 @@ def test_the_place_is_the_maximum_of_the_papers_correlation(seed: int) -> None:
     correlation = fftconvolve(occupied, kernel[::-1, ::-1, ::-1], mode="same")
     low, high = box.limits(pose)
     allowed = correlation[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))]
-    position, touched = box.best(pose, low, high, int(generator.integers(2**31)))
+    position, touched = box.best(pose, box.free(pose, low, high), low, int(generator.integers(2**31)))
     if allowed.max() < -0.5:
         assert touched == -1
     else:

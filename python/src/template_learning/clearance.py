@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from template_learning.packing import compiled
 
 CLUSTER_ANGSTROM = 10.0
+Clusters = tuple[NDArray[np.float64], NDArray[np.int64], float, NDArray[np.float64]]
 
 
 def closest_approach_angstrom(
@@ -46,7 +47,46 @@ def closest_approach_angstrom(
     return float(best)
 
 
-def _clusters(atom: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.int64], float, NDArray[np.float64]]:
+class Crowd:
+    """Molecules that are there, asked whether another one keeps its distance from them."""
+
+    def __init__(self, distance_angstrom: float) -> None:
+        self.distance_angstrom = distance_angstrom
+        self.clustered: dict[str, Clusters] = {}
+        self.name: list[str] = []
+        self.matrix: list[NDArray[np.float64]] = []
+        self.sphere = np.empty((1024, 4))
+
+    def is_clear(self, name: str, atom: NDArray[np.float32], matrix: NDArray[np.float64], position_angstrom: Any) -> bool:
+        """Whether no atom of the molecule comes nearer than the distance to one of those that are there (0: not asked)."""
+        if self.distance_angstrom == 0:
+            return True
+        own = self._clusters(name, atom)
+        there = self.sphere[: len(self.name)]
+        reach = self.distance_angstrom + own[2] + there[:, 3]
+        for other in np.flatnonzero(((there[:, :3] - position_angstrom) ** 2).sum(axis=1) < reach**2):
+            turn = self.matrix[other].T @ matrix
+            shift = self.matrix[other].T @ (position_angstrom - there[other, :3])
+            clusters = self.clustered[self.name[other]]
+            if _nearer(self.distance_angstrom, *clusters, *own, turn, shift) < self.distance_angstrom:
+                return False
+        return True
+
+    def add(self, name: str, atom: NDArray[np.float32], matrix: NDArray[np.float64], position_angstrom: Any) -> None:
+        """The molecule is there from now on."""
+        if len(self.name) == len(self.sphere):
+            self.sphere = np.concatenate([self.sphere, np.empty_like(self.sphere)])
+        self.sphere[len(self.name)] = *position_angstrom, self._clusters(name, atom)[2]
+        self.name.append(name)
+        self.matrix.append(matrix)
+
+    def _clusters(self, name: str, atom: NDArray[np.float32]) -> Clusters:
+        if name not in self.clustered:
+            self.clustered[name] = _clusters(atom)
+        return self.clustered[name]
+
+
+def _clusters(atom: NDArray[np.float32]) -> Clusters:
     """Atoms sorted into cubic cells, first atom of each cell (and the end), radius of all, (x, y, z, radius) of each cell."""
     cell = np.floor(atom / CLUSTER_ANGSTROM).astype(np.int64)
     order = np.lexsort(cell.T)

@@ -3,8 +3,8 @@
 A molecule in one pose is two sets of voxels: its *body* must stay clear of what is placed, its *claim* is what it takes
 away from those that come later.  By the paper both are its binarised density.  Where a distance between atoms is asked
 for, the body also holds every voxel with an atom in it, and the claim every voxel whose centre is within that distance,
-plus half a voxel's diagonal, of an atom: two atoms of different molecules are then never closer than asked, whatever the
-voxel size.
+plus some slack, of an atom.  With a slack of half a voxel's diagonal two atoms of different molecules are then never
+closer than asked; with less, the positions that the grid allows are still to be tested atom by atom (``clear``).
 
 What is taken is kept one bit a voxel, 64 voxels of x in a word and the words of one column side by side along y, so
 that one body voxel is tested at 64 positions with a few operations.
@@ -104,12 +104,15 @@ class Box:
         tile_voxels: int = 32,
         candidates: int = 400,
         patience: int = 10,
+        attempts: int = 8,
+        slack_voxels: float = float(HALF_DIAGONAL),
     ) -> None:
         self.grid = grid
         self.margin = np.ceil(np.array(margin_angstrom) / grid.voxel_size_angstrom - 1e-6).astype(np.int64)
         self.distance_angstrom = distance_angstrom
         self.ball = _ball(shell_voxels)
-        self.candidates = candidates
+        self.candidates, self.attempts = candidates, attempts
+        self.guard_voxels = distance_angstrom / grid.voxel_size_angstrom + slack_voxels + 1e-3  # the last for float32
         self.padding = np.array([int(np.ceil(shell_voxels)) + 1] * 2 + [WORD])
         depth, height, width = np.array(grid.shape) + 2 * self.padding
         self.bits = np.zeros((depth, (width + WORD - 1) // WORD + 1, height), np.uint64)
@@ -133,7 +136,7 @@ class Box:
         matrix = rotation.as_matrix().astype(np.float32)
         turn, shift = matrix.T / np.float32(voxel), shift_voxels.astype(np.float32)
         by_atoms = self.distance_angstrom > 0 or not shape.envelope.size
-        guard = self.distance_angstrom / voxel + HALF_DIAGONAL + 1e-3  # the last for rounding in float32
+        guard = self.guard_voxels
         points = _turned(np.concatenate([shape.inside, shape.atom]) if by_atoms else shape.inside, turn, shift)
         border = int(np.ceil(max(guard, 1.0))) + int(self.padding[0])
         low = np.floor(points.min(axis=1)).astype(np.int64)[::-1] - border
@@ -152,11 +155,11 @@ class Box:
         high = np.array(self.grid.shape) - 1 - self.margin - pose.body.max(axis=0)
         return low, high
 
-    def settle(self, pose: Pose, generator: np.random.Generator) -> Voxels | None:
+    def settle(self, pose: Pose, generator: np.random.Generator, clear: Callable[[Voxels], bool]) -> Voxels | None:
         """Put a molecule where it touches most in the first tile with room for it; the first molecule to the centre.
 
-        Returns the voxel [z, y, x] of its origin, or None if no tile has room.  A tile that has refused ``patience``
-        molecules with no larger a body is passed over.
+        ``clear`` has the last word on a position.  Returns the voxel [z, y, x] of the molecule's origin, or None if no
+        tile has room.  A tile that has refused ``patience`` molecules with no larger a body is passed over.
         """
         low, high = self.limits(pose)
         if (high < low).any():
@@ -172,42 +175,54 @@ class Box:
             tile_low, tile_high = np.maximum(self.tile_low[tile], low), np.minimum(self.tile_high[tile], high)
             if (tile_low > tile_high).any():
                 continue
-            position, touched = self.best(pose, tile_low, tile_high, start)
-            if touched > 0:
-                self.put(pose, position)
-                return position
-            if touched < 0:
+            free = self.free(pose, tile_low, tile_high)
+            for _ in range(self.attempts):
+                position, touched = self.best(pose, free, tile_low, start)
+                if touched <= 0:
+                    break
+                if clear(position):
+                    self.put(pose, position)
+                    return position
+                _strike_out(free, position - tile_low, self.padding[2] + tile_low[2])
+            if touched != 0:
                 self.tile_refused[tile, -1] = size
                 self.tile_refused[tile].sort()
         return None
 
-    def scatter(self, pose: Pose, generator: np.random.Generator, tries: int = 1000) -> Voxels | None:
-        """Put a molecule at the first of ``tries`` uniformly random positions that is free; None if none is."""
+    def scatter(
+        self, pose: Pose, generator: np.random.Generator, clear: Callable[[Voxels], bool], tries: int = 1000
+    ) -> Voxels | None:
+        """Put a molecule at the first of ``tries`` uniformly random positions that is free and clear; None if none is."""
         low, high = self.limits(pose)
         if (high < low).any():
             return None
         self._note_limits(low, high)
         positions = generator.integers(low, high + 1, (tries, 3))
-        found = _first_free(self.taken, pose.body, positions + self.padding)
-        if found < 0:
-            return None
-        self.put(pose, positions[found])
-        return np.asarray(positions[found])
+        while len(positions):
+            found = _first_free(self.taken, pose.body, positions + self.padding)
+            if found < 0:
+                return None
+            position = np.asarray(positions[found])
+            if clear(position):
+                self.put(pose, position)
+                return position
+            positions = positions[found + 1 :]
+        return None
 
     def _note_limits(self, low: Voxels, high: Voxels) -> None:
         self.centre_low, self.centre_high = np.minimum(self.centre_low, low), np.maximum(self.centre_high, high)
 
-    def best(self, pose: Pose, low: Voxels, high: Voxels, start: int) -> tuple[Voxels, int]:
-        """Where, with the origin from ``low`` to ``high`` [z, y, x] in one tile, the body is free and the shell touches most.
+    def free(self, pose: Pose, low: Voxels, high: Voxels) -> NDArray[np.uint64]:
+        """One bit for each origin voxel from ``low`` to ``high`` [z, y, x] in one tile, as [z, y]: set where the body is free."""
+        return np.asarray(_free(self.bits, pose.body, low + self.padding, high + self.padding))
 
-        All positions are tested.  Of the free ones at most ``candidates``, scattered from ``start`` on, are correlated
-        with what is there, and the best is improved step by step.
+    def best(self, pose: Pose, free: NDArray[np.uint64], low: Voxels, start: int) -> tuple[Voxels, int]:
+        """Where, of the ``free`` positions of a tile that begins at ``low``, the shell touches most of what is there.
 
-        Returns the position and the touched voxels (0: free without contact, -1: no room).
+        At most ``candidates``, scattered from ``start`` on, are correlated, and the best is improved step by step.
+        Returns the position and the touched voxels (0: free without contact, -1: none free).
         """
-        position, touched = _best(
-            self.bits, self.taken, pose.body, pose.shell, low + self.padding, high + self.padding, self.candidates, start
-        )
+        position, touched = _best(free, self.taken, pose.shell, low + self.padding, self.candidates, start)
         return position - self.padding, int(touched)
 
     def put(self, pose: Pose, position: Voxels) -> None:
@@ -414,8 +429,19 @@ def _touched(taken, shell, z, y, x):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _best(bits, taken, body, shell, low, high, candidates, start):  # type: ignore[no-untyped-def]
-    free = _free(bits, body, low, high)
+def _strike_out(free, row, x):  # type: ignore[no-untyped-def]
+    """Unset the position ``row`` [z, y, x] from the start of the tile, which is at padded ``x``, and its neighbours."""
+    bit = (x + row[2]) % WORD
+    around = np.uint64(0)
+    for other in range(max(bit - 1, 0), min(bit + 1, WORD - 1) + 1):
+        around |= np.uint64(1) << np.uint64(other)
+    for iz in range(max(row[0] - 1, 0), min(row[0] + 2, free.shape[0])):
+        for iy in range(max(row[1] - 1, 0), min(row[1] + 2, free.shape[1])):
+            free[iz, iy] &= ~around
+
+
+@compiled
+def _best(free, taken, shell, low, candidates, start):  # type: ignore[no-untyped-def]
     best_score = -1
     best = low.copy()
     count = 0
@@ -447,9 +473,9 @@ def _best(bits, taken, body, shell, low, high, candidates, start):  # type: igno
     while climbing:
         climbing = False
         centre = best.copy()
-        for z in range(max(centre[0] - 1, low[0]), min(centre[0] + 1, high[0]) + 1):
-            for y in range(max(centre[1] - 1, low[1]), min(centre[1] + 1, high[1]) + 1):
-                for x in range(max(centre[2] - 1, low[2]), min(centre[2] + 1, high[2]) + 1):
+        for z in range(max(centre[0] - 1, low[0]), min(centre[0] + 1, low[0] + free.shape[0] - 1) + 1):
+            for y in range(max(centre[1] - 1, low[1]), min(centre[1] + 1, low[1] + free.shape[1] - 1) + 1):
+                for x in range(max(centre[2] - 1, word), min(centre[2] + 1, word + WORD - 1) + 1):
                     if (free[z - low[0], y - low[1]] >> np.uint64(x - word)) & np.uint64(1):
                         score = _touched(taken, shell, z, y, x)
                         if score > best_score:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
-from template_learning.clearance import closest_approach_angstrom
+from template_learning.clearance import Crowd, closest_approach_angstrom
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, write_table
 from template_learning.geometry import Grid, angles_from_rotation, move_between_grids, random_rotations
@@ -30,6 +30,9 @@ from template_learning.settings import TetrisSettings
 from template_learning.tables import LibraryRow, ParticleRow
 
 MG_PER_ML_OF_DALTON_PER_CUBIC_ANGSTROM = 1660.539
+# What the guard on the grid adds to the distance asked, in voxels: less lets more positions through to the exact test of
+# the atoms, which refuses more of them.
+SLACK_VOXELS = {"density": 0.0, "atoms": 0.3}
 Key = TypeVar("Key")
 Species = tuple[str, str]
 
@@ -175,6 +178,7 @@ def pack(
             )
     place = box.settle if settings.placer == "tetris" else box.scatter
     queue = Queue([entry.row for entry in library.values()], settings, generator)
+    crowd = Crowd(settings.minimum_distance_angstrom)
     in_a_row = 0
     while not packing.ended:
         row = queue.draw()
@@ -183,8 +187,15 @@ def pack(
             break
         rotation = random_rotations(1, generator)[0]
         shift = generator.uniform(-0.5, 0.5, 3)
-        pose = box.pose(shapes[row.molecule], rotation, shift)
-        position = place(pose, generator)
+        shape = shapes[row.molecule]
+        pose = box.pose(shape, rotation, shift)
+        turned = row.molecule, shape.atom, rotation.as_matrix()
+
+        def clear(voxel: NDArray[Any], shift: Any = shift, turned: Any = turned) -> bool:
+            origin = (voxel[::-1] + shift) * box.grid.voxel_size_angstrom
+            return crowd.is_clear(turned[0], turned[1], turned[2], origin)
+
+        position = place(pose, generator, clear)
         if position is not None:
             in_a_row = 0
             if settings.density_gradient * position[2] / box.grid.shape[2] > generator.random():
@@ -193,6 +204,7 @@ def pack(
             queue.count(row)
             packing.rows.append(row)
             origin = (position[::-1] + shift) * box.grid.voxel_size_angstrom
+            crowd.add(*turned, origin)
             packing.position_angstrom.append(move_between_grids(origin, box.grid, packing.grid))
             packing.rotation.append(rotation)
             packing.ended = _reached(packing, queue, box, settings)
@@ -241,6 +253,7 @@ def _box(sample: Grid, settings: TetrisSettings) -> Box:
         margin_angstrom=tuple(margin),
         distance_angstrom=settings.minimum_distance_angstrom,
         shell_voxels=settings.shell_voxels,
+        slack_voxels=SLACK_VOXELS[settings.body],
     )
 
 
