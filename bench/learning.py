@@ -38,8 +38,8 @@ VOXEL = 10.0  # the tomograms of 2019 state none; nothing depends on it
 RADIUS_VOXELS = 5.0
 F1_SETTINGS = TrainSettings(
     epochs=30,
-    steps_per_epoch=60,
-    batch_size=2,
+    steps_per_epoch=40,
+    batch_size=4,
     patch_voxels=32,
     random_shift_voxels=10,
     learning_rate=1e-3,
@@ -134,7 +134,7 @@ def f1_deepfinder_2019() -> dict[str, float]:
         for number in range(1, 6):
             for kind, ending in (("data", ".mrc"), ("target", ".labels.mrc")):
                 with h5py.File(io.BytesIO(gzip.decompress((source / f"tomo{number}_{kind}.h5.gz").read_bytes()))) as file:
-                    array = file["dataset"][:]
+                    array = file["dataset"][:].T  # the files are [x, y, z], as their positions tell
                 write_mrc(folder / f"t{number}{ending}", array.astype(np.uint8) if kind == "target" else array, VOXEL)
             particles = [
                 ParticleRow(particle=i, class_id=int(c), x_angstrom=x * VOXEL, y_angstrom=y * VOXEL, z_angstrom=z * VOXEL)
@@ -165,7 +165,7 @@ def f1_deepfinder_2019() -> dict[str, float]:
         assert len(read_table(folder / "t5.particles.csv", ParticleRow)) == 27
     truth = objects_of(source / "tomo5_objlist.xml")
     with h5py.File(io.BytesIO(gzip.decompress((source / "result_tomo5_labelmap.h5.gz").read_bytes()))) as file:
-        published = file["dataset"][:]
+        published = file["dataset"][:].T
     return {
         "f1_deepfinder_2019": f1_of(picks, truth),
         "f1_deepfinder_2019_published": f1_of(objects_of(source / "result_tomo5_objlist.xml"), truth),

@@ -434,11 +434,11 @@ def test_finetuning_scores_held_out_tomograms_and_writes_a_model(toy: tuple[Path
     (tmp_path / "tomograms.csv").write_text("\n".join(lines) + "\n")
     chosen = FinetuneCommandSettings(
         train=SMALL,
-        finetune=FinetuneSettings(splits=2, epochs=[1, 2], steps_per_epoch=3, learning_rate=1e-3, sphere_radius_angstrom=30),
+        finetune=FinetuneSettings(splits=2, epochs=[2], steps_per_epoch=3, learning_rate=1e-3, sphere_radius_angstrom=30),
     )
     finetune_model(trained / "trained.keras", tmp_path / "tomograms.csv", chosen, 5, tmp_path / "out")
     rows = read_table(tmp_path / "out" / "finetuning.csv", FinetuningRow)
-    assert {(row.split, row.epochs) for row in rows} == {(split, epochs) for split in (1, 2) for epochs in (0, 1, 2)}
+    assert {(row.split, row.epochs) for row in rows} == {(split, epochs) for split in (1, 2) for epochs in (0, 2)}
     assert all(row.annotations == 6 and row.matched <= min(row.selected, 6) for row in rows)
     before, after = (load_model(path)[0] for path in (trained / "trained.keras", tmp_path / "out" / "finetuned.keras"))
     assert not np.array_equal(before.get_weights()[0], after.get_weights()[0])
