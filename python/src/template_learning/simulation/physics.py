@@ -14,9 +14,9 @@ VOLT_ANGSTROM2 = constants.h**2 / (2 * np.pi * constants.m_e * constants.e) * 1e
 WATER_DALTON = 18.01528
 ICE_DENSITY_G_PER_CM3 = 0.91
 # Ice that a heavy atom of a molecule, with its hydrogens, pushes aside, and over which distance: inside a molecule it is
-# gone between the atoms as well as at them.
+# gone between the atoms as well as at them.  With this width the contrast in each band is that of Parakeet's images.
 DISPLACED_ANGSTROM3 = 17.4
-DISPLACED_SIGMA_ANGSTROM = 2.0
+DISPLACED_SIGMA_ANGSTROM = 1.4
 
 
 def wavelength_angstrom(voltage_kv: float) -> float:
