@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from template_learning.errors import BadInput
@@ -146,13 +145,12 @@ def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
 
 
 def _check_structure(row: StructureInput, folder: Path, settings: Settings) -> None:
-    from template_learning.structure import read_structure
+    from template_learning.pseudoatoms import check_molecule
 
     assert row.file is not None
-    structure = _named(row.path, folder / row.file, read_structure)
-    for note in structure.notes:
+    notes, diameter = _named(row.path, folder / row.file, check_molecule)
+    for note in notes:
         print(f"{row.id}: {note}", file=sys.stderr)
-    diameter = float(2 * np.linalg.norm(structure.position_angstrom, axis=1).max())
     box = min(settings.tetris.shape_voxels) * settings.volume.voxel_size_angstrom - 2 * settings.tetris.margin_angstrom
     if diameter > box:
         raise BadInput(f"{row.path}: {diameter:.0f} Å across, larger than the box's shortest edge less margins ({box:.0f} Å)")
