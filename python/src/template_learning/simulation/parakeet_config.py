@@ -29,7 +29,7 @@ from template_learning.simulation.matter import parakeet_matter
 from template_learning.simulation.native import Engine
 from template_learning.simulation.optics import Lens
 from template_learning.simulation.potential import Sample
-from template_learning.simulation.series import processors
+from template_learning.simulation.series import processors, shown
 
 STAGE = "simulate-parakeet"
 STRUCTURE_SUFFIXES = (".cif.gz", ".cif", ".mmcif", ".pdb", ".pdb.gz", ".ent", ".ent.gz")
@@ -430,7 +430,7 @@ def simulate_parakeet(
         return engine.image(intensity), counts
 
     with ThreadPoolExecutor(min(processors(), len(taken.angle_deg))) as pool:
-        images = list(pool.map(one, range(len(taken.angle_deg))))
+        images = list(shown(pool.map(one, range(len(taken.angle_deg))), len(taken.angle_deg)))
     output.mkdir(parents=True, exist_ok=True)
     seconds = {
         "simulation_seconds": round(time.perf_counter() - begun, 3),

@@ -5,28 +5,18 @@ terms k: at the resolution of a tilt series the elements differ little in shape,
 all of them.  The first channel counts heavy atoms and also carries the ice that each displaces.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from template_learning.machine_code import compiled_fast_math
 from template_learning.simulation.ice import Cuboid, Slab
 from template_learning.simulation.matter import Matter
 
 Float32 = NDArray[np.float32]
-Function = TypeVar("Function", bound=Callable[..., Any])
 CHANNEL_TOLERANCE = 0.006
-
-
-def _compiled(function: Function) -> Function:
-    """``function`` compiled by numba, kept on disk where there is a folder that can be written."""
-    try:
-        return numba.njit(function, nogil=True, cache=True, fastmath=True)
-    except RuntimeError:
-        return numba.njit(function, nogil=True, fastmath=True)
 
 
 @dataclass(frozen=True)
@@ -118,7 +108,7 @@ def point_cloud(sample: Sample, matter: Matter, maximum_frequency: float) -> Poi
     )
 
 
-@_compiled
+@compiled_fast_math
 def deposit(
     slabs: Float32,
     position: Float32,
@@ -160,13 +150,13 @@ def deposit(
                     slabs[slab, c, row + dy, column + 1] += wy * x2
 
 
-@_compiled
+@compiled_fast_math
 def _scratch(radius: float, pixel: float, thickness: float) -> tuple[int, int]:
     """Pixels across and slices of a box that holds what a molecule displaces."""
     return 2 * int(np.ceil(radius / pixel)) + 2 * int(np.ceil(8 / pixel)) + 9, 2 * int(np.ceil(radius / thickness)) + 5
 
 
-@_compiled
+@compiled_fast_math
 def deposit_shadow(
     slabs: Float32,
     position: Float32,

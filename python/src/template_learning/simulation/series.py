@@ -2,14 +2,16 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, existing, read_table, replacing, write_mrc
@@ -30,12 +32,19 @@ from template_learning.simulation.potential import Sample
 from template_learning.tables import DesignRow, ParticleRow
 
 STAGE = "simulate"
+Result = TypeVar("Result")
 
 
 def processors() -> int:
     """Threads to use: OMP_NUM_THREADS where it is set, else the processors that this process may run on."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdigit() and int(asked) > 0 else len(os.sched_getaffinity(0))
+
+
+def shown(results: Iterable[Result], total: int) -> Iterable[Result]:
+    """Results as they come, with a progress bar where there is a terminal."""
+    console = Console(stderr=True)
+    return track(results, "tilts", total, console=console, disable=not console.is_terminal)
 
 
 def sample_grid(placed: Path) -> Grid:
@@ -157,6 +166,8 @@ def simulate_sample(
     """
     begun = time.perf_counter()
     checked_id(row.id)
+    if settings.engine != "native":
+        raise BadInput(f"simulate.engine: {settings.engine} does not run inside this command; native was expected")
     sample, grid = placed_sample(placed, library_folders)
     if settings.ice_shape == "cuboid":
         x, y, z = map(float, grid.extent_angstrom)
@@ -185,7 +196,7 @@ def simulate_sample(
         return imaging.counts(wave, exit_angstrom, index, generator_for(root_seed, STAGE, f"{row.id}/{index}/counts"))
 
     with ThreadPoolExecutor(min(processors(), len(angles))) as pool:
-        images = np.stack(list(pool.map(one, range(len(angles)))))
+        images = np.stack(list(shown(pool.map(one, range(len(angles))), len(angles))))
     output.mkdir(parents=True, exist_ok=True)
     tilts = output / f"{row.id}.tilts.mrc"
     write_mrc(tilts, images, engine.pixel_angstrom, stack=True)
