@@ -21,7 +21,8 @@ from template_learning.errors import BadInput
 from template_learning.files import read_table, write_mrc, write_table
 from template_learning.geometry import Grid, random_rotations, rotation_from_angles
 from template_learning.library import LibraryEntry, read_library
-from template_learning.packing import Box, Shape, compiled
+from template_learning.machine_code import compiled
+from template_learning.packing import Box, Shape
 from template_learning.plan import plan_sample
 from template_learning.settings import TetrisSettings, VolumeSettings
 from template_learning.tables import LibraryRow, ParticleRow

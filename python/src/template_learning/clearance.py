@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from template_learning.packing import compiled
+from template_learning.machine_code import compiled
 
 CLUSTER_ANGSTROM = 10.0
 Clusters = tuple[NDArray[np.float64], NDArray[np.int64], float, NDArray[np.float64]]

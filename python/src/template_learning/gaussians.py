@@ -6,9 +6,10 @@ The density is that of EMAN2's ``e2pdb2mrc.py``: each atom adds ``Z exp(-r^2 / w
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from template_learning.machine_code import compiled
 
 REACH = 3.5
 """Where an atom's Gaussian is cut, in units of its 1/e half-width (5e-6 of its peak)."""
@@ -43,7 +44,7 @@ def density_of_atoms(
     return grid.astype(np.float32)
 
 
-@numba.njit(nogil=True)
+@compiled
 def _spread(
     index: NDArray[np.float64], weight: NDArray[np.float64], width: float, reach: float, grid: NDArray[np.float64]
 ) -> None:
@@ -66,7 +67,7 @@ def _spread(
                     grid[first[0] + i, first[1] + j, first[2] + k] += line * profile[2, k]
 
 
-@numba.njit(nogil=True)
+@compiled
 def _pull(
     index: NDArray[np.float64], width: float, reach: float, field: NDArray[np.float64], slope: NDArray[np.float64]
 ) -> None:

@@ -14,26 +14,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from template_learning.geometry import Grid
+from template_learning.machine_code import compiled
 
 Voxels = NDArray[np.int64]
 HALF_DIAGONAL = np.sqrt(3.0) / 2.0
 WORD = 64
 BODY, CLAIM, SHELL = 1, 2, 4
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Machine code of ``function``, kept on disk between processes where numba finds a folder that it may write to."""
-    try:
-        return numba.njit(cache=True)(function)
-    except RuntimeError:
-        return numba.njit(function)
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,13 @@ one seed for each occupied cell of a lattice with the radius as its step, moved 
 radius until it rests; of modes within a radius of each other the one with most voxels stays.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from template_learning.machine_code import compiled
 from template_learning.simulation.series import processors
 
 REST = 1e-3
@@ -104,15 +102,7 @@ def _distinct(modes: NDArray[np.float64], members: NDArray[np.int64], radius: fl
     return modes[kept]
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Machine code of ``function``, kept on disk between processes where numba finds a folder that it may write to."""
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:
-        return numba.njit(nogil=True)(function)
-
-
-@_compiled
+@compiled
 def _move_seeds(seeds, members, rows, run_start, run_end, radius):  # type: ignore[no-untyped-def]
     """Move each seed (z, y, x) to where it rests; ``members`` gets the number of voxels about it (0: none)."""
     square = radius * radius
@@ -148,7 +138,7 @@ def _move_seeds(seeds, members, rows, run_start, run_end, radius):  # type: igno
         seeds[seed, 0], seeds[seed, 1], seeds[seed, 2] = z0, y0, x0
 
 
-@_compiled
+@compiled
 def _nearest(nearest, voxels, centres, low, radius, shape, order, first):  # type: ignore[no-untyped-def]
     """The nearest centre of each voxel among those within ``radius``, -1 where there is none."""
     for index in range(voxels.shape[0]):

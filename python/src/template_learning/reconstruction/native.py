@@ -3,15 +3,14 @@
 What IMOD's ``tilt`` (4.8.2, ``-COSINTERP 0``) does was found by comparing outputs and in its public source; facts, no code.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from template_learning.machine_code import compiled_fast_math
 from template_learning.simulation.series import processors
 
 ZERO_WEIGHT = 0.2
@@ -126,15 +125,7 @@ def back_project(
     return result
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Machine code of ``function``, kept on disk between processes where numba finds a folder that it may write to."""
-    try:
-        return numba.njit(nogil=True, fastmath=True, cache=True)(function)
-    except RuntimeError:
-        return numba.njit(nogil=True, fastmath=True)(function)
-
-
-@_compiled
+@compiled_fast_math
 def _add_views(planes, views, cosine, sine, fill, first_z):  # type: ignore[no-untyped-def]
     """Add every view's values to ``planes`` [z, x, y]; y is innermost since all of a line shares one u."""
     centre_x, centre_u = (planes.shape[1] - 1) / 2, (views.shape[1] - 1) / 2
