@@ -119,10 +119,12 @@ workflow TEMPLATE_LEARNING {
     else if (plan.runs.simulate || plan.runs.label) {
         placed = published(plan.from, 'tetris', ['.placed.csv', '.placed.csv.json'])
     }
+    waves = none
     tilts = none                                                        // (id, tilt series, its facts, angles)
     if (plan.runs.simulate) {
         SIMULATE(rows.join(placed).map { id, row, table, facts -> tuple(id, json(row.findAll { _k, v -> v != '' }), table, facts) }, library, of.simulate, seed)
         tilts = SIMULATE.out.tilts
+        waves = SIMULATE.out.waves
     }
     else if (plan.runs.reconstruct) {
         tilts = published(plan.from, 'simulate', ['.tilts.mrc', '.tilts.mrc.json', '.tlt'])
@@ -254,6 +256,7 @@ workflow TEMPLATE_LEARNING {
         more = [
             flex: conformers.flatMap { _id, files -> files },
             volume: library.flatMap { all -> all.collectMany { folder -> files_at(folder, folder.name) } },
+            simulate: waves.flatten(),
             train: plan.runs.train ? network : none,
             calibrate: plan.runs.calibrate ? CALIBRATE.out.model : none,
             finetune: finetune_files,

@@ -10,6 +10,7 @@ process SIMULATE {
 
     output:
     tuple val(id), path("${id}.tilts.mrc"), path("${id}.tilts.mrc.json"), path("${id}.tlt"), emit: tilts
+    path "${id}.waves.npy*", optional: true, emit: waves         // with simulate.keep_waves
 
     script:
     """

@@ -14,6 +14,14 @@ from template_learning.settings import DesignSettings
 from template_learning.tables import DesignRow, Split
 
 FACTORS = ("total_dose_e_per_angstrom2", "tilt_step_deg", "tilt_range_deg", "ice_density_g_per_cm3", "defocus_um")
+NUISANCES = (
+    "gold_fiducials",
+    "carbon_edge",
+    "shift_error_angstrom",
+    "rotation_error_deg",
+    "motion_angstrom",
+    "uneven_illumination",
+)
 
 
 def design_rows(settings: DesignSettings, root_seed: int) -> list[DesignRow]:
@@ -24,7 +32,10 @@ def design_rows(settings: DesignSettings, root_seed: int) -> list[DesignRow]:
 
     Raises BadInput where no row would be left for training.
     """
-    levels = [getattr(settings, factor) for factor in FACTORS]
+    # Nuisances that keep one value take no part in the draw, so that the rows are the same as without them.
+    fixed = {name: getattr(settings, name)[0] for name in NUISANCES if len(set(getattr(settings, name))) == 1}
+    varied = (*FACTORS, *(name for name in NUISANCES if name not in fixed))
+    levels = [getattr(settings, factor) for factor in varied]
     factorial = settings.scheme == "factorial"
     points: Sequence[Sequence[float]] = (
         list(product(*levels)) if factorial else _sobol_points(levels, settings.tomograms, root_seed)
@@ -33,7 +44,7 @@ def design_rows(settings: DesignSettings, root_seed: int) -> list[DesignRow]:
     digits = max(3, len(str(len(points))))
     rows = []
     for number, (point, split) in enumerate(zip(points, splits, strict=True), start=1):
-        values = dict(zip(FACTORS, map(float, point), strict=True))
+        values = fixed | dict(zip(varied, map(float, point), strict=True))
         rows.append(DesignRow(id=f"t{number:0{digits}d}", split=split, phase_shift_deg=settings.phase_shift_deg, **values))
     return rows
 

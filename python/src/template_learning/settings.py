@@ -1,9 +1,13 @@
 """Every parameter: name, unit, bounds, default and meaning.  The JSON schema, Nextflow's defaults and
 docs/parameters.md are generated from here (see ``schema.py``)."""
 
-from typing import Any, Literal, get_origin
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Slope = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
@@ -80,6 +84,18 @@ class DesignSettings(Section):
     ice_density_g_per_cm3: list[float] = Field([0.9, 1.1], min_length=1, description="density of the vitreous ice")
     defocus_um: list[float] = Field([-2.5, -3.25, -4.0], min_length=1, description="defocus, negative = underfocus")
     phase_shift_deg: float = Field(0.0, ge=0, le=180, description="phase plate (paper: 90); 0 = none")
+    gold_fiducials: list[NotNegative] = Field([0.0], min_length=1, description="gold beads of 10 nm, mean number; 0 = none")
+    carbon_edge: list[Share] = Field([0.0], min_length=1, description="share of the field under a carbon film; 0 = none")
+    shift_error_angstrom: list[NotNegative] = Field(
+        [0.0], min_length=1, description="misalignment of each tilt, sigma; 0 = none"
+    )
+    rotation_error_deg: list[NotNegative] = Field(
+        [0.0], min_length=1, description="rotation of each tilt in its plane, sigma; 0 = none"
+    )
+    motion_angstrom: list[NotNegative] = Field([0.0], min_length=1, description="drift during each exposure; 0 = none")
+    uneven_illumination: list[Slope] = Field(
+        [0.0], min_length=1, description="slope of the beam's intensity over the field; 0 = none"
+    )
 
 
 class TetrisSettings(Section):
@@ -166,7 +182,9 @@ class SimulateSettings(Section):
         "slab", description="slab: the ice goes on beyond the field; cuboid: it ends with the sample, as in Parakeet"
     )
     inelastic_mean_free_path_angstrom: float | None = Field(
-        None, gt=0, description="electrons lost on the way through the ice (zero-loss images; ice at 300 kV: about 3000); none = none"
+        None,
+        gt=0,
+        description="electrons lost on the way through the ice (zero-loss images; ice at 300 kV: about 3000); none = none",
     )
     keep_waves: bool = Field(False, description="also write <id>.waves.npy, to image the same sample again with other optics")
 
