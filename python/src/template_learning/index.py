@@ -29,8 +29,10 @@ STAGES = {
     "label": "Truth of the simulated tomograms, on the tomograms' grid.",
     "train": "The trained network.",
     "calibrate": "The network with the size threshold that its picks are selected by.",
+    "finetune": "The model taught further on annotated tomograms (runs that start at `finetune`).",
     "segment": "Class of each voxel of the tomograms that were picked.",
     "cluster": "Picks.",
+    "export": "The selected picks in the formats of other programs.",
     "evaluate": "Picks scored against truth; the set is `simulated` (tomograms held out of training) or `experimental`.",
     "report": "The page to read.",
     "pipeline_info": "Nextflow's own records of the run.",
@@ -41,7 +43,8 @@ STAGES = {
 class Kind:
     """A kind of published file.
 
-    ``path`` is relative to the output folder; ``<name>`` stands for an id (or, last in the path, any file name);
+    ``path`` is relative to the output folder; ``<name>`` stands for an id (or, last in the path, any file name), ``<path>``
+    for all that lies below;
     ``rows`` is what a table's rows are.
     """
 
@@ -58,8 +61,9 @@ class Kind:
     @cached_property
     def expression(self) -> re.Pattern[str]:
         """Matches a path of this kind; its first group is the item's id."""
-        parts = re.split(r"<\w+>", self.path)
-        return re.compile(r"([^/]+?)".join(re.escape(part) for part in parts))
+        holes = {"<path>": "(.+)"}
+        parts = re.split(r"(<\w+>)", self.path)
+        return re.compile("".join(holes.get(part, r"([^/]+?)") if part[:1] == "<" else re.escape(part) for part in parts))
 
 
 KINDS = (
@@ -84,6 +88,7 @@ KINDS = (
     ),
     Kind("tilt_series", "simulate/<tomogram>.tilts.mrc", "tilt series sorted by angle, protein dark"),
     Kind("tilt_angles", "simulate/<tomogram>.tlt", "tilt angles in degrees, one a line, in the series' order"),
+    Kind("waves", "simulate/<tomogram>.waves.npy", "exit waves (complex64), kept to be imaged again"),
     Kind("tomogram", "reconstruct/<tomogram>.mrc", "tomogram, protein dark"),
     Kind("labels", "label/<tomogram>.labels.mrc", "class of each voxel, 0 = background"),
     Kind("instances", "label/<tomogram>.instances.mrc", "particle of each voxel (its number in the table), 0 = background"),
@@ -91,9 +96,17 @@ KINDS = (
     Kind("trained", "train/trained.keras", "the network, best epoch on the validation tomograms"),
     Kind("history", "train/history.csv", "losses and scores, one row an epoch"),
     Kind("model", "calibrate/model.keras", "the network with its card: what `--model` takes"),
+    Kind("finetuned", "finetune/finetuned.keras", "the model taught further on annotated tomograms"),
+    Kind("finetuning", "finetune/finetuning.csv", "its scores on held-out tomograms, split by split"),
     Kind("segmentation", "segment/<tomogram>.segmentation.mrc", "class of each voxel as the network sees it"),
     Kind("probability", "segment/<tomogram>.probability.mrc", "probability of each voxel's class"),
     Kind("picks", "cluster/<tomogram>.picks.csv", "picks: class, position (Å), score, size, whether selected", PickRow),
+    Kind("export_csv", "export/<tomogram>.csv", "the selected picks alone", PickRow),
+    Kind("export_relion5", "export/<tomogram>.relion5.star", "the same for RELION 5: ångström from the tomogram's centre"),
+    Kind("export_relion4", "export/<tomogram>.relion4.star", "the same for RELION 4: pixels of the tilt series"),
+    Kind("export_deepfinder", "export/<tomogram>.deepfinder.xml", "the same as DeepFinder's object list"),
+    Kind("export_imod", "export/<tomogram>.imod.txt", "the same for IMOD's point2model"),
+    Kind("export_copick", "export/copick/<path>", "a copick project of the picks and segmentations of all tomograms"),
     Kind("evaluation", "evaluate/<set>.evaluation.json", "F1, precision, recall and their thresholds over the set"),
     Kind("curve", "evaluate/<set>.curve.csv", "precision and recall of the set against the size threshold", CurveRow),
     Kind("per_tomogram", "evaluate/<set>.per_tomogram.csv", "the scores of each tomogram", TomogramScoreRow),
