@@ -51,10 +51,12 @@ F1_SETTINGS = TrainSettings(
 def peer_folder() -> Path:
     """Where the peer lies, installed by uv or pip if it is not there yet."""
     folder = BUILD / "peer"
-    if not (folder / "deepfinder").is_dir():
+    if not (folder / "openpyxl").is_dir():
         uv = shutil.which("uv") or next((str(path) for path in ROOT.glob(".tools/*/bin/uv")), None)
         pip = [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
-        subprocess.run([*pip, "--quiet", "--no-deps", "--target", str(folder), PEER, "lxml"], check=True)
+        subprocess.run(
+            [*pip, "--quiet", "--no-deps", "--target", str(folder), PEER, "lxml", "openpyxl", "et_xmlfile"], check=True
+        )
     return folder
 
 
