@@ -64,7 +64,9 @@ class ParticleRow(TableRow):
     rot_deg: float | None = None
     tilt_deg: float | None = None
     psi_deg: float | None = None
-    axis_x: float | None = Field(default=None, description="the molecule's axis as a unit vector (short of a disc, long of a rod)")
+    axis_x: float | None = Field(
+        default=None, description="the molecule's axis as a unit vector (short of a disc, long of a rod)"
+    )
     axis_y: float | None = None
     axis_z: float | None = None
 

@@ -43,6 +43,7 @@ def write_report(data: Path, output: Path) -> None:
         lead=summary(run),
         headline=headline(run),
         notes=notes(run),
+        stage_notes=stage_notes(run),
         sections=sections,
         footer=f"Written by template-learning {__version__} from the run's published files; index.json lists them all.",
     )
@@ -167,9 +168,16 @@ def notes(run: Run) -> list[str]:
     mixed = sorted(library for library, several in versions.items() if len(several) > 1)
     if mixed:
         found.append(f"The run's files were made with several versions of {', '.join(mixed)}.")
-    for sidecar in run.sidecars:
-        found += [f"{sidecar.get('file', sidecar['stage'])}: {words}" for words in _words(sidecar.get("notes"))]
     return found
+
+
+def stage_notes(run: Run) -> list[str]:
+    """What the stages said of their inputs: atoms removed, loose ends held, and the like."""
+    return [
+        f"{sidecar.get('file') or ' '.join((sidecar['stage'], str(sidecar.get('id', ''))))}: {words}"
+        for sidecar in run.sidecars
+        for words in _words(sidecar.get("notes"))
+    ]
 
 
 def _words(content: Any) -> list[str]:

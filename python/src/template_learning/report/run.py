@@ -82,7 +82,7 @@ class Run:
     def library(self) -> dict[str, LibraryEntry]:
         """The molecules, none where no library was published."""
         folder = self.folder / "volume"
-        return read_library([folder]) if any(folder.rglob("library.csv")) else {}
+        return read_library([folder]) if any(folder.glob("*/library.csv")) else {}
 
     @cached_property
     def placed(self) -> dict[str, Path]:
