@@ -48,6 +48,8 @@ GOALS = {
     "convergence_rms": "< 0.02",
     "speedup_vs_parakeet": ">= 100",
     "crowded_series_seconds": "< 600",
+    "time_growth_twice_the_atoms": "<= 2",
+    "time_growth_twice_the_field": "<= 2",
 }
 
 
@@ -152,8 +154,12 @@ def convergence() -> float:
     return float(max(changes))
 
 
-def crowded_sample(folder: Path) -> int:
-    """A crowded sample of 192 x 192 x 64 voxels of 16 Å from the shipped structures, and its number of atoms."""
+def crowded_sample(folder: Path, width_voxels: int = 192, share: float = 1.0, tilt_step_deg: float = 2) -> int:
+    """A crowded sample of width x 192 x 64 voxels of 16 Å from the shipped structures, and its number of atoms.
+
+    ``share`` of its places are taken.
+    """
+    folder.mkdir()
     generator = np.random.default_rng(0)
     rows, extent = [], []
     for path in sorted((ROOT / "data" / "demo").rglob("*.cif.gz")):
@@ -169,11 +175,12 @@ def crowded_sample(folder: Path) -> int:
         rows.append(LibraryRow(molecule=name, atom_count=len(atoms), density="none", atoms=f"{name}.npz", **facts))
     write_table(folder / "library.csv", LibraryRow, rows)
     cell = float(np.median(extent)) * 0.8
-    shape, voxel = np.array([192, 192, 64]), 16.0
+    shape, voxel = np.array([width_voxels, 192, 64]), 16.0
     axes = [np.arange(cell / 2, count * voxel - cell / 4, cell) for count in shape]
     place = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 3) + generator.uniform(
         -8, 8, (int(np.prod([len(a) for a in axes])), 3)
     )
+    place = place[generator.permutation(len(place))[: round(share * len(place))]]
     angle = angles_from_rotation(random_rotations(len(place), generator))
     which = generator.integers(len(rows), size=len(place))
     placed = [
@@ -182,10 +189,30 @@ def crowded_sample(folder: Path) -> int:
     ]  # fmt: skip
     write_table(folder / "crowded.placed.csv", ParticleRow, placed)
     write_json(folder / "crowded.placed.csv.json", {"shape_voxels": shape[::-1].tolist(), "voxel_size_angstrom": voxel})
-    row = DesignRow(id="crowded", total_dose_e_per_angstrom2=120, defocus_um=-3.25, tilt_range_deg=60, tilt_step_deg=2, ice_density_g_per_cm3=0.91)  # fmt: skip
+    row = DesignRow(id="crowded", total_dose_e_per_angstrom2=120, defocus_um=-3.25, tilt_range_deg=60, tilt_step_deg=tilt_step_deg, ice_density_g_per_cm3=0.91)  # fmt: skip
     write_json(folder / "row.json", row.model_dump())
     write_json(folder / "settings.json", {"pixel_size_angstrom": 6.5})
     return int(sum(rows[k].atom_count for k in which))
+
+
+def simulated(folder: Path) -> tuple[float, float]:
+    """Simulate a crowded sample: seconds and GiB as ``simulate``."""
+    inputs = {"library": "", "placed": "crowded.placed.csv", "row": "row.json", "settings": "settings.json"}
+    options = [part for key, file in inputs.items() for part in (f"--{key}", folder / file)]
+    return simulate(*options, "--output", folder / "out")
+
+
+def growth(folder: Path) -> dict[str, float]:
+    """How much longer a series takes with twice the atoms, and with twice the field (and so twice the atoms)."""
+    cases = {"whole": (192, 1.0), "half_atoms": (192, 0.5), "half_field": (96, 1.0)}
+    seconds = {}
+    for name, (width_voxels, share) in cases.items():
+        crowded_sample(folder / name, width_voxels, share, tilt_step_deg=6)
+        seconds[name] = simulated(folder / name)[0]
+    return {
+        "time_growth_twice_the_atoms": seconds["whole"] / seconds["half_atoms"],
+        "time_growth_twice_the_field": seconds["whole"] / seconds["half_field"],
+    }
 
 
 def main() -> None:
@@ -193,12 +220,10 @@ def main() -> None:
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "crowded").mkdir()
         figures["crowded_atoms"] = crowded_sample(folder / "crowded")
-        inputs = {"library": "", "placed": "crowded.placed.csv", "row": "row.json", "settings": "settings.json"}
-        options = [part for key, file in inputs.items() for part in (f"--{key}", folder / "crowded" / file)]
-        seconds, gibibytes = simulate(*options, "--output", folder / "out")
+        seconds, gibibytes = simulated(folder / "crowded")
         figures |= {"crowded_series_seconds": seconds, "crowded_series_peak_gib": gibibytes}
+        figures |= growth(folder)
         if REFERENCE.is_dir():
             figures |= against_parakeet(folder)
             figures["convergence_rms"] = convergence()
