@@ -1,8 +1,11 @@
 """The wiring alone: which tasks run for which call, without the stages' work."""
 
 import json
+import shutil
 
 import pytest
+
+from .conftest import ROOT
 
 STAGES = [
     "FLEX",
@@ -125,3 +128,33 @@ def test_without_tomograms_the_run_stops_at_a_model(pipeline):
     found = counts(run)
     assert found["CALIBRATE"] == found["REPORT"] == 1
     assert not {"SEGMENT", "CLUSTER", "EXPORT", "EVALUATE_SIMULATED"} & set(found)
+
+
+def test_structures_from_a_table(pipeline):
+    folder = pipeline.folder / "my structures"
+    folder.mkdir()
+    for name in ("7pex", "7xzy"):
+        shutil.copy(ROOT / f"data/demo/templates/{name}.cif.gz", folder / f"{name} of mine.cif.gz")
+    shutil.copy(ROOT / "data/demo/distractors/3qm1.cif.gz", folder)
+    table = folder / "templates.csv"
+    table.write_text(
+        f"id,path,class,share\nopen,7pex of mine.cif.gz,nucleosome,2\nclosed,{folder}/7xzy of mine.cif.gz,other,1\n"
+    )
+    run = pipeline.run(
+        "-profile",
+        "demo",
+        "-stub",
+        "--templates",
+        str(table),
+        "--distractors",
+        f"{folder}/3qm1.cif.gz",
+        "--stop_after",
+        "volume",
+    )
+    assert run.status == 0, run.printed
+    assert counts(run) == {"CHECK": 1, "FLEX": 2, "VOLUME": 3}
+    rows = json.loads((run.outdir / "check/inputs.json").read_text())["templates"]
+    assert [(row["id"], row["class_name"], row["class_id"], row["share"]) for row in rows] == [
+        ("open", "nucleosome", 1, 2.0),
+        ("closed", "other", 2, 1.0),
+    ]
