@@ -13,9 +13,8 @@ from template_learning.files import checked_id, read_mrc, read_table, write_mrc,
 from template_learning.gaussians import density_of_atoms
 from template_learning.geometry import Grid, move_between_grids, rotation_from_angles
 from template_learning.library import LibraryEntry, read_library
-from template_learning.provenance import write_sidecar
+from template_learning.provenance import grid_of, write_sidecar
 from template_learning.settings import LabelSettings
-from template_learning.simulation.series import sample_grid
 from template_learning.tables import ParticleRow
 
 STAGE = "label"
@@ -39,7 +38,7 @@ def label_sample(
     library = read_library(libraries)
     data, voxel_size = read_mrc(tomogram, memory_map=True)
     grid = Grid(shape=(data.shape[0], data.shape[1], data.shape[2]), voxel_size_angstrom=voxel_size)
-    sample = sample_grid(placed)
+    sample = grid_of(placed)
     for row in rows:
         if row.molecule not in library:
             raise BadInput(f"{placed}: molecule {row.molecule!r} of particle {row.particle} is not in the library")

@@ -1,5 +1,6 @@
-"""Loops that decide the speed, compiled by numba: kept on disk between processes where it finds a folder to write to."""
+"""Loops that decide the speed, compiled by numba and kept on disk between processes, and how many threads may run them."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -23,3 +24,9 @@ def _compiled(function: Function, fastmath: bool) -> Function:
         return numba.njit(function, nogil=True, fastmath=fastmath, cache=True)
     except RuntimeError:  # no folder can be written, as in a read-only image
         return numba.njit(function, nogil=True, fastmath=fastmath)
+
+
+def processors() -> int:
+    """Threads to use: OMP_NUM_THREADS where it is set, else the processors that this process may run on."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) > 0 else len(os.sched_getaffinity(0))

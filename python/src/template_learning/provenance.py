@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from template_learning import __version__
+from template_learning.errors import BadInput
 from template_learning.files import replacing
+from template_learning.geometry import Grid
 
 START = time.perf_counter()
 LIBRARIES = ("numpy", "scipy", "numba", "gemmi", "prody", "mrcfile", "tensorflow", "tensorflow-cpu", "keras", "scikit-image")
@@ -65,6 +67,19 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     """The JSON beside an output (empty where there is none)."""
     beside = path.with_name(path.name + ".json")
     return json.loads(beside.read_text()) if beside.is_file() else {}
+
+
+def grid_of(path: Path) -> Grid:
+    """The grid of voxels that a table or segmentation belongs to, from the JSON beside it.
+
+    Raises BadInput where that does not say ``shape_voxels`` and ``voxel_size_angstrom``.
+    """
+    facts = read_sidecar(path)
+    try:
+        z, y, x = (int(count) for count in facts["shape_voxels"])
+        return Grid(shape=(z, y, x), voxel_size_angstrom=float(facts["voxel_size_angstrom"]))
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(f"{path}.json: shape_voxels and voxel_size_angstrom of the volume were expected") from None
 
 
 def _plain(value: Any) -> Any:

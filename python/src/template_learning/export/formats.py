@@ -3,15 +3,13 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from template_learning.errors import BadInput
 from template_learning.export.copick import write_copick
 from template_learning.export.deepfinder import write_deepfinder
 from template_learning.export.imod import write_imod_points
 from template_learning.export.picks import Picks
 from template_learning.export.relion import write_relion4, write_relion5
 from template_learning.files import checked_id, read_mrc, read_table, write_table
-from template_learning.geometry import Grid
-from template_learning.provenance import read_sidecar
+from template_learning.provenance import grid_of, read_sidecar
 from template_learning.settings import ExportSettings
 from template_learning.tables import PickRow
 
@@ -28,14 +26,10 @@ def export_picks(
     Raises BadInput where the picks' sidecar does not say on which grid they are.
     """
     checked_id(identifier)
-    facts = read_sidecar(picks)
-    try:
-        z, y, x = (int(count) for count in facts["shape_voxels"])
-        grid = Grid(shape=(z, y, x), voxel_size_angstrom=float(facts["voxel_size_angstrom"]))
-    except (KeyError, TypeError, ValueError):
-        raise BadInput(f"{picks}.json: shape_voxels and voxel_size_angstrom of the tomogram were expected") from None
+    grid = grid_of(picks)
     rows = [row for row in read_table(picks, PickRow) if row.selected or settings.unselected]
-    what = Picks(identifier, rows, grid, settings, [int(number) for number in facts.get("minimum_size_voxels") or ()])
+    classes_of_model = [int(number) for number in read_sidecar(picks).get("minimum_size_voxels") or ()]
+    what = Picks(identifier, rows, grid, settings, classes_of_model)
     written: list[Path] = []
     for name in settings.formats:
         if name == "copick":

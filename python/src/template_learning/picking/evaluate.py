@@ -15,7 +15,7 @@ from template_learning.files import checked_id, read_mrc, read_table, write_tabl
 from template_learning.geometry import Grid
 from template_learning.picking.annotations import read_annotations
 from template_learning.picking.matching import Curve, f_beta, match, threshold_curve
-from template_learning.provenance import generator_for, read_sidecar, versions, write_json
+from template_learning.provenance import generator_for, grid_of, versions, write_json
 from template_learning.settings import EvaluateSettings
 from template_learning.tables import CurveRow, ParticleRow, PickRow, TableRow, TomogramScoreRow
 
@@ -167,12 +167,7 @@ def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, out
 
 def _read(row: EvaluateRow, folder: Path) -> Tomogram:
     picks = folder / row.picks
-    facts = read_sidecar(picks)
-    try:
-        z, y, x = (int(count) for count in facts["shape_voxels"])
-        grid = Grid(shape=(z, y, x), voxel_size_angstrom=float(facts["voxel_size_angstrom"]))
-    except (KeyError, TypeError, ValueError):
-        raise BadInput(f"{picks}.json: shape_voxels and voxel_size_angstrom of the tomogram were expected") from None
+    grid = grid_of(picks)
     mask = None
     if row.mask:
         mask = read_mrc(folder / row.mask, need_voxel_size=False)[0] > 0

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from template_learning.machine_code import compiled
-from template_learning.simulation.series import processors
+from template_learning.machine_code import compiled, processors
 
 REST = 1e-3
 """A seed rests when it moves by no more than this share of the radius."""

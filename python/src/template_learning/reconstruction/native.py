@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from template_learning.machine_code import compiled_fast_math
-from template_learning.simulation.series import processors
+from template_learning.machine_code import compiled_fast_math, processors
 
 ZERO_WEIGHT = 0.2
 """The ramp at zero frequency, in units of its first bin (Kak and Slaney 1988, chapter 3)."""

@@ -21,6 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from template_learning.errors import BadInput
 from template_learning.files import existing, replacing, write_mrc
+from template_learning.machine_code import processors
 from template_learning.provenance import generator_for, seed_for, write_sidecar
 from template_learning.simulation.acquisition import Acquisition
 from template_learning.simulation.detector import count_electrons, detector_pass
@@ -29,7 +30,7 @@ from template_learning.simulation.matter import parakeet_matter
 from template_learning.simulation.native import Engine
 from template_learning.simulation.optics import Lens
 from template_learning.simulation.potential import Sample
-from template_learning.simulation.series import processors, shown
+from template_learning.simulation.series import shown
 
 STAGE = "simulate-parakeet"
 STRUCTURE_SUFFIXES = (".cif.gz", ".cif", ".mmcif", ".pdb", ".pdb.gz", ".ent", ".ent.gz")

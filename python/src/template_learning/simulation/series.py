@@ -1,6 +1,5 @@
 """SIMULATE: the tilt series of one packed sample."""
 
-import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,8 @@ from template_learning.errors import BadInput
 from template_learning.files import checked_id, existing, read_table, replacing, write_mrc
 from template_learning.geometry import Grid, rotation_from_angles
 from template_learning.library import read_library
-from template_learning.provenance import generator_for, read_sidecar, seed_for, write_json, write_sidecar
+from template_learning.machine_code import processors
+from template_learning.provenance import generator_for, grid_of, read_sidecar, seed_for, write_json, write_sidecar
 from template_learning.settings import SimulateSettings
 from template_learning.simulation.acquisition import Acquisition, acquire, tilt_angles
 from template_learning.simulation.detector import count_electrons, detector_pass
@@ -35,26 +35,10 @@ STAGE = "simulate"
 Result = TypeVar("Result")
 
 
-def processors() -> int:
-    """Threads to use: OMP_NUM_THREADS where it is set, else the processors that this process may run on."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdigit() and int(asked) > 0 else len(os.sched_getaffinity(0))
-
-
 def shown(results: Iterable[Result], total: int) -> Iterable[Result]:
     """Results as they come, with a progress bar where there is a terminal."""
     console = Console(stderr=True)
     return track(results, "tilts", total, console=console, disable=not console.is_terminal)
-
-
-def sample_grid(placed: Path) -> Grid:
-    """The grid that a table of placed molecules refers to, from its sidecar; BadInput where that does not say."""
-    facts = read_sidecar(placed)
-    try:
-        shape = tuple(int(count) for count in facts["shape_voxels"])
-        return Grid(shape=(shape[0], shape[1], shape[2]), voxel_size_angstrom=float(facts["voxel_size_angstrom"]))
-    except (KeyError, IndexError, TypeError, ValueError):
-        raise BadInput(f"{placed}.json: shape_voxels and voxel_size_angstrom of the sample were expected") from None
 
 
 def placed_sample(placed: Path, library_folders: Sequence[Path]) -> tuple[Sample, Grid]:
@@ -63,7 +47,7 @@ def placed_sample(placed: Path, library_folders: Sequence[Path]) -> tuple[Sample
     Raises BadInput where a molecule is not in the library or has no orientation.
     """
     rows = read_table(placed, ParticleRow)
-    grid = sample_grid(placed)
+    grid = grid_of(placed)
     library = read_library(library_folders)
     names = sorted({row.molecule for row in rows})
     for row in rows:
