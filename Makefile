@@ -16,7 +16,8 @@ setup: ## install all that is needed (Python environment, Nextflow); a second ca
 	@setup/nextflow.sh --install
 
 demo: setup ## six nucleosome templates to picks, an F1 and a report, in results/demo
-	$(NEXTFLOW) run . -profile demo -resume --outdir results/demo -work-dir work/demo
+	@mkdir -p work/demo  # started there, it resumes its own last run and no other of this clone
+	cd work/demo && ../../$(NEXTFLOW) run ../.. -profile demo -resume --outdir "$(CURDIR)/results/demo" -work-dir "$(CURDIR)/work/demo"
 	@echo "$(CURDIR)/results/demo/report/report.html"
 
 test: setup lint ## ruff, mypy and all tests
