@@ -40,7 +40,7 @@ workflow TEMPLATE_LEARNING {
     templates           // (row: map of id, role, class_name, class_id, share; structure)
     distractors         // (row, structure)
     tomograms           // (id, tomogram, annotations or [], mask or [], voxel size in Å or '')
-    plan                // map: runs (stage -> boolean), from (results folder or null), model (file or null), design_table (file or null), has_distractors
+    plan                // map: runs (stage -> boolean), from (results folder or null), model (file or null), design_table (file or null)
 
     main:
     // --- one line of JSON a stage: a change in one section re-runs that stage and what depends on it, no other
