@@ -62,8 +62,18 @@ class Structure:
 
     @property
     def mass_dalton(self) -> float:
-        """Mass of the atoms (hydrogens are not among them)."""
-        return float(_WEIGHT_DALTON[self.element].sum())
+        """Mass of the atoms and of the hydrogens that belong to them, which are not among the atoms.
+
+        A residue has the hydrogens that gemmi's table tells, two fewer in a chain of amino acids or nucleotides (the bond's
+        water), in proportion to the part of its heavy mass that is there.  Residues that the table does not know, and
+        UNK (pseudo-atoms of a map have it), get none.
+        """
+        present = np.bincount(self.residue, _WEIGHT_DALTON[self.element])
+        first = np.flatnonzero(np.diff(self.residue, prepend=-1))
+        names, kind = np.unique(self.residue_name[first], return_inverse=True)
+        hydrogens, heavy = np.array([_hydrogens_and_heavy_dalton(name) for name in names.tolist()]).T
+        share = np.minimum(present / heavy[kind], 1.0)
+        return float(present.sum() + _WEIGHT_DALTON[1] * (hydrogens[kind] * share).sum())
 
     @property
     def diameter_angstrom(self) -> float:
@@ -78,6 +88,16 @@ class Structure:
             along = self.position_angstrom @ some
             extent = max(extent, float(np.ptp(along, axis=0).max()))
         return extent
+
+
+def _hydrogens_and_heavy_dalton(residue_name: str) -> tuple[float, float]:
+    """Hydrogens of a whole residue as it stands in a molecule, and the mass of its other atoms."""
+    known = gemmi.find_tabulated_residue(residue_name)
+    if not known.found() or residue_name == "UNK":
+        return 0.0, 1.0
+    bound = known.is_amino_acid() or known.is_nucleic_acid()
+    heavy = known.weight - _WEIGHT_DALTON[1] * known.hydrogen_count - (_WEIGHT_DALTON[8] if bound else 0.0)
+    return max(known.hydrogen_count - 2.0 * bound, 0.0), heavy
 
 
 def read_structure(path: Path, assembly: str | None = None) -> Structure:
