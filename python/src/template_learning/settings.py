@@ -386,6 +386,10 @@ class Settings(Section):
     stop_after: Stage = Field("report", description="last stage that runs")
     outdir: str = Field("results", description="folder for the results")
     publish_mode: Literal["copy", "link", "symlink"] = Field("copy", description="how the results get into outdir")
+    job_array_size: int = Field(
+        20, ge=2, description="tasks of TETRIS, SIMULATE, RECONSTRUCT and LABEL that go to a scheduler as one job array"
+    )
+    gpus: int = Field(1, ge=1, description="GPUs that each task with a use for them asks for (profile gpu)")
 
     seed: int = Field(1, ge=0, lt=2**32, description="root of every random draw")
     flex: FlexSettings = FlexSettings()
