@@ -4,15 +4,31 @@
 include { CHECK             } from './modules/check/main'
 include { TEMPLATE_LEARNING } from './workflows/template_learning'
 
-// Rows of an input table: of a CSV (files relative to it), or of a glob (ids from the files' names).
+// The file that a cell of an input table names: an entry of the Protein Data Bank (pdb:1abc; Nextflow fetches and stages it
+// like any remote file), an address, or a path, relative to ``folder`` where it does not start at the root.
+def input_file(text, folder) {
+    def entry = text =~ /(?i)pdb:(pdb_0000)?([1-9][a-z0-9]{3})/
+    if (entry.matches()) {
+        return file(params.pdb_address.toString().replace('{id}', entry.group(2).toLowerCase()), glob: false)
+    }
+    return file(text.startsWith('/') || text.contains('://') ? text : "${folder}/${text}", glob: false)
+}
+
+// Rows of an input table: of a CSV (files relative to it), of a glob (ids from the files' names), or of ids pdb:1abc,pdb:2xyz.
 def input_rows(source, file_columns) {
     if (!source) {
         return []
     }
+    if (source.toString().toLowerCase().startsWith('pdb:')) {
+        return source.toString().tokenize(', ').collect { text ->
+            def one = input_file(text, launchDir)
+            [id: text.replaceFirst(/(?i)^pdb:/, ''), path: text, files: one.exists() ? [path: one] : [:]]
+        }
+    }
     if (!source.toString().endsWith('.csv')) {
         def found = files(source.toString()).toSorted { one -> one.name }
         return found
-            ? found.collect { one -> [id: one.name.replaceFirst(/(?i)\.(cif|mmcif|bcif|pdb|ent|mrc|map|ccp4|rec)(\.gz|\.bz2)?$/, ''), path: one.toString(), files: [path: one]] }
+            ? found.collect { one -> [id: one.name.replaceFirst(/(?i)\.(cif|mmcif|bcif|pdb|ent|mrc|map|ccp4|rec)(\.gz|\.bz2|\.xz)?$/, ''), path: one.toString(), files: [path: one]] }
             : [[id: 'none', path: source.toString(), files: [:]]]
     }
     def table = file(source.toString())
@@ -20,10 +36,7 @@ def input_rows(source, file_columns) {
         return [[id: 'none', path: source.toString(), files: [:]]]
     }
     return table.splitCsv(header: true, strip: true, quote: '"').collect { row ->
-        def named = file_columns.findAll { column -> row[column] }.collectEntries { column ->
-            def path = row[column].toString()
-            [column, file(path.startsWith('/') || path.contains('://') ? path : "${table.parent}/${path}")]
-        }
+        def named = file_columns.findAll { column -> row[column] }.collectEntries { column -> [column, input_file(row[column].toString(), table.parent)] }
         row + [files: named.findAll { _column, one -> one.exists() }]
     }
 }

@@ -37,7 +37,7 @@ workflow TEMPLATE_LEARNING {
     take:
     settings            // value: map of all settings, checked
     check_files         // value: list of what CHECK wrote
-    templates           // (row: map of id, role, class_name, class_id, share; structure)
+    templates           // (row: map of id, role, class_name, class_id, share, reading; structure or map)
     distractors         // (row, structure)
     tomograms           // (id, tomogram, annotations or [], mask or [], voxel size in Å or '')
     plan                // map: runs (stage -> boolean), from (results folder or null), model (file or null), design_table (file or null)
@@ -56,7 +56,7 @@ workflow TEMPLATE_LEARNING {
     flex_facts = none
     conformers = none                                                   // (id, [conformers])
     if (plan.runs.flex) {
-        FLEX(templates.map { row, structure -> tuple(row.id, structure) }, of.flex, seed)
+        FLEX(templates.map { row, structure -> tuple(row.id, json(row.reading), structure) }, of.flex, seed)
         conformers = FLEX.out.conformers
         flex_facts = FLEX.out.facts
     }
@@ -83,7 +83,7 @@ workflow TEMPLATE_LEARNING {
             .map { number, batch ->
                 def molecules = batch.withIndex().collect { item, index ->
                     [molecule: item[0].id, species: item[0].id, role: item[0].role, class_name: '', class_id: 0, share: item[0].share,
-                     file: "structures/${index + 1}/${item[1].name}"]
+                     file: "structures/${index + 1}/${item[1].name}", reading: item[0].reading]
                 }
                 tuple("distractors_${number}", json(molecules), batch.collect { item -> item[1] })
             }

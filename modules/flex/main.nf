@@ -3,7 +3,7 @@ process FLEX {
     label 'medium'
 
     input:
-    tuple val(id), path(structure, stageAs: 'structure/*')
+    tuple val(id), val(reading), path(structure, stageAs: 'structure/*')       // reading: one line of JSON
     val settings
     val seed
 
@@ -16,7 +16,10 @@ process FLEX {
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning flex ${structure} --id ${id} --settings settings.json --seed ${seed} --output .
+    cat > reading.json <<'READING'
+    ${reading}
+    READING
+    template-learning flex ${structure} --id ${id} --reading reading.json --settings settings.json --seed ${seed} --output .
     """
 
     stub:

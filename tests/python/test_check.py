@@ -41,8 +41,31 @@ def test_a_good_request_passes(request_file, tmp_path):
     assert settings["seed"] == 3
     assert settings["simulate"]["pixel_size_angstrom"] == 5
     inputs = json.loads((tmp_path / "out/inputs.json").read_text())
-    assert inputs["templates"] == [{"id": "7pex", "role": "template", "class_name": "target", "class_id": 1, "share": 1.0}]
+    assert inputs["templates"] == [
+        {"id": "7pex", "role": "template", "class_name": "target", "class_id": 1, "share": 1.0, "reading": {}}
+    ]
     assert inputs["distractors"][0]["class_id"] == 0
+
+
+def test_a_map_is_a_template_and_a_distractor(request_file, tmp_path):
+    grid = np.indices((20, 20, 20)) - 9.5
+    write_mrc(tmp_path / "ball.mrc", np.exp(-(grid**2).sum(axis=0) / 18).astype(np.float32), 10.0)
+    row = {"id": "ball", "path": "my/ball.mrc", "file": "ball.mrc", "resolution_angstrom": "25", "mass_dalton": "2e5"}
+    check_run(request_file(templates=[row], distractors=[{**row, "id": "b2", "threshold": "0.3"}]), tmp_path / "out")
+    inputs = json.loads((tmp_path / "out/inputs.json").read_text())
+    assert inputs["templates"][0]["reading"] == {"resolution_angstrom": 25, "mass_dalton": 2e5}
+    assert inputs["distractors"][0]["reading"] == {"resolution_angstrom": 25, "mass_dalton": 2e5, "threshold": 0.3}
+    for wrong, words in (
+        ({"threshold": "7"}, "my/ball.mrc: no voxel is above the threshold 7"),
+        ({"threshold": "inf"}, "threshold"),
+        ({"resolution_angstrom": "-3"}, "resolution_angstrom"),
+        ({"resolution_angstrom": "3"}, "at least the voxel size"),
+        ({"mass_dalton": "heavy"}, "mass_dalton"),
+        ({"assembly": "1"}, "a density map has none"),
+    ):
+        with pytest.raises(BadInput) as refusal:
+            check_run(request_file(templates=[{**row, **wrong}]), tmp_path / "bad")
+        assert words in str(refusal.value)
 
 
 def test_classes_are_numbered_by_name(request_file, tmp_path):
@@ -63,6 +86,13 @@ def test_classes_are_numbered_by_name(request_file, tmp_path):
         ({"params": {"start_at": "train", "stop_after": "flex", "from_results": "x"}}, "lies after stop_after"),
         ({"templates": []}, "parameter templates: none given"),
         ({"templates": [{"id": "a", "path": "gone.cif"}]}, "gone.cif: no such file"),
+        ({"templates": [{"id": "a", "path": "pdb:1abc"}]}, "pdb:1abc: no such entry, or no network: nothing could be"),
+        ({"templates": [{"id": "a", "path": "pdb:abcde"}]}, "pdb:abcde: not an id of the Protein Data Bank"),
+        ({"templates": [{"id": "a", "path": "1abc"}]}, "1abc: no such file; pdb:1abc would fetch"),
+        ({"templates": [{"id": "a", "path": "p.cif", "file": "t.cif.gz", "assembly": "9"}]}, "p.cif: no assembly '9'"),
+        ({"templates": [{"id": "a", "path": "p.cif", "file": "t.cif.gz", "threshold": "1"}]}, "threshold is for density maps"),
+        ({"params": {"pdb_address": "https://x.org/"}}, "pdb_address"),
+        ({"params": {"flex": {"modes": 9000}}}, "atoms named CA or P; too few for the 9000 modes"),
         ({"templates": [{"id": "a b", "path": "p", "file": "t.cif.gz"}]}, "only letters, digits"),
         ({"templates": [{"id": "$(reboot)", "path": "p", "file": "t.cif.gz"}]}, "only letters, digits"),
         ({"templates": [{"id": "../x", "path": "p", "file": "t.cif.gz"}]}, "only letters, digits"),

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import scipy.sparse
-from template_learning.anm import SparseANM, prody
+from template_learning.anm import SparseANM, connected_parts, joined_pairs, prody
 from template_learning.dissection import Factor, dissect
 from template_learning.errors import BadInput
 from template_learning.flex import Geometry, draw_conformer, find_modes, flex_template, rms
@@ -86,7 +86,20 @@ def test_free_parts_and_hinges_are_counted():
     # The body and the four nodes move freely, six ways each.
     assert network.zero_modes == 12
     assert network.getEigvals().min() > 1e-6
-    assert np.bincount(network.components()).tolist() == [300, 4]
+    assert np.bincount(connected_parts(joined_pairs(far, 15.0), 304)).tolist() == [300, 4]
+
+
+def test_sparse_networks_are_held_by_fewer_springs_and_those_that_fall_apart_refused():
+    thin = chain_of(cloud(343, spread=2.1))
+    contacts = np.bincount(joined_pairs(thin.position_angstrom, 15.0).ravel())
+    assert np.median(contacts) < 8
+    modes = find_modes(thin, FlexSettings())
+    assert modes.facts["loose_nodes"] < 343 / 2
+    assert modes.eigenvalue.min() > 1e-6
+    with pytest.raises(BadInput, match=r"cloud: springs of 15 Å join fewer than half of the 343 nodes"):
+        find_modes(chain_of(cloud(343, spread=4.0)), FlexSettings())
+    with pytest.raises(BadInput, match="did not converge"):
+        find_modes(chain_of(cloud(160, spread=8.0)), PAPER)
 
 
 def test_loose_ends_follow_their_chain():

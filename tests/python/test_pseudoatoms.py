@@ -1,3 +1,6 @@
+import gzip
+
+import mrcfile
 import numpy as np
 import pytest
 from template_learning.density import density_of_atoms
@@ -5,9 +8,11 @@ from template_learning.errors import BadInput
 from template_learning.files import write_mrc
 from template_learning.flex import find_modes, flex_template
 from template_learning.gaussians import pull_of_field
-from template_learning.pseudoatoms import check_molecule, fit_map, is_map, read_molecule
+from template_learning.pseudoatoms import bound_map, fit_map, is_map
 from template_learning.settings import FlexSettings
 from template_learning.structure import read_structure
+from template_learning.tables import Reading
+from template_learning.templates import check_molecule, prepare_molecule, read_molecule
 
 
 def blob(folder, name="blob.mrc", voxel=6.0):
@@ -38,7 +43,7 @@ def test_the_slope_is_that_of_the_density():
 
 
 def test_pseudoatoms_give_the_map_back(tmp_path):
-    fitted = fit_map(blob(tmp_path), resolution_angstrom=18.0, mass_dalton=30_000)
+    fitted = fit_map(blob(tmp_path), Reading(resolution_angstrom=18.0, mass_dalton=30_000))
     structure = fitted.structure
     assert fitted.correlation > 0.98
     assert len(structure.element) == round(30_000 / 12.011)
@@ -54,7 +59,7 @@ def test_pseudoatoms_give_the_map_back(tmp_path):
 
 def test_one_map_has_one_set_of_pseudoatoms(tmp_path):
     path = blob(tmp_path)
-    first, second = (fit_map(path, mass_dalton=10_000).structure for _ in range(2))
+    first, second = (fit_map(path, Reading(mass_dalton=10_000)).structure for _ in range(2))
     assert np.array_equal(first.position_angstrom, second.position_angstrom)
 
 
@@ -73,6 +78,15 @@ def test_pseudoatoms_flex(tmp_path):
     assert np.abs(moved[near] - moved[100]).max() < 0.7 * np.linalg.norm(moved, axis=1).max()
 
 
+def test_a_light_map_hangs_together(tmp_path):
+    light = read_molecule(blob(tmp_path, voxel=18.0), Reading(mass_dalton=12_000))
+    # More nodes than one of eight atoms, so that springs of 15 Å join most of them.
+    assert len(light.nodes) > len(light.element) / 5
+    modes = find_modes(light, FlexSettings())
+    assert modes.facts["loose_nodes"] < 0.5 * len(light.nodes)
+    assert modes.eigenvalue.min() > 1e-6
+
+
 def test_maps_are_told_by_their_names(tmp_path):
     assert is_map(tmp_path / "EMD-1997.MAP")
     assert is_map(tmp_path / "x.mrc.gz")
@@ -81,10 +95,33 @@ def test_maps_are_told_by_their_names(tmp_path):
 
 def test_a_map_is_checked_without_fitting(tmp_path):
     path = blob(tmp_path)
-    notes, diameter = check_molecule(path)
-    assert "density map" in notes[0]
+    checked = check_molecule(path)
+    assert "density map" in checked.notes[0]
     radius = np.linalg.norm(fit_map(path).structure.position_angstrom, axis=1).max()
-    assert diameter == pytest.approx(2 * radius, rel=0.25)
+    assert checked.diameter_angstrom == pytest.approx(2 * radius, rel=0.25)
+    light = Reading(mass_dalton=12_000, resolution_angstrom=20, threshold=200.0)
+    assert check_molecule(path, light).diameter_angstrom < checked.diameter_angstrom
+    assert "12 kDa at 20 Å" in check_molecule(path, light).notes[0]
+    assert read_molecule(path, light).mass_dalton == pytest.approx(12_000, rel=1e-3)
+    written = prepare_molecule(str(path), "mine", tmp_path / "out", light)
+    assert len(read_structure(written).element) == round(12_000 / 12.011)
+
+
+def test_a_maps_axes_are_those_of_its_header(tmp_path):
+    path = blob(tmp_path)
+    volume = mrcfile.read(path)
+    # The same map, its columns along z and its sections along x.
+    write_mrc(tmp_path / "turned.mrc", np.ascontiguousarray(volume.transpose(2, 1, 0)), 6.0)
+    with mrcfile.open(tmp_path / "turned.mrc", mode="r+") as opened:
+        opened.header.mapc, opened.header.mapr, opened.header.maps = 3, 2, 1
+    plain, turned = (bound_map(folder) for folder in (path, tmp_path / "turned.mrc"))
+    assert np.array_equal(plain.volume, turned.volume)
+    with mrcfile.open(tmp_path / "turned.mrc", mode="r+") as opened:
+        opened.voxel_size = (6.0, 6.0, 7.0)
+    with pytest.raises(BadInput, match="cubes were expected"):
+        bound_map(tmp_path / "turned.mrc")
+    (tmp_path / "packed.mrc.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert np.array_equal(bound_map(tmp_path / "packed.mrc.gz").volume, plain.volume)
 
 
 def test_bad_maps_are_refused(tmp_path):
@@ -92,7 +129,11 @@ def test_bad_maps_are_refused(tmp_path):
     with pytest.raises(BadInput, match="all voxels are 3"):
         fit_map(tmp_path / "flat.mrc")
     with pytest.raises(BadInput, match="no voxel is above"):
-        fit_map(blob(tmp_path), threshold=1e9)
+        fit_map(blob(tmp_path), Reading(threshold=1e9))
+    with pytest.raises(BadInput, match="at least the voxel size"):
+        fit_map(blob(tmp_path), Reading(resolution_angstrom=2))
+    with pytest.raises(BadInput, match="a density map has none"):
+        read_molecule(blob(tmp_path), Reading(assembly="1"))
     (tmp_path / "no.mrc").write_bytes(b"nothing")
     with pytest.raises(BadInput, match="not a whole MRC"):
         read_molecule(tmp_path / "no.mrc")
@@ -103,4 +144,4 @@ def test_bad_maps_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["EMD-3197.map", "2uv8_10A.mrc"])
 def test_real_maps_are_given_back(shared_data, name):
     # A light molecule keeps this quick; bench/pseudoatoms.py takes the whole mass.
-    assert fit_map(shared_data / "maps" / name, mass_dalton=600_000).correlation > 0.98
+    assert fit_map(shared_data / "maps" / name, Reading(mass_dalton=600_000)).correlation > 0.98

@@ -11,7 +11,8 @@ from template_learning.binarycif import decoded, is_binary_cif, read_binary_cif
 from template_learning.distractors import choose_distractors, description_of, unlikeness
 from template_learning.errors import BadInput
 from template_learning.structure import read_structure
-from template_learning.templates import prepare_molecule
+from template_learning.tables import Reading
+from template_learning.templates import check_molecule, prepare_molecule, read_molecule
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -157,9 +158,22 @@ def test_an_assembly_is_built(tmp_path):
     assert structure.notes == ("assembly 1: 2 chains",)
     with pytest.raises(BadInput, match="describes 1"):
         read_structure(tmp_path / "x.cif", assembly="2")
-    written = prepare_molecule(str(tmp_path / "x.cif"), "dimer", tmp_path / "out", assembly="1")
+    written = prepare_molecule(str(tmp_path / "x.cif"), "dimer", tmp_path / "out", Reading(assembly="1"))
     assert len(read_structure(written).element) == 4
     assert json.loads((tmp_path / "out" / "dimer.cif.gz.json").read_text())["atoms"] == 4
+
+
+def test_what_is_checked_is_what_is_read(tmp_path):
+    (tmp_path / "x.cif").write_text(ASSEMBLY)
+    for reading, atoms, distance in ((None, 2, 3.0), (Reading(assembly="1"), 4, np.hypot(28, 4))):
+        assert len(read_molecule(tmp_path / "x.cif", reading).element) == atoms
+        checked = check_molecule(tmp_path / "x.cif", reading)
+        assert checked.nodes == atoms
+        assert checked.diameter_angstrom == pytest.approx(distance, rel=1e-6)
+    for wrong in (Reading(threshold=0.0), Reading(mass_dalton=1e5), Reading(resolution_angstrom=9), Reading(assembly="7")):
+        for look in (check_molecule, read_molecule):
+            with pytest.raises(BadInput, match=r"for density maps|no assembly '7'"):
+                look(tmp_path / "x.cif", wrong)
 
 
 def test_a_pdb_id_is_fetched_once(tmp_path, monkeypatch):
@@ -170,8 +184,8 @@ def test_a_pdb_id_is_fetched_once(tmp_path, monkeypatch):
         return io.BytesIO(ASSEMBLY.encode())
 
     monkeypatch.setattr(templates.urllib.request, "urlopen", answer)
-    for _ in range(2):
-        written = prepare_molecule("1ABC", "mine", tmp_path)
+    for source in ("1ABC", "pdb:1abc"):
+        written = prepare_molecule(source, "mine", tmp_path)
     assert len(asked) == 1
     assert asked[0].endswith("/1abc.cif.gz")
     assert len(read_structure(written).element) == 2
@@ -201,7 +215,7 @@ def test_a_source_that_is_nothing_is_refused(tmp_path):
         prepare_molecule(str(tmp_path / "nothing.cif"), "mine", tmp_path)
     (tmp_path / "x.cif").write_text(ASSEMBLY)
     with pytest.raises(BadInput, match="for density maps"):
-        prepare_molecule(str(tmp_path / "x.cif"), "mine", tmp_path, threshold=1.0)
+        prepare_molecule(str(tmp_path / "x.cif"), "mine", tmp_path, Reading(threshold=1.0))
 
 
 def model(position):

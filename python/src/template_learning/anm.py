@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from threadpoolctl import threadpool_limits
 
 from template_learning.dissection import Factor, dissect
-from template_learning.errors import BadInput, Fault
+from template_learning.errors import BadInput
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # ProDy's own code warns where Python compiles it
@@ -76,20 +76,20 @@ class SparseANM(prody.ANM):
         """(modes,) the share of the nodes that take part in each mode (Brueschweiler 1995)."""
         return np.atleast_1d(prody.calcCollectivity(self))
 
-    def contacts(self) -> NDArray[np.intp]:
-        """(N,) the number of springs of each node."""
-        return np.bincount(self._pairs.ravel(), minlength=self._n_atoms)
 
-    def components(self) -> NDArray[np.int32]:
-        """(N,) which connected part of the network each node belongs to; part 0 is the largest."""
-        adjacency = scipy.sparse.coo_array(
-            (np.ones(len(self._pairs), dtype=bool), (self._pairs[:, 0], self._pairs[:, 1])), shape=(self._n_atoms,) * 2
-        )
-        label = scipy.sparse.csgraph.connected_components(adjacency, directed=False)[1]
-        order = np.argsort(-np.bincount(label), kind="stable")
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order))
-        return rank[label].astype(np.int32)
+def joined_pairs(position: NDArray[np.float64], cutoff_angstrom: float) -> NDArray[np.intp]:
+    """(P, 2) the nodes (N, 3) that a spring joins: those within the cutoff, each pair once, the lower number first."""
+    return cKDTree(position).query_pairs(cutoff_angstrom, output_type="ndarray")
+
+
+def connected_parts(pairs: NDArray[np.intp], count: int) -> NDArray[np.int32]:
+    """(count,) which connected part of a network of pairs (P, 2) each node belongs to; part 0 is the largest."""
+    adjacency = scipy.sparse.coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count,) * 2)
+    label = scipy.sparse.csgraph.connected_components(adjacency, directed=False)[1]
+    order = np.argsort(-np.bincount(label), kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return rank[label].astype(np.int32)
 
 
 def hessian(
@@ -101,7 +101,7 @@ def hessian(
     diagonal (Atilgan et al. 2001).
     """
     count = len(position)
-    pairs = cKDTree(position).query_pairs(cutoff_angstrom, output_type="ndarray")
+    pairs = joined_pairs(position, cutoff_angstrom)
     step = position[pairs[:, 1]] - position[pairs[:, 0]]
     squared = (step**2).sum(axis=1)
     if (squared < 1e-6).any():
@@ -140,7 +140,7 @@ def lowest_modes(
 
     Without a ``factor`` (of ``shifted_factor``) the Hessian is diagonalised as a dense matrix.
 
-    Raises BadInput where the network has fewer modes, Fault where the iteration does not converge.
+    Raises BadInput where the network has fewer modes, or so many of zero that the iteration does not converge.
     """
     count = len(position)
     rigid = rigid_motions(position)
@@ -203,4 +203,7 @@ def _krylov(
             step -= rigid @ (rigid.T @ step)
             step -= basis @ (basis.T @ step)
         basis = np.concatenate([basis, np.linalg.qr(step)[0]], axis=1)
-    raise Fault("the network's modes did not converge")
+    raise BadInput(
+        f"the lowest {wanted} modes of a network of {len(matrix.indptr) // 3} nodes did not converge, {zero} of zero among them; "
+        "nodes joined by enough springs were expected (flex.cutoff_angstrom, flex.minimum_contacts)"
+    )

@@ -12,7 +12,7 @@ from template_learning.errors import BadInput
 from template_learning.files import checked_id, existing, read_mrc, read_table
 from template_learning.provenance import write_json
 from template_learning.settings import Settings, Stage
-from template_learning.tables import DesignRow
+from template_learning.tables import DesignRow, Reading
 
 STAGES: tuple[str, ...] = get_args(Stage)
 
@@ -27,11 +27,15 @@ class _InputRow(BaseModel):
     file: Path | None = None
 
 
-class StructureInput(_InputRow):
-    """A template or distractor."""
+class StructureInput(_InputRow, Reading):
+    """A template or distractor: its file, and how it is read."""
 
     class_name: str = Field(default="target", alias="class")
-    share: float = Field(default=1.0, gt=0)
+    share: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+
+    def reading(self) -> Reading:
+        """How the file is read."""
+        return Reading(**self.model_dump(include=set(Reading.model_fields)))
 
 
 class TomogramInput(_InputRow):
@@ -74,14 +78,17 @@ def check_run(request: Path, output: Path) -> None:
     content = json.loads(existing(request).read_text(encoding="utf-8"))
     settings = check_settings(content["params"])
     folder = request.parent
-    templates = _rows(StructureInput, content.get("templates", []), "templates")
-    distractors = _rows(StructureInput, content.get("distractors", []), "distractors")
-    tomograms = _rows(TomogramInput, content.get("tomograms", []), "tomograms")
+    templates = _rows(StructureInput, content.get("templates", []), "templates", settings)
+    distractors = _rows(StructureInput, content.get("distractors", []), "distractors", settings)
+    tomograms = _rows(TomogramInput, content.get("tomograms", []), "tomograms", settings)
     _check_order(settings, bool(templates), bool(tomograms))
     _check_unique([row.id for row in templates + distractors], "templates and distractors")
     _check_unique([row.id for row in tomograms], "tomograms")
-    for row in (*templates, *distractors):
-        _check_structure(row, folder, settings)
+    flexed = settings.start_at == "flex" and settings.model is None
+    for row in templates:
+        _check_structure(row, folder, settings, settings.flex.modes if flexed else 0)
+    for row in distractors:
+        _check_structure(row, folder, settings, 0)
     for tomogram in tomograms:
         _check_tomogram(tomogram, folder, settings)
     if settings.design_table is not None:
@@ -104,10 +111,11 @@ def check_run(request: Path, output: Path) -> None:
 
 def _plain(row: StructureInput, role: Literal["template", "distractor"], class_id: int) -> dict[str, Any]:
     name = row.class_name if role == "template" else ""
-    return {"id": row.id, "role": role, "class_name": name, "class_id": class_id, "share": row.share}
+    reading = row.reading().model_dump(exclude_none=True)
+    return {"id": row.id, "role": role, "class_name": name, "class_id": class_id, "share": row.share, "reading": reading}
 
 
-def _rows(model: type[Any], rows: Sequence[Mapping[str, Any]], table: str) -> list[Any]:
+def _rows(model: type[Any], rows: Sequence[Mapping[str, Any]], table: str, settings: Settings) -> list[Any]:
     checked = []
     for number, row in enumerate(rows, start=1):
         cells = {name: value for name, value in row.items() if value not in (None, "")}
@@ -120,8 +128,22 @@ def _rows(model: type[Any], rows: Sequence[Mapping[str, Any]], table: str) -> li
         if isinstance(checked[-1], StructureInput):
             checked_id(checked[-1].class_name, f"{table}: class")
         if checked[-1].file is None:
-            raise BadInput(f"{checked[-1].path}: no such file ({table}, id {checked[-1].id})")
+            raise BadInput(f"{_missing(checked[-1].path, settings)} ({table}, id {checked[-1].id})")
     return checked
+
+
+def _missing(path: str, settings: Settings) -> str:
+    from template_learning.templates import PDB_ID
+
+    entry = PDB_ID.fullmatch(path) is not None
+    if path.lower().startswith("pdb:"):
+        if not entry:
+            return f"{path}: not an id of the Protein Data Bank; four characters as in pdb:1abc were expected"
+        address = settings.pdb_address.replace("{id}", path[-4:].lower())
+        return f"{path}: no such entry, or no network: nothing could be fetched from {address}"
+    if "://" in path:
+        return f"{path}: no such file, or no network"
+    return f"{path}: no such file" + (f"; pdb:{path} would fetch the entry of that id" if entry else "")
 
 
 def _check_unique(ids: Sequence[str], where: str) -> None:
@@ -144,13 +166,16 @@ def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
         raise BadInput(f"parameter start_at = {settings.start_at!r}: --from_results with an earlier run's results was expected")
 
 
-def _check_structure(row: StructureInput, folder: Path, settings: Settings) -> None:
-    from template_learning.pseudoatoms import check_molecule
+def _check_structure(row: StructureInput, folder: Path, settings: Settings, modes: int) -> None:
+    from template_learning.templates import check_molecule
 
     assert row.file is not None
-    notes, diameter = _named(row.path, folder / row.file, check_molecule)
-    for note in notes:
+    checked = _named(row.path, folder / row.file, lambda path: check_molecule(path, row.reading()))
+    for note in checked.notes:
         print(f"{row.id}: {note}", file=sys.stderr)
+    if checked.nodes is not None and 3 * checked.nodes < max(modes, 9 if modes else 0):
+        raise BadInput(f"{row.path}: {checked.nodes} atoms named CA or P; too few for the {modes} modes of FLEX")
+    diameter = checked.diameter_angstrom
     box = min(settings.tetris.shape_voxels) * settings.volume.voxel_size_angstrom - 2 * settings.tetris.margin_angstrom
     if diameter > box:
         raise BadInput(f"{row.path}: {diameter:.0f} Å across, larger than the box's shortest edge less margins ({box:.0f} Å)")

@@ -37,12 +37,22 @@ def _model(path: Path | None, model: type[Model]) -> Model:
 
 
 @app.command()
-def flex(structure: Path, identifier: Identifier, output: Output, settings: SettingsFile = None, seed: Seed = 1) -> None:
+def flex(
+    structure: Annotated[Path, typer.Argument(help="structure file or density map")],
+    identifier: Identifier,
+    output: Output,
+    settings: SettingsFile = None,
+    seed: Seed = 1,
+    reading: Annotated[
+        Path | None, typer.Option(help="JSON with assembly, or a map's resolution_angstrom, threshold, mass_dalton")
+    ] = None,
+) -> None:
     """Flex one template: all-atom conformers as <id>_c000.cif.gz ... and <id>.flex.json."""
     from template_learning.flex import flex_template
     from template_learning.settings import FlexSettings
+    from template_learning.tables import Reading
 
-    flex_template(structure, identifier, _model(settings, FlexSettings), seed, output)
+    flex_template(structure, identifier, _model(settings, FlexSettings), seed, output, _model(reading, Reading))
 
 
 @app.command()
@@ -51,22 +61,18 @@ def prepare(
     identifier: Identifier,
     output: Output,
     assembly: Annotated[str | None, typer.Option(help="number of the biological assembly to build")] = None,
-    resolution_angstrom: Annotated[float | None, typer.Option(help="map: its resolution [twice the voxel size]")] = None,
+    resolution_angstrom: Annotated[
+        float | None, typer.Option(min=0.1, help="map: its resolution [twice the voxel size]")
+    ] = None,
     threshold: Annotated[float | None, typer.Option(help="map: grey value that bounds the molecule [Otsu's]")] = None,
-    mass_dalton: Annotated[float | None, typer.Option(help="map: the molecule's mass [from the volume]")] = None,
+    mass_dalton: Annotated[float | None, typer.Option(min=1.0, help="map: the molecule's mass [from the volume]")] = None,
 ) -> None:
     """Clean a molecule, build its assembly, or turn a density map into pseudo-atoms: <id>.cif.gz."""
+    from template_learning.tables import Reading
     from template_learning.templates import prepare_molecule
 
-    prepare_molecule(
-        source,
-        identifier,
-        output,
-        assembly=assembly,
-        resolution_angstrom=resolution_angstrom,
-        threshold=threshold,
-        mass_dalton=mass_dalton,
-    )
+    reading = Reading(assembly=assembly, resolution_angstrom=resolution_angstrom, threshold=threshold, mass_dalton=mass_dalton)
+    prepare_molecule(source, identifier, output, reading)
 
 
 @app.command()

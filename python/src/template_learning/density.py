@@ -14,10 +14,10 @@ from template_learning.files import checked_id, existing, replacing, write_mrc, 
 from template_learning.gaussians import density_of_atoms
 from template_learning.library import TABLE
 from template_learning.provenance import write_sidecar
-from template_learning.pseudoatoms import read_molecule
 from template_learning.settings import VolumeSettings
 from template_learning.structure import Structure
-from template_learning.tables import LibraryRow
+from template_learning.tables import LibraryRow, Reading
+from template_learning.templates import read_molecule
 
 
 class Molecule(BaseModel):
@@ -32,6 +32,7 @@ class Molecule(BaseModel):
     class_name: str = ""
     share: float = Field(1.0, gt=0)
     file: str
+    reading: Reading = Reading()
 
 
 def build_library(molecules: Path, settings: VolumeSettings, output: Path) -> None:
@@ -44,7 +45,7 @@ def build_library(molecules: Path, settings: VolumeSettings, output: Path) -> No
     facts: dict[str, object] = {}
     console = Console(stderr=True)
     for entry in track(entries, description="VOLUME", console=console, transient=True, disable=not console.is_terminal):
-        structure = read_molecule(molecules.parent / entry.file)
+        structure = read_molecule(molecules.parent / entry.file, entry.reading)
         for note in structure.notes:
             console.print(f"{entry.molecule}: {note}", highlight=False, markup=False, soft_wrap=True)
         rows.append(write_entry(structure, entry, settings, output))
@@ -57,7 +58,7 @@ def build_library(molecules: Path, settings: VolumeSettings, output: Path) -> No
 def write_entry(structure: Structure, entry: Molecule, settings: VolumeSettings, output: Path) -> LibraryRow:
     """Write one molecule's density and atoms into ``output``; its row of the library."""
     row = LibraryRow(
-        **entry.model_dump(exclude={"file"}),
+        **entry.model_dump(exclude={"file", "reading"}),
         mass_dalton=structure.mass_dalton,
         atom_count=len(structure.element),
         density=f"{entry.molecule}.mrc",

@@ -14,17 +14,16 @@ from rich.console import Console
 from rich.progress import track
 from scipy.spatial import cKDTree
 
-from template_learning.anm import SparseANM
+from template_learning.anm import SparseANM, connected_parts, joined_pairs
 from template_learning.errors import BadInput
 from template_learning.files import checked_id
 from template_learning.provenance import generator_for, versions, write_json
-from template_learning.pseudoatoms import read_molecule
 from template_learning.settings import FlexSettings
 from template_learning.structure import Structure, StructureWriter
+from template_learning.tables import Reading
+from template_learning.templates import read_molecule
 
 RIGID_MODES = 6
-NODE_NAMES = (("CA", 6), ("P", 15))
-"""Names and elements of the atoms that are nodes (the element keeps calcium ions out)."""
 BOND_ANGSTROM = 2.0
 BROKEN_ANGSTROM = 2.5
 CLASH_ANGSTROM = 1.5
@@ -59,18 +58,21 @@ def find_modes(structure: Structure, settings: FlexSettings) -> Modes:
     """The ``settings.modes - 6`` lowest modes of a molecule's elastic network that move more than a loose end.
 
     Nodes with fewer than ``minimum_contacts`` springs, and parts not joined to the largest, are left out of the network,
-    again and again until none is left; they follow the nodes before and after them in their chain.  Modes whose
-    collectivity (Brueschweiler 1995: the share of nodes that move) is below ``minimum_collectivity`` give way to the next.
+    again and again until none is left; they follow the nodes before and after them in their chain.  (Where that would take
+    half of the nodes, fewer springs are asked for.)  Modes whose collectivity (Brueschweiler 1995: the share of nodes that
+    move) is below ``minimum_collectivity`` give way to the next.
 
-    Raises BadInput where there are too few nodes.
+    Raises BadInput where there are too few nodes, or they hang together in no larger part.
     """
     position = structure.position_angstrom
-    is_node = np.logical_or.reduce([(structure.atom_name == n) & (structure.element == e) for n, e in NODE_NAMES])
-    node = np.flatnonzero(is_node)
+    node = structure.nodes
     wanted = settings.modes - RIGID_MODES
     if len(node) * 3 - RIGID_MODES < wanted or len(node) < 3:
         raise BadInput(f"{structure.name}: {len(node)} atoms named CA or P; too few nodes for {settings.modes} modes")
-    core = _core(position[node], settings)
+    try:
+        core = _core(position[node], settings)
+    except BadInput as error:
+        raise BadInput(f"{structure.name}: {error}") from None
     network = SparseANM(structure.name)
     network.buildHessian(position[node[core]], settings.cutoff_angstrom, settings.spring_constant)
     count = wanted
@@ -113,19 +115,24 @@ def find_modes(structure: Structure, settings: FlexSettings) -> Modes:
 
 
 def _core(position: NDArray[np.float64], settings: FlexSettings) -> NDArray[np.intp]:
-    """The nodes of the largest connected part in which each has at least ``minimum_contacts`` springs."""
-    core = np.arange(len(position))
-    while settings.minimum_contacts > 0:
-        network = SparseANM()
-        network.buildHessian(position[core], settings.cutoff_angstrom)
-        held = network.contacts() >= settings.minimum_contacts
-        held &= network.components() == 0
-        if held.all():
-            break
-        if held.sum() < 3 + settings.modes:
-            return np.arange(len(position))
-        core = core[held]
-    return core
+    """The nodes of the largest connected part in which each has at least ``minimum_contacts`` springs, or some fewer."""
+    contacts = settings.minimum_contacts
+    while contacts > 0:
+        core = np.arange(len(position))
+        while 2 * len(core) > len(position):
+            pairs = joined_pairs(position[core], settings.cutoff_angstrom)
+            held = np.bincount(pairs.ravel(), minlength=len(core)) >= contacts
+            held &= connected_parts(pairs, len(core)) == 0
+            if held.all():
+                return core
+            core = core[held]
+        contacts //= 2
+    if settings.minimum_contacts > 0:
+        raise BadInput(
+            f"springs of {settings.cutoff_angstrom:g} Å join fewer than half of the {len(position)} nodes (CA, P); "
+            "a greater flex.cutoff_angstrom was expected"
+        )
+    return np.arange(len(position))
 
 
 def _followed(
@@ -276,13 +283,16 @@ def rms(displacement: NDArray[np.float64]) -> float:
     return float(np.sqrt((displacement**2).sum(axis=1).mean()))
 
 
-def flex_template(structure: Path, template_id: str, settings: FlexSettings, root_seed: int, output: Path) -> None:
+def flex_template(
+    structure: Path, template_id: str, settings: FlexSettings, root_seed: int, output: Path, reading: Reading | None = None
+) -> None:
     """Write ``<id>_c000.cif.gz``, ``<id>_c001.cif.gz`` ... (all-atom mmCIF) and ``<id>.flex.json`` of one template.
 
-    Conformer n depends on the template, its id, n and the root seed only, not on how many are asked for.
+    ``structure`` is a structure file or a density map, read as ``reading`` says.  Conformer n depends on the template, its
+    id, n and the root seed only, not on how many are asked for.
     """
     checked_id(template_id, "template")
-    molecule = read_molecule(structure)
+    molecule = read_molecule(structure, reading)
     modes = find_modes(molecule, settings)
     console = Console(stderr=True)
     for note in modes.notes:
@@ -327,6 +337,7 @@ def flex_template(structure: Path, template_id: str, settings: FlexSettings, roo
             "stage": "FLEX",
             "id": template_id,
             "structure": structure.name,
+            "reading": (reading or Reading()).model_dump(exclude_none=True),
             "seed": root_seed,
             "settings": settings.model_dump(mode="json"),
             "versions": versions(),

@@ -9,6 +9,7 @@ so that the elastic network has as many nodes as a protein's.
 from dataclasses import dataclass
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -16,15 +17,20 @@ from scipy import ndimage
 from template_learning.errors import BadInput
 from template_learning.files import read_mrc
 from template_learning.gaussians import density_of_atoms, gaussian_width_angstrom, pull_of_field
-from template_learning.structure import Structure, read_structure
+from template_learning.structure import Structure
+from template_learning.tables import Reading
 
 SUFFIXES = (".mrc", ".map", ".ccp4", ".rec")
 DALTON_PER_ANGSTROM3 = 0.81
 """Protein of 1.35 g per cm^3."""
 CARBON_DALTON = 12.011
 ATOMS_PER_NODE = 8
+LEAST_ATOMS = 200
+"""However light the map: fewer would be too few nodes for the paper's 20 modes."""
 MOST_NODES = 12_000
 """So that a large map can be flexed in a minute; groups grow beyond ``ATOMS_PER_NODE`` instead."""
+FARTHEST_NODES_ANGSTROM = 8.5
+"""Edge of a node's cell at most, however light the map: nodes farther apart would hardly be joined by springs of 15 Å."""
 STEPS = 60
 GOOD_ENOUGH = 0.995
 """The descent ends at this correlation with the map."""
@@ -49,55 +55,72 @@ def is_map(path: Path) -> bool:
     return name.endswith(SUFFIXES)
 
 
-def read_molecule(path: Path) -> Structure:
-    """The molecule in a structure file, or the pseudo-atoms of a density map (``fit_map`` with its defaults)."""
-    return fit_map(path).structure if is_map(path) else read_structure(path)
+@dataclass(frozen=True, eq=False)
+class BoundedMap:
+    """A density map and what of it is the molecule."""
+
+    volume: NDArray[np.float64]
+    """[z, y, x], protein bright."""
+    inside: NDArray[np.bool_]
+    """Above the threshold, without dust."""
+    voxel_size_angstrom: float
+    resolution_angstrom: float
+    threshold: float
+    mass_dalton: float
+
+    @property
+    def diameter_angstrom(self) -> float:
+        """Of the sphere about the molecule's middle that holds its voxels."""
+        place = np.argwhere(self.inside) * self.voxel_size_angstrom
+        return float(2 * np.linalg.norm(place - place.mean(axis=0), axis=1).max())
 
 
-def check_molecule(path: Path) -> tuple[list[str], float]:
-    """What reading a structure or a map handles, and the diameter of the sphere about its centre that holds it, in Å.
-
-    For a map nothing is fitted: its voxels above the threshold stand for the atoms.  Raises BadInput as ``read_molecule``.
-    """
-    if is_map(path):
-        volume, voxel_size_angstrom = _read_map(path)
-        level = _otsu(volume)
-        place = np.argwhere(_molecule(volume > level)) * voxel_size_angstrom
-        notes = [f"density map: {len(place)} voxels above the threshold {level:.4g} become pseudo-atoms"]
-        place = place - place.mean(axis=0)
-    else:
-        structure = read_structure(path)
-        notes, place = list(structure.notes), structure.position_angstrom
-    return notes, float(2 * np.linalg.norm(place, axis=1).max())
-
-
-def _read_map(path: Path) -> tuple[NDArray[np.float64], float]:
-    """A map's grey values and voxel size in Å; BadInput where it is flat."""
-    volume, voxel_size_angstrom = read_mrc(path)
-    if volume.max() <= volume.min():
-        raise BadInput(f"{path}: all voxels are {volume.min():g}; a density map was expected")
-    return np.asarray(volume, dtype=np.float64), voxel_size_angstrom
-
-
-def fit_map(
-    path: Path, *, resolution_angstrom: float | None = None, threshold: float | None = None, mass_dalton: float | None = None
-) -> FittedMap:
-    """Pseudo-atoms for a density map, protein bright.
+def bound_map(path: Path, reading: Reading | None = None) -> BoundedMap:
+    """The molecule in a density map, before anything is fitted.
 
     By default the resolution is twice the voxel size (at least 8 Å), the threshold Otsu's, and the mass that of protein
-    filling the voxels above it.  Raises BadInput where the map is unreadable or flat, or nothing is above the threshold.
+    filling the voxels above it.  Raises BadInput where the map is unreadable or flat, its voxels are no cubes or coarser
+    than the resolution, or nothing is above the threshold.
     """
+    given = reading or Reading()
     volume, voxel_size_angstrom = _read_map(path)
-    resolution = resolution_angstrom or max(2 * voxel_size_angstrom, 8.0)
-    level = _otsu(volume) if threshold is None else threshold
+    resolution = given.resolution_angstrom or max(2 * voxel_size_angstrom, 8.0)
+    if resolution < voxel_size_angstrom:
+        raise BadInput(
+            f"{path}: a resolution of {resolution:g} Å; at least the voxel size ({voxel_size_angstrom:g} Å) was expected"
+        )
+    level = _otsu(volume) if given.threshold is None else given.threshold
     inside = _molecule(volume > level)
     if not inside.any():
         raise BadInput(f"{path}: no voxel is above the threshold {level:g} (the highest is {volume.max():g})")
+    mass = given.mass_dalton or float(inside.sum()) * voxel_size_angstrom**3 * DALTON_PER_ANGSTROM3
+    return BoundedMap(volume, inside, voxel_size_angstrom, resolution, level, mass)
+
+
+def _read_map(path: Path) -> tuple[NDArray[np.float64], float]:
+    """A map's grey values [z, y, x], its axes in the order that the header tells, and voxel size in Å."""
+    volume, voxel_size_angstrom = read_mrc(path)
+    if volume.max() <= volume.min():
+        raise BadInput(f"{path}: all voxels are {volume.min():g}; a density map was expected")
+    with mrcfile.open(path, header_only=True, permissive=True) as opened:
+        axes = [int(opened.header[name]) for name in ("maps", "mapr", "mapc")]
+        sizes = np.array([opened.voxel_size.x, opened.voxel_size.y, opened.voxel_size.z], dtype=float)
+    if not np.allclose(sizes, sizes[0], rtol=0.01):
+        raise BadInput(f"{path}: voxels of {' x '.join(f'{size:.4g}' for size in sizes)} Å; cubes were expected")
+    if sorted(axes) == [1, 2, 3]:
+        volume = np.transpose(volume, [axes.index(axis) for axis in (3, 2, 1)])
+    return np.ascontiguousarray(volume, dtype=np.float64), voxel_size_angstrom
+
+
+def fit_map(path: Path, reading: Reading | None = None) -> FittedMap:
+    """Pseudo-atoms for a density map, protein bright; raises BadInput as ``bound_map``."""
+    bounded = bound_map(path, reading)
+    volume, inside, voxel_size_angstrom = bounded.volume, bounded.inside, bounded.voxel_size_angstrom
+    resolution, level, mass = bounded.resolution_angstrom, bounded.threshold, bounded.mass_dalton
     width = gaussian_width_angstrom(resolution) / voxel_size_angstrom
     around = ndimage.distance_transform_edt(~inside) <= max(width, 1.0)
     wanted = np.where(around, np.clip(volume, 0, None), 0)
-    mass = mass_dalton or float(inside.sum()) * voxel_size_angstrom**3 * DALTON_PER_ANGSTROM3
-    count = max(round(mass / CARBON_DALTON), 50)
+    count = max(round(mass / CARBON_DALTON), LEAST_ATOMS)
     generator = np.random.default_rng(0)  # one map has one set of pseudo-atoms
     position = _sampled(_deconvolved(wanted, width / np.sqrt(2)), count, generator) * voxel_size_angstrom
     position = _descended(position, wanted, around, voxel_size_angstrom, resolution)
@@ -192,7 +215,7 @@ def _structure(name: str, position: NDArray[np.float64], note: str) -> Structure
     extent = np.maximum(np.ptp(position, axis=0), 1.0)
     occupied = len(np.unique(np.floor((position - low) / 6.0).astype(int), axis=0)) * 6.0**3
     per_node = max(ATOMS_PER_NODE, len(position) / MOST_NODES)
-    edge = float((per_node * min(occupied, float(extent.prod())) / len(position)) ** (1 / 3))
+    edge = min(float((per_node * min(occupied, float(extent.prod())) / len(position)) ** (1 / 3)), FARTHEST_NODES_ANGSTROM)
     cell = np.floor((position - low) / edge).astype(int)
     group = np.unique(cell, axis=0, return_inverse=True)[1].ravel()
     order = np.argsort(group, kind="stable")

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Slope = Annotated[float, Field(ge=0, lt=1)]
+VesicleRadius = Annotated[float, Field(ge=60)]
 
 
 class Section(BaseModel):
@@ -149,6 +150,37 @@ class TetrisSettings(Section):
     keep_shares: bool = Field(
         True, description="true: end when a molecule fits nowhere; false: go on with the species that still fit"
     )
+    vesicles: int = Field(0, ge=0, description="closed lipid bilayers, placed before the molecules, which also go inside")
+    vesicle_radius_angstrom: tuple[VesicleRadius, VesicleRadius] = Field(
+        (200.0, 400.0), description="least and greatest radius of vesicles, to the bilayer's middle"
+    )
+    membrane_molecules: list[str] = Field(
+        [],
+        description="'species=count' or 'species=count@height': molecules set in the vesicles and nowhere else, z of their "
+        "structure along the normal, outwards, their centre this many Å above the bilayer's middle",
+    )
+    filaments: list[str] = Field(
+        [], description="'species=count': so many helical chains of this unit, placed before the molecules"
+    )
+    filament_rise_angstrom: float = Field(27.5, gt=0, description="along the axis from unit to unit (actin: 27.3 to 27.6)")
+    filament_twist_deg: float = Field(-166.7, description="about the axis from unit to unit (actin: -166 to -167)")
+    filament_radius_angstrom: float = Field(
+        16.0, ge=0, description="of the units' centres from the axis; 0 for a unit that is a whole turn or ring"
+    )
+    filament_persistence_angstrom: float = Field(
+        177000.0, gt=0, description="persistence length of filaments and microtubules (actin: 17.7 um, Gittes et al. 1993)"
+    )
+    filament_length_angstrom: float = Field(1000.0, gt=0, description="length of filaments and microtubules")
+    microtubules: list[str] = Field(
+        [], description="'species=count': so many tubes of 13 protofilaments of this unit (tubulin's dimer)"
+    )
+
+    @model_validator(mode="after")
+    def _radii_in_order(self) -> "TetrisSettings":
+        least, greatest = self.vesicle_radius_angstrom
+        if least > greatest:
+            raise ValueError(f"vesicle_radius_angstrom = {least:g}, {greatest:g}: the least first was expected")
+        return self
 
 
 class SimulateSettings(Section):
@@ -293,6 +325,38 @@ class ClusterSettings(Section):
     )
 
 
+class MatchSettings(Section):
+    """MATCH: template matching by pytme beside the network, for comparison; off unless `run`."""
+
+    run: bool = Field(False, description="true: the tomograms are also searched by template matching (pytme)")
+    templates: int = Field(
+        1, ge=1, description="templates of each class to search with, the first by id; the best score counts"
+    )
+    angular_step_deg: float = Field(20.0, ge=3, le=180, description="angle between the orientations that are tried")
+    resolution_angstrom: float | None = Field(
+        None, gt=0, description="the template's resolution; none = twice the tomogram's voxel size"
+    )
+    radius_angstrom: float | None = Field(
+        None, gt=0, description="no pick within this distance of a better one; none = from the template's radius of gyration"
+    )
+    most_picks: int = Field(1000, ge=1, description="picks of a tomogram at most, the best")
+    deviations: float = Field(
+        5.0, description="picks are selected whose score lies this many deviations of all scores above their mean"
+    )
+    amplitude_contrast: float = Field(0.07, ge=0, lt=1, description="share of the contrast transfer that is amplitude")
+    defocus_um: float | None = Field(
+        None,
+        description="the user's tomograms: defocus, negative = underfocus; none = the template gets no contrast transfer "
+        "(simulated tomograms: from their tilt series, as what follows)",
+    )
+    phase_shift_deg: float = Field(0.0, description="the user's tomograms: phase plate; 0 = none")
+    ctf_corrected: bool = Field(False, description="the user's tomograms: true where phases were flipped")
+    tilt_range_deg: float = Field(60.0, gt=0, le=89, description="the user's tomograms: tilts run from -range to +range")
+    tilt_step_deg: float = Field(3.0, gt=0, description="the user's tomograms: their step")
+    voltage_kv: float = Field(300.0, gt=0, description="the user's tomograms: acceleration voltage")
+    spherical_aberration_mm: float = Field(2.7, ge=0, description="the user's tomograms: Cs")
+
+
 class EvaluateSettings(Section):
     """EVALUATE: picks scored against what is there."""
 
@@ -360,6 +424,7 @@ Stage = Literal[
     "finetune",
     "segment",
     "cluster",
+    "match",
     "export",
     "evaluate",
     "report",
@@ -370,14 +435,21 @@ class Settings(Section):
     """All settings of a run: what it works on, then one section a stage."""
 
     templates: str | None = Field(
-        None, description="structures of the target: a glob, or a CSV with id, path and optional class, share"
+        None,
+        description="structures or density maps of the target: a glob, `pdb:` ids, or a CSV with id, path and optional class, "
+        "share, assembly, resolution_angstrom, threshold, mass_dalton",
     )
     distractors: str | None = Field(
-        None, description="structures of other molecules: a glob, or a CSV with id, path and optional share"
+        None, description="other molecules: a glob, `pdb:` ids, or a CSV as for templates (without class)"
     )
     tomograms: str | None = Field(
         None,
         description="tomograms to pick in: a glob, or a CSV with id, path and optional annotations, mask, voxel_size_angstrom",
+    )
+    pdb_address: str = Field(
+        "https://files.rcsb.org/download/{id}.cif.gz",
+        pattern=r"\{id\}",
+        description="where entries given as `pdb:1abc` come from: an address, or the path of a copy; {id} is the entry",
     )
     model: str | None = Field(None, description="a trained model (.keras): the run starts at picking")
     design_table: str | None = Field(None, description="a design of one's own (CSV, columns as design/design.csv has)")
@@ -402,6 +474,7 @@ class Settings(Section):
     train: TrainSettings = TrainSettings()
     segment: SegmentSettings = SegmentSettings()
     cluster: ClusterSettings = ClusterSettings()
+    match: MatchSettings = MatchSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     export: ExportSettings = ExportSettings()
     finetune: FinetuneSettings = FinetuneSettings()

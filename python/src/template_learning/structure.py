@@ -27,6 +27,8 @@ from template_learning.errors import BadInput
 from template_learning.files import existing, replacing
 
 BUFFER_IONS = ("LI", "NA", "K", "RB", "CS", "F", "CL", "BR", "I", "IOD")
+NODE_NAMES = (("CA", 6), ("P", 15))
+"""Names and elements of the atoms that are nodes (the element keeps calcium ions out)."""
 SUFFIXES = (".cif", ".mmcif", ".bcif", ".pdb", ".ent", ".gz", ".bz2", ".xz")
 DEUTERIUM = 119  # gemmi counts it as an element of its own, after the 118
 _CHEMICAL_ELEMENTS = {gemmi.Element(number).name.upper(): number for number in range(1, 119)}
@@ -59,6 +61,13 @@ class Structure:
         for column in (self.chain, self.residue_number, self.insertion_code, self.residue_name):
             new[1:] |= column[1:] != column[:-1]
         return np.cumsum(new)
+
+    @property
+    def nodes(self) -> NDArray[np.intp]:
+        """(M,) the atoms that stand for their residues in an elastic network: carbons CA and phosphorus P."""
+        return np.flatnonzero(
+            np.logical_or.reduce([(self.atom_name == name) & (self.element == element) for name, element in NODE_NAMES])
+        )
 
     @property
     def mass_dalton(self) -> float:

@@ -13,6 +13,15 @@ class TableRow(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class Reading(TableRow):
+    """How a molecule is read from its file; what is not given is as the file has it, or found by rule."""
+
+    assembly: str | None = Field(default=None, description="structures: biological assembly to build, as the file numbers it")
+    resolution_angstrom: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="maps: their resolution")
+    threshold: float | None = Field(default=None, allow_inf_nan=False, description="maps: grey value that bounds the molecule")
+    mass_dalton: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="maps: the molecule's mass")
+
+
 class LibraryRow(TableRow):
     """One molecule of the library: a conformer of a template, or a distractor.  Files lie beside the table."""
 
