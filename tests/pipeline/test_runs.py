@@ -2,18 +2,11 @@
 
 import csv
 import json
-import os
-import shutil
-import signal
-import subprocess
 import time
-from pathlib import Path
 
-import mrcfile
-import numpy as np
 import pytest
 
-from .conftest import ROOT, Pipeline
+from ..runs import ROOT, Pipeline, assert_same_results, few_structures_in
 
 pytestmark = pytest.mark.long
 TINY = ("-profile", "demo", "-params-file", str(ROOT / "tests/data/tiny.yml"))
@@ -21,13 +14,7 @@ TINY = ("-profile", "demo", "-params-file", str(ROOT / "tests/data/tiny.yml"))
 
 @pytest.fixture(scope="module")
 def few_structures(tmp_path_factory):
-    """Two templates and two distractors, enough for a tiny run."""
-    folder = tmp_path_factory.mktemp("structures")
-    for kind, names in (("templates", ("7pex", "7xzy")), ("distractors", ("3qm1", "1s3x"))):
-        (folder / kind).mkdir()
-        for name in names:
-            shutil.copy(ROOT / f"data/demo/{kind}/{name}.cif.gz", folder / kind)
-    return ("--templates", f"{folder}/templates/*.cif.gz", "--distractors", f"{folder}/distractors/*.cif.gz")
+    return few_structures_in(tmp_path_factory.mktemp("structures"))
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +24,6 @@ def undisturbed(tmp_path_factory, few_structures):
     run = pipeline.run(*TINY, *few_structures)
     assert run.status == 0, run.printed
     return pipeline, run
-
-
-def tables_and_volumes(results: Path):
-    """Every table's bytes and every volume's voxels, by relative path."""
-    tables = {str(path.relative_to(results)): path.read_bytes() for path in sorted(results.rglob("*.csv"))}
-    volumes = {str(path.relative_to(results)): mrcfile.read(path) for path in sorted(results.rglob("*.mrc"))}
-    return tables, volumes
 
 
 def test_everything_promised_is_there(undisturbed):
@@ -81,45 +61,14 @@ def test_resume_runs_nothing_again(undisturbed, few_structures):
     assert again.tasks("COMPLETED") == []
 
 
-def kill_during(pipeline, arguments, stage):
-    """Start a run, kill task and head with SIGKILL as soon as a task of ``stage`` works."""
-    log = (pipeline.folder / "killed.log").open("w")
-    head = subprocess.Popen(pipeline.command(*arguments), cwd=pipeline.folder, stdout=log, stderr=log, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 900
-        while time.monotonic() < deadline and head.poll() is None:
-            for process in Path("/proc").iterdir():
-                try:
-                    words = (process / "cmdline").read_bytes().split(b"\0") if process.name.isdigit() else []
-                    here = words and (process / "cwd").resolve().is_relative_to(pipeline.folder)
-                except OSError:
-                    continue
-                if here and stage.encode() in words and any(word.endswith(b"template-learning") for word in words):
-                    time.sleep(2.0)
-                    os.kill(int(process.name), signal.SIGKILL)
-                    return
-            time.sleep(0.2)
-        pytest.fail(f"no {stage} task was seen: " + (pipeline.folder / "killed.log").read_text()[-2000:])
-    finally:
-        os.killpg(head.pid, signal.SIGKILL)
-        head.wait()
-        log.close()
-
-
 @pytest.mark.parametrize("stage", ["simulate", "train"])
 def test_killed_and_resumed_is_the_same_as_undisturbed(tmp_path, undisturbed, few_structures, stage):
     pipeline = Pipeline(tmp_path)
-    kill_during(pipeline, (*TINY, *few_structures), stage)
+    pipeline.kill_during(stage, *TINY, *few_structures)
     time.sleep(1.0)
     run = pipeline.run(*TINY, *few_structures, "-resume")
     assert run.status == 0, run.printed
-    tables, volumes = tables_and_volumes(run.outdir)
-    expected_tables, expected_volumes = tables_and_volumes(undisturbed[1].outdir)
-    assert tables.keys() == expected_tables.keys()
-    assert [name for name in tables if tables[name] != expected_tables[name]] == []
-    assert volumes.keys() == expected_volumes.keys()
-    for name, volume in volumes.items():
-        np.testing.assert_allclose(volume, expected_volumes[name], rtol=1e-5, atol=1e-5, err_msg=name)
+    assert_same_results(run.outdir, undisturbed[1].outdir)
 
 
 def test_another_seed_gives_another_packing(tmp_path, undisturbed, few_structures):

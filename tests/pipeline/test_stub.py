@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from .conftest import ROOT
+from ..runs import ROOT
 
 STAGES = [
     "FLEX",
