@@ -21,12 +21,14 @@ def closest_approach_angstrom(
     position_angstrom: NDArray[np.float64],
     rotation: Rotation,
     within_angstrom: float = 100.0,
+    group: NDArray[np.int64] | None = None,
 ) -> float:
     """Least distance between atoms of two molecules, in ångström; ``within_angstrom`` where none are nearer.
 
     ``atoms`` are positions (N, 3) from the origin for each of ``names``; molecule i has its origin at
-    ``position_angstrom[i]`` and is turned by ``rotation[i]``.  Exact: clusters of atoms that cannot be nearer than the
-    best so far are left out, all other pairs are measured.
+    ``position_angstrom[i]`` and is turned by ``rotation[i]``.  Molecules of one ``group`` (M,), -1 for none, are parts of
+    one thing and not measured against one another.  Exact: clusters of atoms that cannot be nearer than the best so far
+    are left out, all other pairs are measured.
     """
     if len(names) < 2:
         return within_angstrom
@@ -34,6 +36,8 @@ def closest_approach_angstrom(
     matrix = np.atleast_3d(rotation.as_matrix())
     radius = np.array([clustered[name][2] for name in names])
     pairs = cKDTree(position_angstrom).query_pairs(2 * radius.max() + within_angstrom, output_type="ndarray")
+    if group is not None:
+        pairs = pairs[(group[pairs[:, 0]] < 0) | (group[pairs[:, 0]] != group[pairs[:, 1]])]
     apart = np.linalg.norm(position_angstrom[pairs[:, 0]] - position_angstrom[pairs[:, 1]], axis=1)
     gap = apart - radius[pairs].sum(axis=1)
     best = within_angstrom
@@ -56,15 +60,29 @@ class Crowd:
         self.name: list[str] = []
         self.matrix: list[NDArray[np.float64]] = []
         self.sphere = np.empty((1024, 4))
+        self.group = np.empty(1024, np.int64)
 
-    def is_clear(self, name: str, atom: NDArray[np.float32], matrix: NDArray[np.float64], position_angstrom: Any) -> bool:
-        """Whether no atom of the molecule comes nearer than the distance to one of those that are there (0: not asked)."""
+    def is_clear(
+        self,
+        name: str,
+        atom: NDArray[np.float32],
+        matrix: NDArray[np.float64],
+        position_angstrom: Any,
+        own_group: int | None = None,
+    ) -> bool:
+        """Whether no atom of the molecule comes nearer than the distance to one of those that are there (0: not asked).
+
+        Those of its own group may be as near as they like.
+        """
         if self.distance_angstrom == 0:
             return True
         own = self._clusters(name, atom)
         there = self.sphere[: len(self.name)]
         reach = self.distance_angstrom + own[2] + there[:, 3]
-        for other in np.flatnonzero(((there[:, :3] - position_angstrom) ** 2).sum(axis=1) < reach**2):
+        near = ((there[:, :3] - position_angstrom) ** 2).sum(axis=1) < reach**2
+        if own_group is not None:
+            near &= self.group[: len(self.name)] != own_group
+        for other in np.flatnonzero(near):
             turn = self.matrix[other].T @ matrix
             shift = self.matrix[other].T @ (position_angstrom - there[other, :3])
             clusters = self.clustered[self.name[other]]
@@ -72,10 +90,19 @@ class Crowd:
                 return False
         return True
 
-    def add(self, name: str, atom: NDArray[np.float32], matrix: NDArray[np.float64], position_angstrom: Any) -> None:
+    def add(
+        self,
+        name: str,
+        atom: NDArray[np.float32],
+        matrix: NDArray[np.float64],
+        position_angstrom: Any,
+        group: int = -1,
+    ) -> None:
         """The molecule is there from now on."""
         if len(self.name) == len(self.sphere):
             self.sphere = np.concatenate([self.sphere, np.empty_like(self.sphere)])
+            self.group = np.concatenate([self.group, np.empty_like(self.group)])
+        self.group[len(self.name)] = group
         self.sphere[len(self.name)] = *position_angstrom, self._clusters(name, atom)[2]
         self.name.append(name)
         self.matrix.append(matrix)

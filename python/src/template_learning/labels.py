@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from template_learning.errors import BadInput
-from template_learning.files import checked_id, read_mrc, read_table, write_mrc, write_table
+from template_learning.files import checked_id, read_mrc, write_mrc, write_table
 from template_learning.gaussians import density_of_atoms
 from template_learning.geometry import Grid, move_between_grids, rotation_from_angles
-from template_learning.library import LibraryEntry, read_library
-from template_learning.provenance import grid_of, write_sidecar
+from template_learning.library import LibraryEntry
+from template_learning.placed import read_placed
+from template_learning.provenance import write_sidecar
 from template_learning.settings import LabelSettings
 from template_learning.tables import ParticleRow
 
@@ -34,16 +34,10 @@ def label_sample(
     Raises BadInput where a molecule is not in the library or has no orientation.
     """
     checked_id(identifier)
-    rows = read_table(placed, ParticleRow)
-    library = read_library(libraries)
+    packed = read_placed(placed, libraries)
+    rows, library, sample = packed.rows, packed.library, packed.grid
     data, voxel_size = read_mrc(tomogram, memory_map=True)
     grid = Grid(shape=(data.shape[0], data.shape[1], data.shape[2]), voxel_size_angstrom=voxel_size)
-    sample = grid_of(placed)
-    for row in rows:
-        if row.molecule not in library:
-            raise BadInput(f"{placed}: molecule {row.molecule!r} of particle {row.particle} is not in the library")
-        if row.rot_deg is None or row.tilt_deg is None or row.psi_deg is None:
-            raise BadInput(f"{placed}: particle {row.particle} has no rot_deg, tilt_deg and psi_deg")
     axes = {name: molecule_axis(library[name].atoms()[0]) for name in sorted({row.molecule for row in rows})}
     particles = [_moved(row, sample, grid, axes[row.molecule]) for row in rows]
     labels, instances = draw_labels(particles, library, grid, settings)

@@ -1,7 +1,7 @@
 """The library of molecules: the tables that VOLUME writes, read back with their densities and atoms."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ TABLE = "library.csv"
 
 @dataclass(frozen=True)
 class LibraryEntry:
-    """One molecule: its row, and its files read when asked for."""
+    """One molecule: its row, and its files read when asked for; or its atoms as they were ``made`` (no density then)."""
 
     row: LibraryRow
     folder: Path
+    made: tuple[NDArray[np.float32], NDArray[np.uint8]] | None = field(default=None, compare=False)
 
     def density(self) -> tuple[NDArray[Any], float]:
         """The density ``[z, y, x]`` (odd cubic box, origin at its middle voxel, protein bright) and voxel size in ångström.
@@ -38,6 +39,8 @@ class LibraryEntry:
 
         Raises BadInput where the file is missing or broken.
         """
+        if self.made is not None:
+            return self.made
         path = existing(self.folder / self.row.atoms)
         try:
             with np.load(path) as stored:

@@ -141,6 +141,11 @@ class Box:
         _mark_shell(mask, self.ball)
         return Pose(*(_offsets(mask, low, bit) for bit in (BODY, CLAIM, SHELL)))
 
+    def edges_angstrom(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Least and greatest (x, y, z) of an atom, from the centre of voxel (0, 0, 0)."""
+        voxel, margin = self.grid.voxel_size_angstrom, self.margin[::-1].astype(np.float64)
+        return (margin - 0.5) * voxel, (np.array(self.grid.shape[::-1]) - 0.5 - margin) * voxel
+
     def limits(self, pose: Pose) -> tuple[Voxels, Voxels]:
         """First and last origin voxel [z, y, x] at which the body lies inside the box and its margin."""
         low = self.margin - pose.body.min(axis=0)

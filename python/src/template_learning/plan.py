@@ -41,7 +41,7 @@ def plan_sample(
     (x - w)(y - w), w being what the walls cost; both constants come from the two.  A box no larger than these is packed
     itself.  ``templates`` are the templates wanted.
 
-    Raises BadInput as ``pack`` does, and where no template is among the molecules but templates are wanted.
+    What vesicles and filaments take away is not counted.  Raises BadInput as ``pack`` does, and where no template is among the molecules but templates are wanted.
     """
     library = read_library(library_folders)
     depth, *edges = settings.shape_voxels
@@ -75,8 +75,14 @@ def plan_sample(
 
 
 def _pilot(library: dict[str, LibraryEntry], settings: TetrisSettings, shape: tuple[int, ...], root_seed: int) -> Packing:
-    changed = settings.model_copy(update={**NO_LIMITS, "shape_voxels": shape})
+    changed = settings.model_copy(update={**NO_LIMITS, "shape_voxels": shape, **_without_assemblies(settings)})
     return pack(library, changed, generator_for(root_seed, "plan", "x".join(map(str, shape))))
+
+
+def _without_assemblies(settings: TetrisSettings) -> dict[str, Any]:
+    """Their species still go nowhere else."""
+    names = ("membrane_molecules", "filaments", "microtubules")
+    return {"vesicles": 0, **{name: [text.partition("=")[0] + "=0" for text in getattr(settings, name)] for name in names}}
 
 
 def _dalton(packing: Packing) -> float:

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
+from template_learning.assemblies import Assemblies, counts_by_species, place_assemblies, reserved_species
 from template_learning.clearance import Crowd, closest_approach_angstrom
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, write_table
 from template_learning.geometry import Grid, angles_from_rotation, move_between_grids, random_rotations
 from template_learning.library import LibraryEntry, read_library
+from template_learning.membranes import patches
 from template_learning.packing import Box, Shape
 from template_learning.provenance import generator_for, seed_for, write_sidecar
 from template_learning.settings import TetrisSettings
@@ -39,12 +41,16 @@ Species = tuple[str, str]
 
 @dataclass
 class Packing:
-    """Molecules in a box, in the order in which they were placed; positions count from voxel (0, 0, 0) of ``grid``."""
+    """Molecules in a box, in the order in which they were placed; positions count from voxel (0, 0, 0) of ``grid``.
+
+    ``first``: the vesicles and filaments among them, which come first.
+    """
 
     grid: Grid
     rows: list[LibraryRow] = field(default_factory=list)
     position_angstrom: list[NDArray[np.float64]] = field(default_factory=list)
     rotation: list[Rotation] = field(default_factory=list)
+    first: Assemblies = field(default_factory=Assemblies)
     misfits: int = 0
     filled_fraction: float = 0.0
     filled_fraction_of_centres: float = 0.0
@@ -61,12 +67,29 @@ class Packing:
         return dict(sorted(Counter(str(getattr(row, attribute)) for row in self.rows).items()))
 
     def closest_approach_angstrom(self, library: dict[str, LibraryEntry]) -> float:
-        """Least distance of atoms of two molecules (100 where none are nearer)."""
-        names = [row.molecule for row in self.rows]
+        """Least distance of atoms of two molecules (100 where none are nearer); units of one filament are one thing."""
+        library = {**library, **self.first.made}
+        atoms: dict[str, NDArray[np.float32]] = {}
+        names, position, rotation, group = [], [], [], []
+        together = [*self.first.group, *[-1] * len(self.rows)]
+        for number, row in enumerate(self.rows):
+            pieces = [(row.molecule, np.zeros(3))]
+            if row.molecule in self.first.made:
+                pieces = []
+                for piece, (atom, middle) in enumerate(patches(library[row.molecule].atoms()[0])):
+                    atoms[f"{row.molecule}/{piece}"] = atom
+                    pieces.append((f"{row.molecule}/{piece}", middle))
+            for name, middle in pieces:
+                names.append(name)
+                position.append(self.position_angstrom[number] + middle)
+                rotation.append(self.rotation[number])
+                group.append(number + len(self.rows) if len(pieces) > 1 else together[number])
+        atoms.update({name: library[name].atoms()[0] for name in sorted(set(names) - set(atoms))})
         if len(names) < 2:
             return 100.0
-        atoms = {name: library[name].atoms()[0] for name in sorted(set(names))}
-        return closest_approach_angstrom(atoms, names, np.array(self.position_angstrom), Rotation.concatenate(self.rotation))
+        return closest_approach_angstrom(
+            atoms, names, np.array(position), Rotation.concatenate(rotation), group=np.array(group)
+        )
 
     def particles(self) -> list[ParticleRow]:
         """The table of what is placed."""
@@ -104,7 +127,9 @@ class Queue:
             self.molecules.setdefault((row.role, row.species), []).append(row)
         self.role_share = {"template": 1.0, "distractor": settings.distractors_per_template}
         self.open = {key: members[0].share for key, members in self.molecules.items() if self.role_share[key[0]] > 0}
-        self.limit = _limits(settings.at_most, {species for _, species in self.molecules})
+        known = {species for _, species in self.molecules}
+        self.limit = {name: count for name, (count, _) in counts_by_species("at_most", settings.at_most, known).items()}
+        self.limit.update(dict.fromkeys(reserved_species(settings), 0))
         self.placed: Counter[Species] = Counter()
         self.placed_of_role: Counter[str] = Counter()
         for key in list(self.open):
@@ -140,19 +165,6 @@ class Queue:
         return candidates[int(self.generator.choice(first))][0]
 
 
-def _limits(at_most: Sequence[str], species: set[str]) -> dict[str, int]:
-    limit = {}
-    for text in at_most:
-        name, _, count = text.partition("=")
-        if name not in species or not count.isdigit():
-            known = ", ".join(sorted(species)[:10])
-            raise BadInput(
-                f"tetris.at_most {text!r}: 'species=count' was expected, with a species of the library ({known} ...)"
-            )
-        limit[name] = int(count)
-    return limit
-
-
 def pack(
     library: dict[str, LibraryEntry],
     settings: TetrisSettings,
@@ -179,6 +191,10 @@ def pack(
     place = box.settle if settings.placer == "tetris" else box.scatter
     queue = Queue([entry.row for entry in library.values()], settings, generator)
     crowd = Crowd(settings.minimum_distance_angstrom)
+    first = packing.first = place_assemblies(library, shapes, settings, box, crowd, generator)
+    packing.rows.extend(first.rows)
+    packing.rotation.extend(first.rotation)
+    packing.position_angstrom.extend(move_between_grids(origin, box.grid, packing.grid) for origin in first.origin)
     in_a_row = 0
     while not packing.ended:
         row = queue.draw()
@@ -259,7 +275,7 @@ def _box(sample: Grid, settings: TetrisSettings) -> Box:
 
 def _reached(packing: Packing, queue: Queue, box: Box, settings: TetrisSettings) -> str:
     """Which of the limits asked for is reached, in words; empty if none is."""
-    if settings.molecules is not None and len(packing.rows) >= settings.molecules:
+    if settings.molecules is not None and queue.placed.total() >= settings.molecules:
         return "molecules as asked"
     if settings.templates is not None and queue.placed_of_role["template"] >= settings.templates:
         return "templates as asked"
@@ -309,6 +325,8 @@ def pack_sample(
         molecules=len(packing.rows),
         molecules_by_species=packing.count("species"),
         molecules_by_role=packing.count("role"),
+        vesicles=packing.first.vesicles,
+        filaments=packing.first.filaments,
         ended=packing.ended,
         misfits=packing.misfits,
         filled_fraction=packing.filled_fraction,

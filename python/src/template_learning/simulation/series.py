@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import track
 
 from template_learning.errors import BadInput
-from template_learning.files import checked_id, existing, read_table, replacing, write_mrc
+from template_learning.files import checked_id, existing, replacing, write_mrc
 from template_learning.geometry import Grid, rotation_from_angles
-from template_learning.library import read_library
 from template_learning.machine_code import processors
-from template_learning.provenance import generator_for, grid_of, read_sidecar, seed_for, write_json, write_sidecar
+from template_learning.placed import read_placed
+from template_learning.provenance import generator_for, read_sidecar, seed_for, write_json, write_sidecar
 from template_learning.settings import SimulateSettings
 from template_learning.simulation.acquisition import Acquisition, acquire, tilt_angles
 from template_learning.simulation.detector import count_electrons, detector_pass
@@ -29,7 +29,7 @@ from template_learning.simulation.nuisances import Nuisances, draw_nuisances
 from template_learning.simulation.optics import Lens
 from template_learning.simulation.physics import wavelength_angstrom
 from template_learning.simulation.potential import Sample
-from template_learning.tables import DesignRow, ParticleRow
+from template_learning.tables import DesignRow
 
 STAGE = "simulate"
 Result = TypeVar("Result")
@@ -46,19 +46,13 @@ def placed_sample(placed: Path, library_folders: Sequence[Path]) -> tuple[Sample
 
     Raises BadInput where a molecule is not in the library or has no orientation.
     """
-    rows = read_table(placed, ParticleRow)
-    grid = grid_of(placed)
-    library = read_library(library_folders)
+    packed = read_placed(placed, library_folders)
+    rows, grid = packed.rows, packed.grid
     names = sorted({row.molecule for row in rows})
-    for row in rows:
-        if row.molecule not in library:
-            raise BadInput(f"{placed}: molecule {row.molecule!r} of particle {row.particle} is not in the library")
-        if None in (row.rot_deg, row.tilt_deg, row.psi_deg):
-            raise BadInput(f"{placed}: particle {row.particle} has no rot_deg, tilt_deg and psi_deg")
     angles = np.array([(row.rot_deg, row.tilt_deg, row.psi_deg) for row in rows], dtype=float).reshape(-1, 3)
     position = np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in rows]).reshape(-1, 3)
     return Sample(
-        atoms=[library[name].atoms() for name in names],
+        atoms=[packed.library[name].atoms() for name in names],
         kind=np.array([names.index(row.molecule) for row in rows], dtype=np.int64),
         rotation=rotation_from_angles(angles).as_matrix() if rows else np.zeros((0, 3, 3)),
         position_angstrom=position - grid.centre_angstrom,
