@@ -1,4 +1,5 @@
-"""TETRIS beside the paper's algorithm as its figure draws it, on the same molecules and box, in one run."""
+"""TETRIS beside the paper's algorithm as its figure draws it, on the same molecules and box, in one run; and what
+``plan`` predicts for a number of ribosomes beside what is packed.  All figures of docs/packing.md come from here."""
 
 import json
 import time
@@ -12,6 +13,7 @@ from scipy.ndimage import affine_transform, binary_dilation, gaussian_filter
 from template_learning.density import build_library
 from template_learning.geometry import Grid, random_rotations
 from template_learning.library import LibraryEntry, read_library
+from template_learning.plan import plan_sample
 from template_learning.settings import TetrisSettings, VolumeSettings
 from template_learning.tetris import Packing, Queue, pack
 
@@ -24,15 +26,19 @@ GOALS = {
     "protein_mg_per_ml": ">= 200, 250 if it can be had",
     "time_per_molecule_growth": "<= 1.5",
 }
-FAST = TetrisSettings(shape_voxels=SHAPE, body="atoms", packing_voxel_size_angstrom=8.0, minimum_distance_angstrom=3.0)
-DENSE = FAST.model_copy(update={"packing_voxel_size_angstrom": 4.0, "shell_voxels": 3.0})
 SAME_BODIES = TetrisSettings(
     shape_voxels=SHAPE, smoothing_voxels=SIGMA, threshold=THRESHOLD, shell_voxels=SHELL, minimum_distance_angstrom=0.0
 )
+DEFAULTS = TetrisSettings(shape_voxels=SHAPE)
+FAST = TetrisSettings(shape_voxels=SHAPE, body="atoms", packing_voxel_size_angstrom=8.0, minimum_distance_angstrom=3.0)
+DENSE = FAST.model_copy(update={"packing_voxel_size_angstrom": 4.0, "shell_voxels": 3.0})
+PACKINGS = {"same_bodies": SAME_BODIES, "defaults": DEFAULTS, "fast": FAST, "dense": DENSE}
+RIBOSOMES_WANTED = 600
+RIBOSOME_SAMPLE = TetrisSettings(shape_voxels=(64, 192, 192))
 
 
-def library() -> dict[str, LibraryEntry]:
-    """Six nucleosome templates and 81 distractors, as VOLUME makes them."""
+def library(templates: str, name: str) -> dict[str, LibraryEntry]:
+    """The templates of a folder of the shared structures and 81 distractors, as VOLUME makes them, kept in ``name``."""
     structures = SHARED / "structures"
     molecules = [
         {
@@ -43,10 +49,10 @@ def library() -> dict[str, LibraryEntry]:
             "share": 1.0,
             "file": str(path),
         }
-        for role, folder in (("template", "nucleosome"), ("distractor", "distractors"))
+        for role, folder in (("template", templates), ("distractor", "distractors"))
         for path in sorted((structures / folder).glob("*.cif.gz"))
     ]
-    folder = BUILD / "tetris_library"
+    folder = BUILD / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "molecules.json").write_text(json.dumps(molecules))
     build_library(folder / "molecules.json", VolumeSettings(), folder)
@@ -134,52 +140,71 @@ class Measured:
         return cls(packing, time.perf_counter() - wall, time.process_time() - cpu)
 
 
+def ribosomes() -> dict[str, float]:
+    """What ``plan`` says of a sample of the paper's size and of the box for 600 ribosomes, and what is packed."""
+    entries = library("ribosome", "tetris_ribosomes")
+    begun = time.process_time()
+    plan = plan_sample([BUILD / "tetris_ribosomes"], RIBOSOME_SAMPLE, 1, RIBOSOMES_WANTED)
+    seconds = time.process_time() - begun
+    packed = Measured.of(entries, RIBOSOME_SAMPLE)
+    return {
+        "ribosomes_planned": float(plan.templates),
+        "ribosomes_packed": float(packed.packing.count("role")["template"]),
+        "edge_for_600_ribosomes_voxels": float(plan.edge_for_templates_voxels or 0),
+        "plan_cpu_seconds": seconds,
+        "ribosome_sample_cpu_seconds": packed.cpu_seconds,
+    }
+
+
 def main() -> None:
     """Measure and report."""
-    entries = library()
-    for settings in (FAST, SAME_BODIES):  # machine code, once
+    entries = library("nucleosome", "tetris_library")
+    for settings in PACKINGS.values():  # machine code, once
         pack(entries, settings.model_copy(update={"molecules": 3}), np.random.default_rng(0))
-    fast = Measured.of(entries, FAST)
-    same = Measured.of(entries, SAME_BODIES)
-    dense = Measured.of(entries, DENSE)
+    measured = {name: Measured.of(entries, settings) for name, settings in PACKINGS.items()}
+    fast, dense, same = measured["fast"], measured["dense"], measured["same_bodies"]
     large = Measured.of(entries, FAST.model_copy(update={"shape_voxels": LARGE}))
     begun = time.perf_counter()
     peer = plain(entries, np.random.default_rng(1))
     plain_seconds = time.perf_counter() - begun
     plain_occupancy = occupancy(peer, entries)
     shares = dense.packing.count("species")
+    closest = {name: one.packing.closest_approach_angstrom(entries) for name, one in measured.items()}
     figures = {
         "speedup_vs_plain": plain_seconds / fast.seconds,
         "occupancy_ratio_vs_plain": occupancy(fast.packing, entries) / plain_occupancy,
-        "closest_approach_angstrom": min(m.packing.closest_approach_angstrom(entries) for m in (fast, dense, large)),
+        "closest_approach_angstrom": min(closest["fast"], closest["dense"], large.packing.closest_approach_angstrom(entries)),
         "molecules": float(len(dense.packing.rows)),
         "protein_mg_per_ml": dense.packing.protein_mg_per_ml,
         "time_per_molecule_growth": (large.cpu_seconds / len(large.packing.rows)) / (fast.cpu_seconds / len(fast.packing.rows)),
-        "dense_seconds": dense.seconds,
         "dense_species": float(len(shares)),
         "dense_occupancy_ratio_vs_plain": occupancy(dense.packing, entries) / plain_occupancy,
-        "fast_seconds": fast.seconds,
-        "fast_molecules": float(len(fast.packing.rows)),
-        "fast_protein_mg_per_ml": fast.packing.protein_mg_per_ml,
-        "large_molecules": float(len(large.packing.rows)),
-        "large_cpu_seconds": large.cpu_seconds,
         "same_bodies_speedup": plain_seconds / same.seconds,
         "same_bodies_occupancy_ratio": occupancy(same.packing, entries) / plain_occupancy,
-        "same_bodies_molecules": float(len(same.packing.rows)),
-        "same_bodies_protein_mg_per_ml": same.packing.protein_mg_per_ml,
+        "large_molecules": float(len(large.packing.rows)),
+        "large_cpu_seconds": large.cpu_seconds,
         "plain_seconds": plain_seconds,
         "plain_molecules": float(len(peer.rows)),
         "plain_protein_mg_per_ml": peer.protein_mg_per_ml,
         "plain_occupancy": plain_occupancy,
         "plain_closest_approach_angstrom": peer.closest_approach_angstrom(entries),
     }
+    for name, one in measured.items():
+        figures |= {
+            f"{name}_molecules": float(len(one.packing.rows)),
+            f"{name}_protein_mg_per_ml": one.packing.protein_mg_per_ml,
+            f"{name}_closest_approach_angstrom": closest[name],
+            f"{name}_cpu_seconds": one.cpu_seconds,
+            f"{name}_seconds": one.seconds,
+        }
     report(
         "tetris",
-        figures,
+        figures | ribosomes(),
         GOALS,
         "the paper's algorithm, plain (scipy, all processors)",
-        case="128 x 128 x 64 voxels of 16 Å, six nucleosome templates, 81 distractors, five distractors for a template",
-        settings={"fast": FAST.model_dump(), "dense": DENSE.model_dump(), "same_bodies": SAME_BODIES.model_dump()},
+        case="128 x 128 x 64 voxels of 16 Å, six nucleosome templates, 81 distractors, five distractors for a template; "
+        "ribosomes: 192 x 192 x 64 voxels, 80S structures as templates, the defaults",
+        settings={name: settings.model_dump() for name, settings in PACKINGS.items()},
         molecules_by_species_dense=shares,
     )
 
