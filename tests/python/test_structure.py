@@ -115,6 +115,16 @@ def test_diameter_is_the_greatest_distance(tmp_path):
     assert 0.99 * true < structure.diameter_angstrom <= true + 1e-6
 
 
+def test_columns_that_are_not_needed_may_be_missing(tmp_path):
+    columns = ("group_PDB", "id", "type_symbol", "label_atom_id", "label_comp_id", "label_asym_id", "label_seq_id")
+    header = "".join(f"_atom_site.{column}\n" for column in (*columns, "Cartn_x", "Cartn_y", "Cartn_z"))
+    atoms = "ATOM 1 N N GLY A 1 0 0 0\nATOM 2 C CA GLY A 1 1.5 0 0\nATOM 3 C CA GLY B 1 9 0 0\n"
+    structure = read_structure(write(tmp_path, f"data_x\nloop_\n{header}{atoms}", "x.cif"))
+    assert structure.element.tolist() == [7, 6, 6]
+    assert structure.chain.tolist() == ["A", "A", "B"]
+    assert structure.nodes.tolist() == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -171,7 +171,10 @@ def _parsed(content: bytes) -> gemmi.Structure:
             return gemmi.read_pdb_string(text)
         document = gemmi.cif.read_string(text)
     for block in document:
-        if block.find_mmcif_category("_atom_site."):
+        atoms = block.find_mmcif_category("_atom_site.")
+        if atoms:
+            if "_atom_site.label_alt_id" not in atoms.tags and atoms.loop:  # gemmi finds no atoms without this column
+                atoms.loop.add_columns(["_atom_site.label_alt_id"], ".")
             return gemmi.make_structure_from_block(block)
     raise ValueError("no block has a table _atom_site")
 
