@@ -10,7 +10,7 @@ from template_learning.geometry import tilt_matrix
 from template_learning.simulation import native
 from template_learning.simulation.acquisition import acquire, tilt_angles
 from template_learning.simulation.detector import count_electrons, detector_pass
-from template_learning.simulation.device import CPU, Device
+from template_learning.simulation.device import CPU
 from template_learning.simulation.ice import Cuboid, Slab
 from template_learning.simulation.matter import atom_radius_angstrom, cored_factor, parakeet_matter, physical_matter
 from template_learning.simulation.native import Engine, Screen
@@ -22,6 +22,8 @@ from template_learning.simulation.physics import (
     wavelength_angstrom,
 )
 from template_learning.simulation.potential import Sample, deposit, deposit_shadow, element_channels, point_cloud
+
+from .strict_device import STRICT, DeviceArray
 
 VACUUM = replace(physical_matter(), ice_volt=0.0)
 
@@ -352,53 +354,16 @@ def test_an_empty_sample_is_vacuum() -> None:
     assert len(point_cloud(empty, physical_matter(), 0.1).position) == 0
 
 
-class DeviceArray(np.ndarray):
-    """An array that, like a GPU's, refuses to be mixed with the host's."""
-
-    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **keywords):
-        for value in (*inputs, *(out or ())):
-            if isinstance(value, np.ndarray) and value.ndim and not isinstance(value, DeviceArray):
-                raise TypeError(f"{ufunc.__name__} mixes arrays of the host and the device")
-        plain = [value.view(np.ndarray) if isinstance(value, DeviceArray) else value for value in inputs]
-        if out is not None:
-            keywords["out"] = tuple(value.view(np.ndarray) for value in out)
-        result = getattr(ufunc, method)(*plain, **keywords)
-        return result.view(DeviceArray) if isinstance(result, np.ndarray) else result
-
-
-class FakeModule:
-    """A module's functions, returning device arrays and refusing the host's."""
-
-    def __init__(self, module) -> None:
-        self.module = module
-
-    def __getattr__(self, name: str):
-        def call(*arguments, **keywords):
-            if name == "asarray":
-                return np.array(*arguments, **keywords).view(DeviceArray)
-            if any(isinstance(a, np.ndarray) and not isinstance(a, DeviceArray) for a in arguments):
-                raise TypeError(f"{name} was given an array of the host")
-            plain = [a.view(np.ndarray) if isinstance(a, DeviceArray) else a for a in arguments]
-            if name == "asnumpy":
-                return plain[0]
-            return getattr(self.module, name)(*plain, **keywords).view(DeviceArray)
-
-        return call
-
-
 def test_arrays_of_host_and_device_never_mix() -> None:
     """The engine on a device whose arrays refuse the host's: the same image, each array put there explicitly."""
-    from scipy import fft
-
-    fake = Device("gpu", FakeModule(np), FakeModule(fft))
     for ice, matter in ((Slab(200.0), physical_matter()), (Cuboid((150.0, 150.0, 100.0)), parakeet_matter(0.91, 1.0))):
         images = []
-        for device in (CPU, fake):
+        for device in (CPU, STRICT):
             sample = sample_of(blob(np.random.default_rng(9), 20.0), [6] * 300, ice)
             engine = engine_of(sample, matter=matter, device=device, slab_angstrom=20.0, padding_angstrom=32.0)
             screen = Screen(5.0, np.full(engine.grid.shape, 0.1, np.float32), np.full(engine.grid.shape, 0.2, np.float32))
             wave, distance = engine.exit_wave(20.0, 5.0, np.random.default_rng(1), [screen])
-            assert isinstance(wave, DeviceArray) == (device is fake)
+            assert isinstance(wave, DeviceArray) == (device is STRICT)
             images.append(engine.image(engine.intensity(wave, distance)))
         assert type(images[1]) is np.ndarray
         np.testing.assert_allclose(images[0], images[1], rtol=1e-5)

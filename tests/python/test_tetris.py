@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,8 @@ from template_learning.plan import plan_sample
 from template_learning.settings import TetrisSettings, VolumeSettings
 from template_learning.tables import LibraryRow, ParticleRow
 from template_learning.tetris import pack_sample
+
+from .strict_device import STRICT
 
 VOXEL_ANGSTROM = 16.0
 
@@ -185,6 +188,26 @@ def test_count_limit_and_the_first_in_the_centre(library_folder: Path, tmp_path:
     first = np.array([particles[0].x_angstrom, particles[0].y_angstrom, particles[0].z_angstrom])
     centre = Grid(shape=(24, 32, 40), voxel_size_angstrom=VOXEL_ANGSTROM).centre_angstrom
     assert np.abs(first - centre).max() <= VOXEL_ANGSTROM
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"body": "atoms", "packing_voxel_size_angstrom": 7.0, "shell_voxels": 3, "molecules": 150}]
+)
+def test_a_device_places_the_same_molecules(
+    library_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    host, facts = _packed(library_folder, tmp_path / "host", **options)
+    monkeypatch.setattr("template_learning.tetris.choose_device", lambda asked, stage: STRICT)
+    there, same = _packed(library_folder, tmp_path / "device", **options)
+    assert len(host) > 60
+    assert there == host
+    assert same["misfits"] == facts["misfits"]
+
+
+def test_a_gpu_that_is_not_there_is_named(library_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(BadInput, match=r"tetris\.device: a GPU was asked for"):
+        _packed(library_folder, tmp_path, device="gpu")
 
 
 def test_a_molecule_larger_than_the_box_is_refused(library_folder: Path, tmp_path: Path) -> None:

@@ -146,6 +146,9 @@ class TetrisSettings(Section):
     density_gradient: float = Field(
         0.0, ge=0, le=1, description="places left empty, none at the first x up to this fraction of them at the last; 0 = even"
     )
+    device: Literal["cpu", "gpu", "auto"] = Field(
+        "cpu", description="where places are searched for, the same ones; auto takes a GPU where there is one"
+    )
     retries: int = Field(20, ge=0, description="further tries, each in a new orientation, when a molecule does not fit")
     keep_shares: bool = Field(
         True, description="true: end when a molecule fits nowhere; false: go on with the species that still fit"

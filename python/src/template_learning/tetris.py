@@ -21,6 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from template_learning.assemblies import Assemblies, counts_by_species, place_assemblies, reserved_species
 from template_learning.clearance import Crowd, closest_approach_angstrom
+from template_learning.correlation import DeviceBox
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, write_table
 from template_learning.geometry import Grid, angles_from_rotation, move_between_grids, random_rotations
@@ -29,6 +30,7 @@ from template_learning.membranes import patches
 from template_learning.packing import Box, Shape
 from template_learning.provenance import generator_for, seed_for, write_sidecar
 from template_learning.settings import TetrisSettings
+from template_learning.simulation.device import choose_device
 from template_learning.tables import LibraryRow, ParticleRow
 
 MG_PER_ML_OF_DALTON_PER_CUBIC_ANGSTROM = 1660.539
@@ -264,13 +266,15 @@ def _box(sample: Grid, settings: TetrisSettings) -> Box:
     margin = np.full(3, settings.margin_angstrom)
     if settings.slab_thickness_angstrom is not None:
         margin[0] = max(margin[0], (depth * voxel - settings.slab_thickness_angstrom) / 2.0)
-    return Box(
-        Grid(shape=(depth, height, width), voxel_size_angstrom=voxel),
-        margin_angstrom=tuple(margin),
-        distance_angstrom=settings.minimum_distance_angstrom,
-        shell_voxels=settings.shell_voxels,
-        slack_voxels=SLACK_VOXELS[settings.body],
-    )
+    packed_on = Grid(shape=(depth, height, width), voxel_size_angstrom=voxel)
+    options: dict[str, Any] = {
+        "margin_angstrom": tuple(margin),
+        "distance_angstrom": settings.minimum_distance_angstrom,
+        "shell_voxels": settings.shell_voxels,
+        "slack_voxels": SLACK_VOXELS[settings.body],
+    }
+    device = choose_device(settings.device, "tetris")
+    return Box(packed_on, **options) if device.name == "cpu" else DeviceBox(packed_on, device, **options)
 
 
 def _reached(packing: Packing, queue: Queue, box: Box, settings: TetrisSettings) -> str:

@@ -1,4 +1,4 @@
-"""Where the waves are computed: NumPy and SciPy's FFT, or CuPy with the same functions on a GPU."""
+"""Where transforms are computed: NumPy and SciPy's FFT, or CuPy with the same functions on a GPU."""
 
 import importlib
 import sys
@@ -32,8 +32,8 @@ class Device:
 CPU = Device("cpu", np, fft)
 
 
-def choose_device(asked: Literal["cpu", "gpu", "auto"]) -> Device:
-    """The device asked for; auto takes a GPU where CuPy finds one and says in one line when it does not.
+def choose_device(asked: Literal["cpu", "gpu", "auto"], stage: str = "simulate") -> Device:
+    """The device asked for by a stage; auto takes a GPU where CuPy finds one and says in one line when it does not.
 
     Raises BadInput where a GPU is asked for and absent.
     """
@@ -48,7 +48,7 @@ def choose_device(asked: Literal["cpu", "gpu", "auto"]) -> Device:
         reason = "CuPy is not installed" if isinstance(error, ImportError) else " ".join(str(error).split())[:100]
         if asked == "gpu":
             raise BadInput(
-                f"simulate.device: a GPU was asked for and there is none ({reason}); cpu or auto was expected"
+                f"{stage}.device: a GPU was asked for and there is none ({reason}); cpu or auto was expected"
             ) from None
-        print(f"simulate: no GPU ({reason}); the processor is used", file=sys.stderr)
+        print(f"{stage}: no GPU ({reason}); the processor is used", file=sys.stderr)
         return CPU
