@@ -39,6 +39,7 @@ docs: setup ## write what is generated: schema, Nextflow's defaults, docs/parame
 lock: setup ## lock the newest allowed Python packages
 	.tools/uv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --all-extras --generate-hashes --no-emit-index-url \
 		--no-header python/pyproject.toml -o python/requirements.lock
+	python3 containers/images.py lock
 
 clean: ## remove what the demo, the tests and builds left (not your own results)
 	rm -rf work/demo results/demo build .nextflow .nextflow.log* .pytest_cache .hypothesis .mypy_cache .ruff_cache

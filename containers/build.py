@@ -1,0 +1,319 @@
+"""Builds images as an ordinary user: one recipe gives an OCI archive and, from that, a SIF, which is then tried.
+
+`build.py [NAME...]`.  Called as root it runs every tool as the user `template-builder`, which it makes.  Results lie in
+build/containers/; what is kept between builds in TEMPLATE_LEARNING_IMAGE_CACHE (docs/containers.md).
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from images import BUILT, FOLDER, ROOT, Image, ImageError, copied, read_images
+from sbom import bill_of_materials
+
+PUBLIC_BASE = "docker.io/library/debian:bookworm-slim"
+BUILDER = "template-builder"
+PROXIES = [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "no_proxy")]
+
+
+class Workshop:
+    """Where images are made: the user that makes them, the folder that is kept, and the environment of every tool."""
+
+    def __init__(self) -> None:
+        """Make the user (root only) and the folders."""
+        self.user = _ordinary_user() if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+        default = Path(self.user.pw_dir) / ".cache/template-learning/containers"
+        self.cache = Path(os.environ.get("TEMPLATE_LEARNING_IMAGE_CACHE", default)).resolve()
+        for name in ("", "home", "run", "tmp", "finished"):
+            self.folder(name)
+        self.environment = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": str(self.cache / "home"),
+            "XDG_RUNTIME_DIR": str(self.cache / "run"),
+            "TMPDIR": str(self.cache / "tmp"),
+            "LC_ALL": "C.UTF-8",
+            "BUILDAH_ISOLATION": "chroot",
+            "APPTAINER_CACHEDIR": str(self.cache / "home/apptainer"),
+            "APPTAINER_TMPDIR": str(self.cache / "tmp"),
+            **{name: os.environ[name] for name in PROXIES},
+        }
+
+    def folder(self, name: str) -> Path:
+        """A folder of the cache that belongs to the building user."""
+        made = self.cache / name
+        if not made.is_dir():
+            made.mkdir(parents=True, mode=0o700 if name == "run" else 0o755)
+            if os.geteuid() == 0:
+                os.chown(made, self.user.pw_uid, self.user.pw_gid)
+        return made
+
+    def run(self, command: Sequence[str | Path], log: Path | None = None, stdin: str | None = None) -> str:
+        """Run a tool as the ordinary user; its standard output.  With ``log`` all it says goes there."""
+        words = [str(word) for word in command]
+        identity: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            identity = {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
+        with open(log, "a") if log else contextlib.nullcontext(subprocess.PIPE) as out:
+            done = subprocess.run(
+                words, env=self.environment, cwd=self.cache, input=stdin, stdout=out, check=False, text=True, **identity,
+                stderr=subprocess.STDOUT if log else subprocess.PIPE,
+            )  # fmt: skip
+        if done.returncode != 0:
+            said = log.read_text() if log else f"{done.stdout}{done.stderr}"
+            raise ImageError(f"{' '.join(words[:3])} ended with {done.returncode}:\n" + "\n".join(said.splitlines()[-30:]))
+        return done.stdout or ""
+
+    def keep(self, path: Path, text: str) -> Path:
+        """Write a small file that the building user can read."""
+        path.write_text(text)
+        path.chmod(0o644)
+        return path
+
+
+def _ordinary_user() -> pwd.struct_passwd:
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam(BUILDER)
+    subprocess.run(["useradd", "-m", BUILDER], check=True)  # gives it a range of subordinate ids too
+    if Path("/dev/fuse").exists():
+        Path("/dev/fuse").chmod(0o666)
+    return pwd.getpwnam(BUILDER)
+
+
+def debian_sources() -> str:
+    """The machine's own Debian bookworm mirrors as apt's one-line sources; empty where it has none."""
+    if shutil.which("apt-get") is None:
+        return ""
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(SITE) $(CODENAME)", "Created-By: Packages", "Origin: Debian"],
+        capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    pairs = [line.split() for line in dict.fromkeys(listed.splitlines())]
+    components = "main contrib non-free non-free-firmware"
+    return "".join(f"deb {site} {suite} {components}\n" for site, suite in pairs if suite.startswith("bookworm"))
+
+
+def base_image(shop: Workshop) -> dict[str, str]:
+    """Reference, public name and digest of the Debian base: BASE, else the public image, else one made with mmdebstrap."""
+    record = shop.cache / "base.json"
+    asked = os.environ.get("BASE")
+    if record.is_file() and (found := json.loads(record.read_text())) and asked in (None, found["name"]):
+        return found
+    name = asked or PUBLIC_BASE
+    with contextlib.suppress(ImageError):
+        digest = shop.run(["timeout", "20", "skopeo", "inspect", "--format", "{{.Digest}}", f"docker://{name}"]).strip()
+        return _recorded(shop, record, {"reference": f"{name.split(':')[0]}@{digest}", "name": name, "digest": digest})
+    if asked:
+        raise ImageError(f"BASE={asked}: no registry gives this image")
+    sources = debian_sources()
+    if not sources:
+        raise ImageError(f"{PUBLIC_BASE} cannot be reached, and this machine has no Debian bookworm mirror to make a base from")
+    print("base: no public registry can be reached; made with mmdebstrap", flush=True)
+    tar = shop.folder("tmp") / "base.tar"
+    shop.run(
+        ["mmdebstrap", "--variant=minbase", "--include=ca-certificates", "--dpkgopt=path-exclude=/usr/share/man/*"]
+        # The mirror is the machine's own: the image names none.
+        + ['--customize-hook=rm -f "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*']
+        + ['--aptopt=Acquire::Check-Valid-Until "false"', "bookworm", tar, "-"],
+        stdin=sources,
+    )
+    reference = "localhost/debian:bookworm"
+    container = shop.run(["buildah", "from", "scratch"]).strip()
+    shop.run(["buildah", "add", "-q", container, tar, "/"])
+    shop.run(["buildah", "config", "--cmd", "bash", container])
+    shop.run(["buildah", "commit", "-q", "--rm", container, reference])
+    tar.unlink()
+    digest = shop.run(["buildah", "inspect", "--type", "image", "--format", "{{.FromImageDigest}}", reference]).strip()
+    return _recorded(shop, record, {"reference": reference, "name": reference, "digest": digest})
+
+
+def _recorded(shop: Workshop, record: Path, base: dict[str, str]) -> dict[str, str]:
+    shop.keep(record, json.dumps(base) + "\n")
+    return base
+
+
+def key_of(image: Image, base_digest: str) -> str:
+    """SHA-256 of an image's recipe, of all that it copies, of what tries it, and of the base."""
+    digest = hashlib.sha256(f"{base_digest}\n{image.version}\n".encode())
+    for path in [image.recipe, FOLDER / "smoke.sh", image.recipe.parent / "smoke.sh", *copied(image.recipe)]:
+        mode = "x" if os.access(path, os.X_OK) else "-"
+        digest.update(f"{path.relative_to(ROOT)}\n{mode}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _context(shop: Workshop, image: Image) -> Path:
+    """A folder that holds what the recipe copies and nothing else."""
+    context = shop.folder("tmp") / f"context-{image.name}"
+    shutil.rmtree(context, ignore_errors=True)
+    for path in [image.recipe, *copied(image.recipe)]:
+        target = context / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        target.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
+    for folder in (context, *(one for one in context.rglob("*") if one.is_dir())):
+        folder.chmod(0o755)
+    return context
+
+
+def _secrets(shop: Workshop) -> list[str]:
+    """buildah's options for what a build may see but no layer may hold: mirror, CA bundle, Python index."""
+    given: dict[str, Path] = {}
+    pip = []
+    bundle = next((os.environ[name] for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE") if os.environ.get(name)), None)
+    if bundle and Path(bundle).is_file():
+        given["ca"] = Path(bundle)
+        pip.append("cert = /run/secrets/ca")
+    if shutil.which("pip"):
+        configured = subprocess.run(["pip", "config", "list"], capture_output=True, text=True, check=False).stdout
+        for key in ("index-url", "extra-index-url", "trusted-host"):
+            for value in re.findall(rf"^(?:global|install|:env:)\.{key}='(.*)'$", configured, re.M):
+                pip.append(f"{key} = {value}")
+    if pip:
+        given["pip"] = shop.keep(shop.cache / "pip.conf", "[global]\n" + "\n".join(pip) + "\n")
+    if sources := debian_sources():
+        settings = 'Dir::Etc::SourceList "/run/site.list";\nDir::Etc::SourceParts "-";\nAcquire::Check-Valid-Until "false";\n'
+        given["apt"] = shop.keep(shop.cache / "apt.conf", settings)
+        given["sources"] = shop.keep(shop.cache / "site.list", sources)
+    return [f"--secret=id={name},src={path}" for name, path in given.items()]
+
+
+def _revision() -> str:
+    git = ["git", "-C", str(ROOT)]
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    changed = subprocess.run([*git, "status", "--porcelain", "containers", "python"], capture_output=True, text=True, check=False)
+    return head + ("-changed" if changed.stdout.strip() else "")
+
+
+def annotations(image: Image, base: dict[str, str]) -> dict[str, str]:
+    """The image's OCI annotations, which are its labels too."""
+    named = {
+        "title": f"template-learning {image.name}",
+        "description": image.holds,
+        "version": image.version,
+        "revision": _revision(),
+        "licenses": image.licences,
+        "vendor": "The Template Learning developers",
+        "base.name": base["name"],
+        "base.digest": base["digest"],
+    }
+    return {f"org.opencontainers.image.{key}": value for key, value in named.items()}
+
+
+def try_image(shop: Workshop, image: Image, sif: Path) -> None:
+    """Run the smoke scripts in a SIF: nothing of the host but the kernel, no network, HOME unwritable, a uid of no one."""
+    script = (FOLDER / "smoke.sh").read_text() + (FOLDER / image.name / "smoke.sh").read_text()
+    shop.run(
+        ["unshare", "--user", "--map-user=54321", "--map-group=54321", "--net"]
+        + ["apptainer", "-q", "exec", "--containall", "--no-home", "--env", f"VERSION={image.version}", sif, "bash", "-s"],
+        stdin=script,
+    )
+
+
+def build(shop: Workshop, image: Image, base: dict[str, str]) -> dict[str, Any]:
+    """Build an image unless the same one is there; its entry in build/containers/images.json."""
+    key = key_of(image, base["digest"])
+    finished = shop.folder("finished") / image.name
+    record = finished / "entry.json"
+    if record.is_file() and (entry := json.loads(record.read_text())).get("key") == key:
+        print(f"{image.stem}: unchanged", flush=True)
+    else:
+        print(f"{image.stem}: building", flush=True)
+        entry = _make(shop, image, base, key)
+        shutil.rmtree(finished, ignore_errors=True)
+        (shop.cache / "tmp" / image.name).rename(finished)
+        print(f"{image.stem}: {entry['seconds']:.0f} s, SIF of {entry['sif_bytes'] / 1e6:.0f} MB", flush=True)
+    BUILT.mkdir(parents=True, exist_ok=True)
+    for path in finished.glob(f"{image.stem}.*"):
+        target = BUILT / path.name
+        if not (target.is_file() and target.stat().st_mtime_ns == path.stat().st_mtime_ns):
+            target.unlink(missing_ok=True)
+            _link_or_copy(path, target)
+    return entry
+
+
+def _link_or_copy(path: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(path)
+    except OSError:  # another file system
+        shutil.copy2(path, target)
+
+
+def _make(shop: Workshop, image: Image, base: dict[str, str], key: str) -> dict[str, Any]:
+    start = time.monotonic()
+    shutil.rmtree(shop.cache / "tmp" / image.name, ignore_errors=True)
+    work = shop.folder(f"tmp/{image.name}")
+    log = shop.keep(work / "build.log", "")
+    if os.geteuid() == 0:
+        os.chown(log, shop.user.pw_uid, shop.user.pw_gid)
+    context = _context(shop, image)
+    oci, sif, tag = work / f"{image.stem}.oci.tar", work / f"{image.stem}.sif", f"localhost/template-learning/{image.name}"
+    notes = annotations(image, base)
+    shop.run(
+        ["buildah", "build", "--layers", "--network=host", f"--build-arg=BASE={base['reference']}", "--format=oci", "-t", tag]
+        + [f"--{kind}={name}={value}" for name, value in notes.items() for kind in ("annotation", "label")]
+        + [*_secrets(shop), "-f", context / image.recipe.relative_to(ROOT), context],
+        log,
+    )
+    shutil.rmtree(context)
+    shop.run(["buildah", "push", "-q", tag, f"oci-archive:{oci}:{image.name}:{image.version}"], log)
+    built = time.monotonic()
+    shop.run(["apptainer", "-q", "build", sif, f"oci-archive:{oci}"], log)
+    squashed = time.monotonic()
+    try_image(shop, image, sif)
+    bill = bill_of_materials(image, shop.run(["apptainer", "-q", "exec", "--containall", "--no-home", sif, "python3", "-"], stdin=_inventory()))
+    shop.keep(work / f"{image.stem}.cdx.json", json.dumps(bill, indent=1) + "\n")
+    entry = {
+        "version": image.version,
+        "key": key,
+        "oci_digest": shop.run(["skopeo", "inspect", "--format", "{{.Digest}}", f"oci-archive:{oci}"]).strip(),
+        "sif_sha256": sha256(sif),
+        "oci_bytes": oci.stat().st_size,
+        "sif_bytes": sif.stat().st_size,
+        "base": {"name": base["name"], "digest": base["digest"]},
+        "revision": notes["org.opencontainers.image.revision"],
+        "seconds": round(time.monotonic() - start, 1),
+        "seconds_of": {"build": round(built - start, 1), "sif": round(squashed - built, 1), "smoke": round(time.monotonic() - squashed, 1)},
+    }
+    shop.keep(work / "entry.json", json.dumps(entry, indent=1) + "\n")
+    return entry
+
+
+def _inventory() -> str:
+    return (FOLDER / "inventory.py").read_text()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main() -> int:
+    """Build the images named, or all that CI builds."""
+    try:
+        names = " ".join(sys.argv[1:])
+        images = [image for image in read_images(names) if names or image.ci]
+        shop = Workshop()
+        base = base_image(shop)
+        table = BUILT / "images.json"
+        for image in images:
+            entry = build(shop, image, base)
+            known = json.loads(table.read_text()) if table.is_file() else {}
+            table.write_text(json.dumps({**known, image.name: entry}, indent=1) + "\n")
+    except ImageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

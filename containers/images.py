@@ -1,0 +1,152 @@
+"""The images of the project: what images.json says of them, and what is generated from it.
+
+`images.py config` writes conf/containers.config, `images.py lock` the lock files of Python packages.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "containers"
+BUILT = ROOT / "build" / "containers"
+
+
+class ImageError(Exception):
+    """What is wrong with an image or its recipe, in one line."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An entry of images.json; ``processes`` run in it where their stage's engine is ``engine`` (none: always)."""
+
+    name: str
+    version: str
+    title: str
+    holds: str
+    licences: str
+    processes: tuple[str, ...]
+    engine: str | None
+    ci: bool
+    extras: tuple[str, ...]
+    oci_digest: str | None
+    sif_sha256: str | None
+
+    @property
+    def recipe(self) -> Path:
+        """The Containerfile."""
+        return FOLDER / self.name / "Containerfile"
+
+    @property
+    def stem(self) -> str:
+        """Its files' name up to the ending."""
+        return f"{self.name}-{self.version}"
+
+
+def read_images(names: str = "") -> list[Image]:
+    """The images of images.json, or those named (separated by spaces); raises ImageError for an unknown name."""
+    entries: dict[str, Any] = json.loads((FOLDER / "images.json").read_text())
+    unknown = [name for name in names.split() if name not in entries]
+    if unknown:
+        raise ImageError(f"{unknown[0]}: no such image; allowed: {' '.join(entries)}")
+    lists = ("processes", "extras")
+    return [
+        Image(name=name, **{key: tuple(value) if key in lists else value for key, value in entries[name].items()})
+        for name in names.split() or entries
+    ]
+
+
+def containers_config() -> str:
+    """conf/containers.config: the image of each process."""
+    images = read_images()
+    lines = [
+        "// Generated from containers/images.json by `make docs`; edit there.",
+        "// Each process's image: a SIF below params.image_folder, else one of params.image_registry, else one known to docker or podman.",
+        "",
+        "process {",
+        f"    container = {_choice({image.engine: image for image in images if not image.processes and image.engine is None}, '')}",
+    ]
+    for process in dict.fromkeys(process for image in images for process in image.processes):
+        choices = {image.engine: image for image in images if process in image.processes}
+        choices.setdefault(None, next(image for image in images if image.name == "native"))
+        lines += [f"    withName: '{process}' {{", f"        container = {_choice(choices, process.lower())}", "    }"]
+    return "\n".join([*lines, "}", ""])
+
+
+def _choice(choices: dict[str | None, Image], section: str) -> str:
+    native = choices[None]
+    text = _reference(native)
+    if native.name == "native":
+        gpu = next((image for image in read_images() if image.name == "native-gpu"), None)
+        text = f"params.image_gpu ? {_reference(gpu)} : {text}" if gpu else text
+    for engine, image in choices.items():
+        if engine is not None:
+            text = f"params.{section}.engine == '{engine}' ? {_reference(image)} : {text}"
+    return f"{{ {text} }}"
+
+
+def _reference(image: Image) -> str:
+    pinned = f"{image.name}@{image.oci_digest}" if image.oci_digest else f"{image.name}:{image.version}"
+    folder = f'"${{params.image_folder}}/{image.stem}.sif"'
+    registry = f'"${{params.image_registry}}/{pinned}"'
+    return f"(params.image_folder ? {folder} : params.image_registry ? {registry} : '{image.name}:{image.version}')"
+
+
+def locked(image: Image) -> Path:
+    """The lock file of an image's Python packages."""
+    return FOLDER / image.name / "requirements.lock"
+
+
+def write_locks() -> None:
+    """Lock what each image with extras installs, at the versions of python/requirements.lock."""
+    for image in read_images():
+        if image.extras:
+            extras = [word for extra in image.extras for word in ("--extra", extra)]
+            more = FOLDER / image.name / "requirements.in"
+            subprocess.run(
+                [ROOT / ".tools/uv/bin/uv", "pip", "compile", "-q", "--universal", "--python-version", "3.11", "--generate-hashes"]
+                + ["--no-emit-index-url", "--no-header", "-c", "python/requirements.lock", *extras, "python/pyproject.toml"]
+                + ([more] if more.is_file() else [])
+                + ["-o", locked(image)],
+                cwd=ROOT,
+                check=True,
+            )
+
+
+def copied(recipe: Path, root: Path = ROOT) -> list[Path]:
+    """Every file that a Containerfile copies from the repository, without what Python leaves behind, sorted."""
+    files: set[Path] = set()
+    for line in re.sub(r"\\\n", " ", recipe.read_text()).splitlines():
+        words = line.split()
+        if not words or words[0] not in ("COPY", "ADD") or any(word.startswith("--from") for word in words):
+            continue
+        for source in [word for word in words[1:] if not word.startswith("--")][:-1]:
+            path = root / source
+            if not path.exists():
+                raise ImageError(f"{recipe.relative_to(root)}: {source} is copied but does not exist")
+            found = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+            files.update(one for one in found if not {"__pycache__"} & set(one.parts) and ".egg-info" not in str(one))
+    return sorted(files)
+
+
+def main() -> int:
+    """Command line: config or lock."""
+    try:
+        if sys.argv[1:] == ["config"]:
+            (ROOT / "conf" / "containers.config").write_text(containers_config())
+        elif sys.argv[1:] == ["lock"]:
+            write_locks()
+        else:
+            raise ImageError("usage: images.py config|lock")
+    except ImageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
