@@ -181,10 +181,19 @@ def simulate(
     if not library or placed is None or row is None:
         raise BadInput("simulate: --library, --placed and --row are needed, or --parakeet-config")
     from template_learning.settings import SimulateSettings
-    from template_learning.simulation.series import simulate_sample
     from template_learning.tables import DesignRow
 
-    simulate_sample(placed, library, _model(row, DesignRow), _model(settings, SimulateSettings), seed, output, waves)
+    chosen = _model(settings, SimulateSettings)
+    if chosen.engine == "parakeet":
+        from template_learning.simulation import parakeet
+
+        if waves is not None:
+            raise BadInput("simulate: --waves is for simulate.engine = 'native'")
+        parakeet.simulate_sample(placed, library, _model(row, DesignRow), chosen, seed, output)
+        return
+    from template_learning.simulation.series import simulate_sample
+
+    simulate_sample(placed, library, _model(row, DesignRow), chosen, seed, output, waves)
 
 
 @app.command()

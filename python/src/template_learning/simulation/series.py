@@ -144,8 +144,6 @@ def simulate_sample(
     """
     begun = time.perf_counter()
     checked_id(row.id)
-    if settings.engine != "native":
-        raise BadInput(f"simulate.engine: {settings.engine} does not run inside this command; native was expected")
     sample, grid = placed_sample(placed, library_folders)
     if settings.ice_shape == "cuboid":
         x, y, z = map(float, grid.extent_angstrom)

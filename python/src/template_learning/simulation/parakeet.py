@@ -1,0 +1,379 @@
+"""The reference engine: Parakeet 0.6.8 (Parkhurst et al. 2021) on MULTEM, run as a program of its own, one tilt at a time.
+
+Each tilt is a configuration and a run.  Its images are binned and its HDF5 files deleted before the next begins, so that
+the disk holds the sample's atoms and one tilt for each worker.  MULTEM draws the ice's grain from the machine's own
+entropy: two runs differ in it, whatever the seed.
+"""
+
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gemmi
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from template_learning.errors import BadInput, Fault
+from template_learning.files import checked_id, replacing, write_mrc
+from template_learning.geometry import Grid
+from template_learning.machine_code import processors
+from template_learning.provenance import seed_for, write_sidecar
+from template_learning.settings import SimulateSettings
+from template_learning.simulation.acquisition import acquire, tilt_angles
+from template_learning.simulation.potential import Sample
+from template_learning.simulation.series import STAGE, design_lens, placed_sample, shown
+from template_learning.tables import DesignRow
+
+PROGRAM = "parakeet.run"
+BORDER_ANGSTROM = 100.0
+"""Parakeet's margin, and beyond it its padding, on each side of the image."""
+SLICE_ANGSTROM = 3.0
+ATOM_BYTES = 60
+"""Of one atom of the sample in Parakeet's file, and of one in a structure's (about 26 and 80; rounded up for HDF5's chunks)."""
+STRUCTURE_ATOM_BYTES = 100
+NOT_MODELLED = ("gold_fiducials", "carbon_edge", "shift_error_angstrom", "rotation_error_deg", "motion_angstrom", "uneven_illumination")  # fmt: skip
+# Runs a Python program after seeding NumPy's global state, from which Parakeet draws.
+SEEDED = (
+    "import runpy, sys, numpy; numpy.random.seed(int(sys.argv[1])); "
+    "sys.argv = sys.argv[2:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detector:
+    """Images of ``shape`` [y, x] pixels, each of ``binning`` x ``binning`` detector pixels of ``pixel_angstrom``."""
+
+    shape: tuple[int, int]
+    binning: int
+    pixel_angstrom: float
+
+    @property
+    def border(self) -> int:
+        """Detector pixels of the margin, and of the padding."""
+        return round(BORDER_ANGSTROM / self.pixel_angstrom)
+
+    def binned(self, image: NDArray[Any]) -> NDArray[np.float64]:
+        """Sums over the binned pixels of an image [y, x] of detector pixels."""
+        (height, width), step = self.shape, self.binning
+        return np.asarray(image, dtype=float).reshape(height, step, width, step).sum(axis=(1, 3))
+
+
+def choose_detector(grid: Grid, settings: SimulateSettings) -> Detector:
+    """The detector whose pixel is nearest to the settings' while a whole number of them make one of the series.
+
+    Raises BadInput where no pixel size is set.
+    """
+    pixel = settings.pixel_size_angstrom
+    if pixel is None:
+        raise BadInput("simulate.pixel_size_angstrom: a pixel size in ångström was expected")
+    binning = max(1, round(pixel / settings.detector_pixel_size_angstrom))
+    height, width = grid.resampled(pixel).shape[1:]
+    return Detector(shape=(height, width), binning=binning, pixel_angstrom=pixel / binning)
+
+
+def configuration(
+    sample: Sample,
+    files: Sequence[str],
+    thickness_angstrom: float,
+    row: DesignRow,
+    settings: SimulateSettings,
+    detector: Detector,
+) -> dict[str, Any]:
+    """What all tilts have in common, in Parakeet's own terms; ``files`` are the structures of ``sample``'s kinds.
+
+    Parakeet counts positions from the box's corner, where the first detector pixel's centre lies, and puts the mean of a
+    structure's atoms at an instance's position.
+    """
+    height, width = (count * detector.binning for count in detector.shape)
+    pixel, border = detector.pixel_angstrom, detector.border
+    field = np.array([width, height]) * pixel
+    length = field
+    if settings.ice_shape == "slab":
+        # As long as the steepest tilt sees, border included.
+        steepest = np.deg2rad(row.tilt_range_deg)
+        seen = field + 4 * border * pixel
+        length = np.array([(seen[0] + thickness_angstrom * np.sin(steepest)) / np.cos(steepest), seen[1]])
+    size = np.array([*length, thickness_angstrom])
+    centre = size / 2
+    origin = centre[:2] - (np.array([width, height]) - 1) / 2 * pixel
+    middle = [position.mean(axis=0, dtype=float) for position, _ in sample.atoms]
+    molecules = []
+    for kind, name in enumerate(files):
+        poses = [
+            {
+                "position": (centre + sample.position_angstrom[i] + sample.rotation[i] @ middle[kind]).tolist(),
+                "orientation": Rotation.from_matrix(sample.rotation[i]).as_rotvec().tolist(),
+            }
+            for i in np.flatnonzero(sample.kind == kind)
+        ]
+        molecules.append({"filename": name, "instances": poses})
+    lens = design_lens(row, settings)
+    return {
+        "microscope": {
+            "beam": {
+                "energy": lens.voltage_kv,
+                "energy_spread": lens.energy_spread,
+                "acceleration_voltage_spread": lens.voltage_spread,
+                "illumination_semiangle": lens.illumination_semiangle_mrad,
+            },
+            "lens": {
+                "c_10": lens.defocus_angstrom,
+                "c_12": lens.astigmatism_angstrom,
+                "phi_12": lens.astigmatism_deg - 45.0,  # there chi has the sine of twice the angle
+                "c_30": lens.spherical_aberration_mm,
+                "c_c": lens.chromatic_aberration_mm,
+                "current_spread": lens.current_spread,
+            },
+            "phase_plate": {
+                "use": lens.phase_shift_deg > 0,
+                "phase_shift": lens.phase_shift_deg,
+                "radius": lens.phase_plate_cut_on_per_angstrom,
+            },
+            "detector": {"nx": width, "ny": height, "pixel_size": pixel, "origin": origin.tolist(), "dqe": True},
+        },
+        "sample": {
+            "box": size.tolist(),
+            "centre": centre.tolist(),
+            "shape": {"type": "cuboid", "cuboid": dict(zip(("length_x", "length_y", "length_z"), size.tolist(), strict=True))},
+            "molecules": {"local": molecules},
+        },
+        "simulation": {
+            "slice_thickness": SLICE_ANGSTROM,
+            "margin": border,
+            "padding": border,
+            "ice": True,
+            "ice_parameters": {"density": row.ice_density_g_per_cm3},
+            "radiation_damage_model": settings.damage_angstrom2_per_dose > 0,
+        },
+    }
+
+
+def configuration_of_tilt(
+    common: Mapping[str, Any], settings: SimulateSettings, angle_deg: float, dose_per_tilt: float, dose_at_end: float, gpu: bool
+) -> dict[str, Any]:
+    """One tilt's own configuration; doses in electrons per Å^2.
+
+    Parakeet counts the dose from its first image; the damage of those before this one goes into the sensitivity.
+    """
+    microscope, simulation = dict(common["microscope"]), dict(common["simulation"])
+    microscope["beam"] = {**microscope["beam"], "electrons_per_angstrom": float(dose_per_tilt)}
+    simulation["sensitivity_coefficient"] = float(settings.damage_angstrom2_per_dose * dose_at_end / dose_per_tilt)
+    scan = {"mode": "manual", "axis": [0, 1, 0], "angles": [float(angle_deg)], "num_fractions": 1, "exposure_time": 1.0}
+    # A worker sees its own GPU alone, which is then number 0.
+    device = {"device": "gpu" if gpu else "cpu", "nproc": 1, "gpu_id": [0]}
+    parts = {"microscope": microscope, "simulation": simulation, "scan": scan, "multiprocessing": device}
+    return {**common, **parts}
+
+
+def write_structure(path: Path, atoms: tuple[NDArray[np.floating], NDArray[np.uint8]]) -> None:
+    """Write atoms (positions in ångström, atomic numbers) as mmCIF, all in one residue, without displacements."""
+    residue = gemmi.Residue()
+    residue.name, residue.seqid = "UNL", gemmi.SeqId("1")
+    for place, number in zip(atoms[0].tolist(), atoms[1].tolist(), strict=True):
+        atom = gemmi.Atom()
+        atom.element = gemmi.Element(number)
+        atom.name, atom.pos, atom.b_iso = atom.element.name, gemmi.Position(*place), 0.0
+        residue.add_atom(atom)
+    chain, model, structure = gemmi.Chain("A"), gemmi.Model(1), gemmi.Structure()
+    chain.add_residue(residue)
+    model.add_chain(chain)
+    structure.add_model(model)
+    structure.make_mmcif_document().write_file(str(path))
+
+
+def disk_bytes(sample: Sample, detector: Detector, tilts: int, workers: int) -> int:
+    """The most that a series needs of the disk at a time: structures, the sample, one tilt a worker, the binned images."""
+    atoms = np.array([len(element) for _, element in sample.atoms], dtype=np.int64)
+    pixels = int(np.prod(detector.shape)) * detector.binning**2
+    height, width = (count * detector.binning + 2 * detector.border for count in detector.shape)
+    one_tilt = 8 * height * width + 2 * 4 * pixels  # exit wave, optics, image
+    series = 2 * 4 * tilts * int(np.prod(detector.shape))  # written aside, then renamed
+    placed = int(atoms[sample.kind].sum()) if len(sample.kind) else 0
+    return int(STRUCTURE_ATOM_BYTES * atoms.sum() + ATOM_BYTES * placed + workers * one_tilt + series)
+
+
+def visible_gpus(environment: Mapping[str, str]) -> list[str]:
+    """The GPUs that this task may use: those of CUDA_VISIBLE_DEVICES, else all that ``nvidia-smi`` lists."""
+    given = environment.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [part.strip() for part in given.split(",") if part.strip() not in ("", "-1", "NoDevFiles")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    asked = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return said.stdout.split() if said.returncode == 0 else []
+
+
+@dataclass(frozen=True)
+class Program:
+    """Where ``parakeet.run`` and its Python lie, and their versions."""
+
+    path: str
+    python: str
+    versions: dict[str, str]
+
+    @classmethod
+    def find(cls) -> "Program":
+        """The one on the PATH; BadInput where there is none."""
+        path = shutil.which(PROGRAM)
+        if path is None:
+            raise BadInput(
+                f"simulate.engine = 'parakeet': {PROGRAM} is not on the PATH; run in the image `parakeet`, or take 'native'"
+            )
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            first = handle.readline()
+        python = first[2:].strip() if first.startswith("#!/") else sys.executable
+        wanted = "from importlib.metadata import version as v; print(v('python-parakeet'), v('python-multem'))"
+        said = subprocess.run([python, "-c", wanted], capture_output=True, text=True, check=False).stdout.split()
+        parakeet, multem = said if len(said) == 2 else ("unknown", "unknown")
+        return cls(path, python, {"program": "Parakeet", "program_version": parakeet, "multem_version": multem})
+
+    def run(self, folder: Path, *arguments: str, seed: int, gpu: str | None = None) -> None:
+        """Run ``parakeet.run`` in a folder on its ``config.yaml``, with its sample in the folder above.
+
+        Raises BadInput where a GPU was given and Parakeet finds none, Fault where it fails.
+        """
+        command = [
+            self.python,
+            "-c",
+            SEEDED,
+            str(seed % 2**32),
+            self.path,
+            "-c",
+            "config.yaml",
+            "-s",
+            "../sample.h5",
+            *arguments,
+        ]
+        one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment = {**os.environ, **one, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["no message"]
+            raise Fault(f"{PROGRAM} ended with exit code {done.returncode}: {said[-1][:300]}")
+        if gpu is not None and "GPU not present" in done.stderr:
+            raise BadInput(f"simulate.device: {PROGRAM} finds no GPU (CUDA_VISIBLE_DEVICES={gpu}); cpu or auto was expected")
+
+
+def choose_workers(settings: SimulateSettings, tilts: int) -> list[str | None]:
+    """The GPU of each worker (none: the processor), as many workers as work at one time; BadInput without a GPU asked for."""
+    gpus = visible_gpus(os.environ) if settings.device != "cpu" else []
+    if settings.device == "gpu" and not gpus:
+        raise BadInput("simulate.device: a GPU was asked for and there is none; cpu or auto was expected")
+    return [*gpus[:tilts]] or [None] * min(processors(), tilts)
+
+
+def check_row(row: DesignRow, settings: SimulateSettings) -> None:
+    """BadInput for what Parakeet does not model."""
+    asked: dict[str, Any] = {f"design.{name}": getattr(row, name) for name in NOT_MODELLED if getattr(row, name)}
+    if settings.propagation != "multislice":
+        asked["simulate.propagation"] = settings.propagation
+    if settings.inelastic_mean_free_path_angstrom is not None:
+        asked["simulate.inelastic_mean_free_path_angstrom"] = settings.inelastic_mean_free_path_angstrom
+    if settings.keep_waves:
+        asked["simulate.keep_waves"] = True
+    if asked:
+        shown_ = ", ".join(f"{name} = {value}" for name, value in asked.items())
+        raise BadInput(f"{shown_}: not done with simulate.engine = 'parakeet'; leave it out, or take 'native'")
+
+
+def read_images(path: Path) -> NDArray[Any]:
+    """The first image [y, x] of one of Parakeet's HDF5 files."""
+    import h5py
+
+    with h5py.File(path) as file:
+        return np.asarray(file["entry/data/data"][0])
+
+
+def simulate_sample(
+    placed: Path, library_folders: Sequence[Path], row: DesignRow, settings: SimulateSettings, root_seed: int, output: Path
+) -> None:
+    """Simulate the tilt series of one packed sample with Parakeet; the files are those of the native engine.
+
+    Tilts are spread over the GPUs of CUDA_VISIBLE_DEVICES, or over processors.  Raises BadInput for wrong input, a missing
+    program or GPU, what Parakeet does not model, and too small a disk; Fault where Parakeet fails.
+    """
+    begun = time.perf_counter()
+    checked_id(row.id)
+    check_row(row, settings)
+    program = Program.find()
+    sample, grid = placed_sample(placed, library_folders)
+    detector = choose_detector(grid, settings)
+    taken = acquire(tilt_angles(row.tilt_range_deg, row.tilt_step_deg), row.total_dose_e_per_angstrom2, settings.scheme)
+    count = len(taken.angle_deg)
+    workers = choose_workers(settings, count)
+    output.mkdir(parents=True, exist_ok=True)
+    needed = disk_bytes(sample, detector, count, len(workers))
+    free = shutil.disk_usage(output).free
+    if free < needed:
+        raise BadInput(f"{output}: {free / 1e9:.1f} GB free; Parakeet needs about {needed / 1e9:.1f} GB there for {row.id}")
+    free_workers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    for worker in workers:
+        free_workers.put(worker)
+    with TemporaryDirectory(dir=output, prefix=".parakeet_") as name:
+        folder = Path(name).resolve()
+        files = [f"molecule_{kind}.cif" for kind in range(len(sample.atoms))]
+        for file, atoms in zip(files, sample.atoms, strict=True):
+            write_structure(folder / file, atoms)
+        paths = [f"../{file}" for file in files]
+        common = configuration(sample, paths, float(grid.extent_angstrom[2]), row, settings, detector)
+
+        def run(name: str, index: int, gpu: str | None, *steps: str) -> Path:
+            inside = folder / name
+            inside.mkdir()
+            one = configuration_of_tilt(
+                common, settings, taken.angle_deg[index], taken.dose_per_tilt, taken.dose_at_end[index], gpu is not None
+            )
+            (inside / "config.yaml").write_text(yaml.safe_dump(one, sort_keys=False))
+            program.run(inside, "--steps", *steps, seed=seed_for(root_seed, STAGE, f"{row.id}/{name}"), gpu=gpu)
+            return inside
+
+        def tilt(index: int) -> NDArray[np.float32]:
+            worker = free_workers.get()
+            try:
+                inside = run(f"tilt_{index}", index, worker, "simulate")
+                return detector.binned(read_images(inside / "image.h5")).astype(np.float32)
+            finally:
+                free_workers.put(worker)
+                shutil.rmtree(folder / f"tilt_{index}", ignore_errors=True)
+
+        run("sample", 0, workers[0], "sample")
+        with ThreadPoolExecutor(len(workers)) as pool:
+            images = np.stack(list(shown(pool.map(tilt, range(count)), count)))
+    tilts = output / f"{row.id}.tilts.mrc"
+    write_mrc(tilts, images, detector.pixel_angstrom * detector.binning, stack=True)
+    with replacing(output / f"{row.id}.tlt") as temporary:
+        temporary.write_text("".join(f"{angle:.2f}\n" for angle in taken.angle_deg))
+    write_sidecar(
+        tilts,
+        stage=STAGE,
+        item=row.id,
+        seed=seed_for(root_seed, STAGE, row.id),
+        settings=settings,
+        row=row.model_dump(mode="json"),
+        pixel_size_angstrom=detector.pixel_angstrom * detector.binning,
+        detector_pixel_size_angstrom=detector.pixel_angstrom,
+        sample_shape_voxels=list(grid.shape),
+        sample_voxel_size_angstrom=grid.voxel_size_angstrom,
+        angles_deg=taken.angle_deg.round(4),
+        acquisition_order=taken.order,
+        dose_per_tilt=taken.dose_per_tilt,
+        molecules=len(sample.kind),
+        atoms=int(sum(len(sample.atoms[kind][1]) for kind in sample.kind)),
+        device="cpu" if workers[0] is None else "gpu",
+        workers=len(workers),
+        disk_bytes_expected=needed,
+        simulation_seconds=round(time.perf_counter() - begun, 3),
+        **program.versions,
+    )

@@ -1,0 +1,202 @@
+"""Engines that run other people's programs: what they are given, what is made of their output, what is said without them."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from template_learning.errors import BadInput, Fault
+from template_learning.files import read_mrc, write_table
+from template_learning.provenance import read_sidecar, seed_for, write_json
+from template_learning.settings import SimulateSettings
+from template_learning.simulation import parakeet
+from template_learning.simulation.acquisition import acquire, tilt_angles
+from template_learning.simulation.ice import Cuboid
+from template_learning.simulation.parakeet_config import parakeet_acquisition, parakeet_engine, read_parakeet_config
+from template_learning.simulation.series import design_lens, placed_sample
+from template_learning.tables import DesignRow, LibraryRow, ParticleRow
+
+ROW = DesignRow(
+    id="t1",
+    total_dose_e_per_angstrom2=90,
+    defocus_um=-1,
+    phase_shift_deg=90,
+    tilt_range_deg=10,
+    tilt_step_deg=10,
+    ice_density_g_per_cm3=0.9,
+)
+SETTINGS = SimulateSettings(
+    engine="parakeet", pixel_size_angstrom=6.5, ice_shape="cuboid", astigmatism_um=0.1, astigmatism_deg=20
+)
+# Stands in for the program: images whose pixels are the tilt and the seed's draw; it writes down what it was called with.
+STAND_IN = """#!{python}
+import json, os, sys, h5py, numpy, yaml
+config = yaml.safe_load(open("config.yaml"))
+with open("{log}", "a") as log:
+    log.write(json.dumps([sys.argv[1:], config["scan"]["angles"][0], os.environ.get("CUDA_VISIBLE_DEVICES"), config["multiprocessing"]["device"]]) + "\\n")
+if "sample" in sys.argv:
+    open("../sample.h5", "w").write("atoms")
+    assert all(os.path.isfile(m["filename"]) for m in config["sample"]["molecules"]["local"])
+else:
+    assert os.path.isfile("../sample.h5")
+    detector = config["microscope"]["detector"]
+    with h5py.File("image.h5", "w") as file:
+        file["entry/data/data"] = numpy.full((1, detector["ny"], detector["nx"]), config["scan"]["angles"][0], "f4")
+        file["entry/data/data"][0, 0, 0] += numpy.random.random()
+    if {fails}:
+        print("went wrong", file=sys.stderr)
+        sys.exit(9)
+"""
+
+
+@pytest.fixture
+def placed(tmp_path: Path) -> Path:
+    """Two molecules whose atoms' mean is not their origin, in a box of 26 x 20 x 10 voxels of 16 Å."""
+    generator = np.random.default_rng(0)
+    position = (generator.normal(size=(200, 3)) * 12 + np.array([5.0, -3.0, 2.0])).astype(np.float32)
+    np.savez(tmp_path / "blob.npz", position_angstrom=position, element=generator.choice([6, 7, 8], 200).astype(np.uint8))
+    facts = {"species": "blob", "role": "template", "class_id": 1, "share": 1.0, "mass_dalton": 4e4}
+    row = LibraryRow(molecule="blob", atom_count=200, density="blob.mrc", atoms="blob.npz", **facts)
+    write_table(tmp_path / "library.csv", LibraryRow, [row])
+    at = [(100, 100, 80, 30, 40, 50), (300, 180, 60, -70, 100, 10)]
+    names = ("x_angstrom", "y_angstrom", "z_angstrom", "rot_deg", "tilt_deg", "psi_deg")
+    rows = [ParticleRow(particle=i, molecule="blob", **dict(zip(names, one, strict=True))) for i, one in enumerate(at, 1)]
+    path = tmp_path / "t1.placed.csv"
+    write_table(path, ParticleRow, rows)
+    write_json(tmp_path / "t1.placed.csv.json", {"shape_voxels": [10, 20, 26], "voxel_size_angstrom": 16.0})
+    return path
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch):
+    """Puts a stand-in for parakeet.run first on the PATH; the function returns the calls that it saw."""
+    log = tmp_path / "calls.jsonl"
+
+    def put(fails: bool = False):
+        folder = tmp_path / "bin"
+        folder.mkdir(exist_ok=True)
+        (folder / "parakeet.run").write_text(STAND_IN.format(python=sys.executable, log=log, fails=fails))
+        (folder / "parakeet.run").chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+        return lambda: [json.loads(line) for line in log.read_text().splitlines()]
+
+    return put
+
+
+def written(placed: Path, row: DesignRow, settings: SimulateSettings, index: int):
+    """The configuration of one tilt, written and read back by the reader for Parakeet's users."""
+    sample, grid = placed_sample(placed, [placed.parent])
+    detector = parakeet.choose_detector(grid, settings)
+    taken = acquire(tilt_angles(row.tilt_range_deg, row.tilt_step_deg), row.total_dose_e_per_angstrom2, settings.scheme)
+    common = parakeet.configuration(sample, ["blob.cif"], float(grid.extent_angstrom[2]), row, settings, detector)
+    one = parakeet.configuration_of_tilt(
+        common, settings, taken.angle_deg[index], taken.dose_per_tilt, taken.dose_at_end[index], gpu=False
+    )
+    path = placed.parent / "config.yaml"
+    path.write_text(yaml.safe_dump(one))
+    parakeet.write_structure(placed.parent / "blob.cif", sample.atoms[0])
+    return sample, grid, detector, taken, read_parakeet_config(path)
+
+
+@pytest.mark.parametrize("ice_shape", ["slab", "cuboid"])
+def test_the_configuration_says_what_the_settings_say(placed: Path, ice_shape: str) -> None:
+    settings = SETTINGS.model_copy(update={"ice_shape": ice_shape})
+    sample, grid, detector, taken, config = written(placed, ROW, settings, 2)
+    engine = parakeet_engine(config, placed.parent, None, detector.binning)
+    assert engine.lens == design_lens(ROW, settings)
+    assert engine.shape == grid.resampled(6.5).shape[1:]
+    assert engine.pixel_angstrom == pytest.approx(6.5)
+    assert engine.centre_pixel == pytest.approx([(count - 1) / 2 for count in engine.shape])
+    # Damage and dose of a tilt that is taken last.
+    angle, _ = parakeet_acquisition(config)
+    assert angle.angle_deg.tolist() == [10.0]
+    assert taken.order[2] == 2
+    assert engine.damage_angstrom2_per_dose * angle.dose_per_tilt == pytest.approx(0.08 * taken.dose_at_end[2])
+    assert angle.dose_per_tilt == pytest.approx(30.0)
+    # Every atom lies where the native engine has it, counted from the sample's centre.
+    for i in range(2):
+        ours = sample.atoms[0][0] @ sample.rotation[i].T + sample.position_angstrom[i]
+        theirs = engine.sample.atoms[0][0] @ engine.sample.rotation[i].T + engine.sample.position_angstrom[i]
+        assert np.abs(ours - theirs).max() < 2e-3
+    assert np.array_equal(engine.sample.atoms[0][1], sample.atoms[0][1])
+    assert isinstance(engine.sample.ice, Cuboid)
+    x, y, z = engine.sample.ice.length_angstrom
+    assert z == pytest.approx(160.0)
+    if ice_shape == "cuboid":
+        assert (x, y) == pytest.approx(grid.extent_angstrom[:2], abs=2 * 6.5)
+    else:  # the ice fills the steepest tilt's view, Parakeet's border included
+        border = 2 * detector.border * detector.pixel_angstrom
+        seen = x / 2 * np.cos(np.deg2rad(10)) - z / 2 * np.sin(np.deg2rad(10))
+        assert seen == pytest.approx(engine.shape[1] * 6.5 / 2 + border)
+    assert min(np.array(config.sample.centre) - np.array([x, y, z]) / 2) >= 0
+
+
+def test_a_series_by_the_program(placed: Path, tmp_path: Path, stand_in, monkeypatch) -> None:
+    calls = stand_in()
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    out = tmp_path / "out"
+    parakeet.simulate_sample(placed, [tmp_path], ROW, SETTINGS, 1, out)
+    tilts, pixel = read_mrc(out / "t1.tilts.mrc")
+    assert pixel == pytest.approx(6.5)
+    assert tilts.shape == (3, 50, 64)
+    angles = [-10, 0, 10]
+    assert np.allclose(tilts[:, 1, 1], np.array(angles) * 36)  # sorted by angle, 6 x 6 detector pixels each
+    assert (out / "t1.tlt").read_text().split() == [f"{angle:.2f}" for angle in angles]
+    first, *others = calls()
+    assert first[0] == ["-c", "config.yaml", "-s", "../sample.h5", "--steps", "sample"]
+    assert sorted(call[1] for call in others) == angles
+    assert all(call[0][-2:] == ["--steps", "simulate"] for call in others)
+    facts = read_sidecar(out / "t1.tilts.mrc")
+    assert facts["program"] == "Parakeet"
+    assert facts["acquisition_order"] == [1, 0, 2]
+    assert (facts["workers"], facts["device"]) == (2, "cpu")
+    assert facts["sample_shape_voxels"] == [10, 20, 26]
+    # Nothing of the program's own files is left; NumPy's draws come from the seed.
+    assert sorted(path.name for path in out.iterdir()) == ["t1.tilts.mrc", "t1.tilts.mrc.json", "t1.tlt"]
+    np.random.seed(seed_for(1, "simulate", "t1/tilt_2") % 2**32)
+    assert tilts[2, 0, 0] - tilts[2, 1, 1] == pytest.approx(np.random.random(), abs=1e-4)
+
+
+def test_tilts_are_spread_over_the_gpus_that_are_given(placed: Path, tmp_path: Path, stand_in, monkeypatch) -> None:
+    calls = stand_in()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    settings = SETTINGS.model_copy(update={"device": "gpu"})
+    parakeet.simulate_sample(placed, [tmp_path], ROW, settings, 1, tmp_path / "out")
+    assert {call[2] for call in calls()} == {"2", "5"}
+    assert {call[3] for call in calls()} == {"gpu"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(BadInput, match=r"simulate\.device: a GPU was asked for"):
+        parakeet.simulate_sample(placed, [tmp_path], ROW, settings, 1, tmp_path / "out")
+
+
+def test_what_parakeet_cannot_do_is_refused(placed: Path, tmp_path: Path, stand_in, monkeypatch) -> None:
+    with pytest.raises(BadInput, match=r"parakeet\.run is not on the PATH; run in the image `parakeet`"):
+        parakeet.simulate_sample(placed, [tmp_path], ROW, SETTINGS, 1, tmp_path / "out")
+    stand_in(fails=True)
+    with pytest.raises(Fault, match=r"parakeet\.run ended with exit code 9: went wrong"):
+        parakeet.simulate_sample(placed, [tmp_path], ROW, SETTINGS, 1, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+    gold = ROW.model_copy(update={"gold_fiducials": 5.0})
+    with pytest.raises(BadInput, match=r"design\.gold_fiducials = 5\.0: not done"):
+        parakeet.simulate_sample(placed, [tmp_path], gold, SETTINGS, 1, tmp_path / "out")
+    monkeypatch.setattr(parakeet.shutil, "disk_usage", lambda _: type("", (), {"free": 1_000_000})())
+    with pytest.raises(BadInput, match=r"0\.0 GB free; Parakeet needs about 0\.0 GB there for t1"):
+        parakeet.simulate_sample(placed, [tmp_path], ROW, SETTINGS, 1, tmp_path / "out")
+
+
+def test_a_series_of_the_papers_size_needs_a_few_gigabytes(placed: Path) -> None:
+    """3072 x 3072 detector pixels, 61 tilts at 6.5 Å, 25 million atoms, one GPU."""
+    sample, _ = placed_sample(placed, [placed.parent])
+    detector = parakeet.Detector(shape=(512, 512), binning=6, pixel_angstrom=1.0)
+    crowd = type(sample)(
+        atoms=sample.atoms,
+        kind=np.zeros(125_000, np.int64),
+        rotation=np.broadcast_to(np.eye(3), (125_000, 3, 3)),
+        position_angstrom=np.zeros((125_000, 3)),
+        ice=sample.ice,
+    )
+    assert parakeet.disk_bytes(crowd, detector, 61, 1) < 3e9
+    assert parakeet.disk_bytes(crowd, detector, 61, 4) - parakeet.disk_bytes(crowd, detector, 61, 1) < 1e9
