@@ -43,6 +43,7 @@ class Workshop:
             "TMPDIR": str(self.cache / "tmp"),
             "LC_ALL": "C.UTF-8",
             "BUILDAH_ISOLATION": "chroot",
+            "STORAGE_DRIVER": os.environ.get("STORAGE_DRIVER", "overlay"),
             "APPTAINER_CACHEDIR": str(self.cache / "home/apptainer"),
             "APPTAINER_TMPDIR": str(self.cache / "tmp"),
             **{name: os.environ[name] for name in PROXIES},
@@ -120,10 +121,17 @@ def base_image(shop: Workshop) -> dict[str, str]:
     print("base: no public registry can be reached; made with mmdebstrap", flush=True)
     tar = shop.folder("tmp") / "base.tar"
     shop.run(
-        ["mmdebstrap", "--variant=minbase", "--include=ca-certificates", "--dpkgopt=path-exclude=/usr/share/man/*"]
-        # The mirror is the machine's own: the image names none.
-        + ['--customize-hook=rm -f "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*']
-        + ['--aptopt=Acquire::Check-Valid-Until "false"', "bookworm", tar, "-"],
+        [
+            "mmdebstrap",
+            "--variant=minbase",
+            "--include=ca-certificates",
+            "--dpkgopt=path-exclude=/usr/share/man/*",
+            '--aptopt=Acquire::Check-Valid-Until "false"',
+            '--customize-hook=rm -f "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*',  # the machine's own: the image names none
+            "bookworm",
+            tar,
+            "-",
+        ],
         stdin=sources,
     )
     reference = "localhost/debian:bookworm"
@@ -168,7 +176,9 @@ def _secrets(shop: Workshop) -> list[str]:
     """buildah's options for what a build may see but no layer may hold: mirror, CA bundle, Python index."""
     given: dict[str, Path] = {}
     pip = []
-    bundle = next((os.environ[name] for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE") if os.environ.get(name)), None)
+    bundle = next(
+        (os.environ[name] for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE") if os.environ.get(name)), None
+    )
     if bundle and Path(bundle).is_file():
         given["ca"] = Path(bundle)
         pip.append("cert = /run/secrets/ca")
@@ -189,7 +199,9 @@ def _secrets(shop: Workshop) -> list[str]:
 def _revision() -> str:
     git = ["git", "-C", str(ROOT)]
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain", "containers", "python"], capture_output=True, text=True, check=False)
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "containers", "python"], capture_output=True, text=True, check=False
+    )
     return head + ("-changed" if changed.stdout.strip() else "")
 
 
@@ -211,11 +223,9 @@ def annotations(image: Image, base: dict[str, str]) -> dict[str, str]:
 def try_image(shop: Workshop, image: Image, sif: Path) -> None:
     """Run the smoke scripts in a SIF: nothing of the host but the kernel, no network, HOME unwritable, a uid of no one."""
     script = (FOLDER / "smoke.sh").read_text() + (FOLDER / image.name / "smoke.sh").read_text()
-    shop.run(
-        ["unshare", "--user", "--map-user=54321", "--map-group=54321", "--net"]
-        + ["apptainer", "-q", "exec", "--containall", "--no-home", "--env", f"VERSION={image.version}", sif, "bash", "-s"],
-        stdin=script,
-    )
+    stranger = ["unshare", "--user", "--map-user=54321", "--map-group=54321", "--net"]
+    contained = ["apptainer", "-q", "exec", "--containall", "--no-home", "--env", f"VERSION={image.version}"]
+    shop.run([*stranger, *contained, sif, "bash", "-s"], stdin=script)
 
 
 def build(shop: Workshop, image: Image, base: dict[str, str]) -> dict[str, Any]:
@@ -269,7 +279,9 @@ def _make(shop: Workshop, image: Image, base: dict[str, str], key: str) -> dict[
     shop.run(["apptainer", "-q", "build", sif, f"oci-archive:{oci}"], log)
     squashed = time.monotonic()
     try_image(shop, image, sif)
-    bill = bill_of_materials(image, shop.run(["apptainer", "-q", "exec", "--containall", "--no-home", sif, "python3", "-"], stdin=_inventory()))
+    bill = bill_of_materials(
+        image, shop.run(["apptainer", "-q", "exec", "--containall", "--no-home", sif, "python3", "-"], stdin=_inventory())
+    )
     shop.keep(work / f"{image.stem}.cdx.json", json.dumps(bill, indent=1) + "\n")
     entry = {
         "version": image.version,
@@ -281,7 +293,11 @@ def _make(shop: Workshop, image: Image, base: dict[str, str], key: str) -> dict[
         "base": {"name": base["name"], "digest": base["digest"]},
         "revision": notes["org.opencontainers.image.revision"],
         "seconds": round(time.monotonic() - start, 1),
-        "seconds_of": {"build": round(built - start, 1), "sif": round(squashed - built, 1), "smoke": round(time.monotonic() - squashed, 1)},
+        "seconds_of": {
+            "build": round(built - start, 1),
+            "sif": round(squashed - built, 1),
+            "smoke": round(time.monotonic() - squashed, 1),
+        },
     }
     shop.keep(work / "entry.json", json.dumps(entry, indent=1) + "\n")
     return entry

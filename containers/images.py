@@ -102,14 +102,24 @@ def locked(image: Image) -> Path:
 
 
 def write_locks() -> None:
-    """Lock what each image with extras installs, at the versions of python/requirements.lock."""
+    """Lock what each image installs (its extras, and requirements.in), at the versions of python/requirements.lock."""
     for image in read_images():
-        if image.extras:
+        more = FOLDER / image.name / "requirements.in"
+        if image.extras or more.is_file():
             extras = [word for extra in image.extras for word in ("--extra", extra)]
-            more = FOLDER / image.name / "requirements.in"
             subprocess.run(
-                [ROOT / ".tools/uv/bin/uv", "pip", "compile", "-q", "--universal", "--python-version", "3.11", "--generate-hashes"]
-                + ["--no-emit-index-url", "--no-header", "-c", "python/requirements.lock", *extras, "python/pyproject.toml"]
+                [
+                    ROOT / ".tools/uv/bin/uv",
+                    "pip",
+                    "compile",
+                    "-q",
+                    "--universal",
+                    "--python-version",
+                    "3.11",
+                    "--generate-hashes",
+                ]
+                + ["--no-emit-index-url", "--no-header"]
+                + (["-c", "python/requirements.lock", *extras, "python/pyproject.toml"] if extras else [])
                 + ([more] if more.is_file() else [])
                 + ["-o", locked(image)],
                 cwd=ROOT,
