@@ -1,17 +1,17 @@
 #!/usr/bin/env nextflow
 // Template Learning: from structures of a molecule to its picks in tomograms.  `nextflow run . --help` lists the calls.
 
-include { CHECK             } from './modules/check/main'
-include { TEMPLATE_LEARNING } from './workflows/template_learning'
+include { CHECK                           } from './modules/check/main'
+include { TEMPLATE_LEARNING; checked_file } from './workflows/template_learning'
 
 // The file that a cell of an input table names: an entry of the Protein Data Bank (pdb:1abc; Nextflow fetches and stages it
 // like any remote file), an address, or a path, relative to ``folder`` where it does not start at the root.
 def input_file(text, folder) {
     def entry = text =~ /(?i)pdb:(pdb_0000)?([1-9][a-z0-9]{3})/
     if (entry.matches()) {
-        return file(params.pdb_address.toString().replace('{id}', entry.group(2).toLowerCase()), glob: false)
+        return checked_file(params.pdb_address.toString().replace('{id}', entry.group(2).toLowerCase()))
     }
-    return file(text.startsWith('/') || text.contains('://') ? text : "${folder}/${text}", glob: false)
+    return checked_file(text.startsWith('/') || text.contains('://') ? text : "${folder}/${text}")
 }
 
 // Rows of an input table: of a CSV (files relative to it), of a glob (ids from the files' names), or of ids pdb:1abc,pdb:2xyz.
@@ -28,7 +28,7 @@ def input_rows(source, file_columns) {
     if (!source.toString().endsWith('.csv')) {
         def found = files(source.toString()).toSorted { one -> one.name }
         return found
-            ? found.collect { one -> [id: one.name.replaceFirst(/(?i)\.(cif|mmcif|bcif|pdb|ent|mrc|map|ccp4|rec)(\.gz|\.bz2|\.xz)?$/, ''), path: one.toString(), files: [path: one]] }
+            ? found.collect { one -> [id: one.name.replaceFirst(/(?i)\.(cif|mmcif|bcif|pdb|ent|mrc|map|ccp4|rec)(\.gz|\.bz2|\.xz)?$/, ''), path: one.toString(), files: [path: checked_file(one)]] }
             : [[id: 'none', path: source.toString(), files: [:]]]
     }
     def table = file(source.toString())
@@ -66,7 +66,7 @@ workflow {
     def template_rows = input_rows(params.templates, ['path'])
     def distractor_rows = input_rows(params.distractors, ['path'])
     def tomogram_rows = input_rows(params.tomograms, ['path', 'annotations', 'mask'])
-    def design_table = params.design_table ? file(params.design_table) : null
+    def design_table = params.design_table ? checked_file(params.design_table) : null
 
     def request = groovy.json.JsonOutput.toJson([
         params: params,
@@ -86,8 +86,8 @@ workflow {
     def last = stages.indexOf(params.stop_after)
     def plan = [
         runs: stages.withIndex().collectEntries { stage, index -> [stage, index >= first && index <= last && (stage != 'finetune' || start == stage)] },
-        from: params.from_results,
-        model: params.model ? file(params.model, checkIfExists: true) : null,
+        from: params.from_results ? checked_file(params.from_results) : null,
+        model: params.model ? checked_file(params.model, checkIfExists: true) : null,
         design_table: design_table,
     ]
     TEMPLATE_LEARNING(

@@ -32,6 +32,8 @@ def bill_of_materials(image: Image, inventory: str) -> dict[str, Any]:
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
         "version": 1,
-        "metadata": {"component": {"type": "container", "name": image.name, "version": image.version, "description": image.holds}},
+        "metadata": {
+            "component": {"type": "container", "name": image.name, "version": image.version, "description": image.holds}
+        },
         "components": debian + python,
     }

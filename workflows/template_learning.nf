@@ -27,9 +27,23 @@ def id_of(file) {
     return file.name.replaceFirst(/\.(placed\.csv|tilts\.mrc|tlt|labels\.mrc|instances\.mrc|particles\.csv|segmentation\.mrc|probability\.mrc|picks\.csv|mrc)(\.json)?$/, '')
 }
 
+// Ids and files stand in the tasks' scripts.  CHECK looks at the ids of a run's own inputs; this at those of earlier results.
+def checked_id(id) {
+    return id ==~ /[A-Za-z0-9][A-Za-z0-9_.-]{0,63}/ ? id : error("id '${id}': only letters, digits, '_', '-' and '.' are allowed (at most 64, starting with a letter or digit)")
+}
+
+// Nextflow quotes the files of a task, save `$` and line breaks; what a name of ours may not hold either could end a quotation.
+def checked_file(options = [:], source) {
+    def one = file([glob: false] + options, source)
+    if (one.toString() =~ /[\x00-\x1f\x7f$]/ || one.name =~ /['"`\\;&|<>]/) {
+        error("file '${one}': control characters and \$ are not allowed in a path, nor quotes and any of \\ ; & | < > in a file's name")
+    }
+    return one
+}
+
 // What an earlier run published, as tuples (id, file of the first pattern, file of the second, ...).
 def published(from, stage, endings) {
-    def first = Channel.fromPath("${from}/${stage}/*${endings[0]}", checkIfExists: true).map { file -> tuple(id_of(file), file) }
+    def first = Channel.fromPath("${from}/${stage}/*${endings[0]}", checkIfExists: true).map { file -> tuple(checked_id(id_of(file)), checked_file(file)) }
     return first.map { id, file -> [id] + endings.collect { ending -> file.resolveSibling("${id}${ending}") } }
 }
 
@@ -62,7 +76,7 @@ workflow TEMPLATE_LEARNING {
     }
     else if (plan.runs.volume) {
         conformers = Channel.fromPath("${plan.from}/flex/*_c*.cif.gz", checkIfExists: true)
-            .map { file -> tuple(file.name.replaceFirst(/_c\d+\.cif\.gz$/, ''), file) }
+            .map { file -> tuple(checked_id(file.name.replaceFirst(/_c\d+\.cif\.gz$/, '')), checked_file(file)) }
             .groupTuple()
     }
     library = none                                                      // [library folders], sorted: one item
@@ -91,7 +105,7 @@ workflow TEMPLATE_LEARNING {
         library = VOLUME.out.library.toSortedList { a, b -> a.name <=> b.name }
     }
     else if (plan.runs.tetris || plan.runs.simulate || plan.runs.label) {
-        library = Channel.fromPath("${plan.from}/volume/*", type: 'dir', checkIfExists: true).toSortedList { a, b -> a.name <=> b.name }
+        library = Channel.fromPath("${plan.from}/volume/*", type: 'dir', checkIfExists: true).map { folder -> checked_file(folder) }.toSortedList { a, b -> a.name <=> b.name }
     }
 
     // --- which tomograms
@@ -108,7 +122,7 @@ workflow TEMPLATE_LEARNING {
     else if (plan.from && file("${plan.from}/design/design.csv").exists()) {
         design = Channel.value(file("${plan.from}/design/design.csv"))
     }
-    rows = design.splitCsv(header: true).map { row -> tuple(row.id, row) }      // (id, row of the design)
+    rows = design.splitCsv(header: true).map { row -> tuple(checked_id(row.id), row) }      // (id, row of the design)
 
     // --- samples, tilt series, tomograms, truth
     placed = none                                                       // (id, placed.csv, its facts)

@@ -33,7 +33,7 @@ process REPORT {
         "ln -s \"\$PWD\"/${one} run/tomograms/${id}.mrc${one.name.endsWith('.gz') ? '.gz' : ''}"
     } + annotated.withIndex().collect { id, index ->
         def one = [annotations].flatten()[index]
-        "ln -s \"\$PWD\"/${one} run/tomograms/${id}.${one.name.tokenize('.')[-1].toLowerCase()}"
+        "ln -s \"\$PWD\"/${one} 'run/tomograms/${id}.${one.name.tokenize('.')[-1].toLowerCase()}'"
     }
     """
     cat > listing.txt <<'LISTING'
