@@ -62,7 +62,7 @@ def staged_rows(rows, folders) {
 
 workflow {
     main:
-    def stages = ['flex', 'volume', 'design', 'tetris', 'simulate', 'reconstruct', 'label', 'train', 'calibrate', 'finetune', 'segment', 'cluster', 'export', 'evaluate', 'report']
+    def stages = ['flex', 'volume', 'design', 'tetris', 'simulate', 'reconstruct', 'label', 'train', 'calibrate', 'finetune', 'segment', 'cluster', 'match', 'export', 'evaluate', 'report']
     def template_rows = input_rows(params.templates, ['path'])
     def distractor_rows = input_rows(params.distractors, ['path'])
     def tomogram_rows = input_rows(params.tomograms, ['path', 'annotations', 'mask'])
@@ -85,7 +85,7 @@ workflow {
     def first = stages.indexOf(start)
     def last = stages.indexOf(params.stop_after)
     def plan = [
-        runs: stages.withIndex().collectEntries { stage, index -> [stage, index >= first && index <= last && (stage != 'finetune' || start == stage)] },
+        runs: stages.withIndex().collectEntries { stage, index -> [stage, index >= first && index <= last && (stage != 'finetune' || start == stage) && (stage != 'match' || params.match.run)] },
         from: params.from_results ? checked_file(params.from_results) : null,
         model: params.model ? checked_file(params.model, checkIfExists: true) : null,
         design_table: design_table,

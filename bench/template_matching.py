@@ -5,6 +5,7 @@ tilts -60..60 step 4) are counted again at a few doses and reconstructed by the 
 scored in one way: matched within 6 voxels of 8 Å, 8 voxels of border left out, top views and side views apart.
 """
 
+import argparse
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -12,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import SHARED
+from harness import BUILD, SHARED, report
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
-from template_learning.files import read_mrc, write_mrc
+from template_learning.density import build_library
+from template_learning.files import read_mrc, read_table, write_mrc
 from template_learning.labels import molecule_axis
 from template_learning.picking.matching import f_beta, match, threshold_curve
-from template_learning.provenance import generator_for
+from template_learning.picking.template_matching import match_tomogram, pytme_version
+from template_learning.provenance import generator_for, read_sidecar, write_json
 from template_learning.reconstruction.tomogram import reconstruct_series
-from template_learning.settings import ReconstructSettings
+from template_learning.settings import MatchSettings, ReconstructSettings, VolumeSettings
 from template_learning.simulation.detector import count_electrons
 from template_learning.structure import read_structure
+from template_learning.tables import PickRow
 
 REFERENCE = SHARED / "parakeet_reference"
 DOSES = (120, 60, 30, 15)
@@ -135,3 +139,69 @@ def score(
         "found_top": int(found[top].sum()),
         "found_side": int(found[side].sum()),
     }
+
+
+def nucleosome_library(folder: Path) -> Path:
+    """A library of the reference's first nucleosome (2pyo), what the search is made with."""
+    if not (folder / "library.csv").is_file():
+        one = {"molecule": "2pyo", "species": "2pyo", "role": "template", "class_id": 1, "class_name": "nucleosome"}
+        write_json(
+            folder / "molecules.json",
+            [{**one, "file": str(SHARED / "structures/nucleosome/2pyo.cif.gz")}],  # type: ignore[arg-type]
+        )
+        build_library(folder / "molecules.json", VolumeSettings(), folder)
+    return folder
+
+
+def matching_settings(angular_step_deg: float) -> MatchSettings:
+    """Exact contrast transfer and missing wedge of the reference's tilt series."""
+    return MatchSettings(
+        run=True,
+        angular_step_deg=angular_step_deg,
+        defocus_um=-2.5,
+        tilt_range_deg=60,
+        tilt_step_deg=4,
+        radius_angstrom=MATCH_VOXELS * VOXEL,
+    )
+
+
+def matched(tomogram: Path, name: str, angular_step_deg: float = 20.0) -> dict[str, float]:
+    """Figures of pytme's picks in one tomogram, kept under build/bench/matching; the seconds are those of the search."""
+    folder = BUILD / "matching" / f"{angular_step_deg:g}deg"
+    table = folder / f"{name}.picks.csv"
+    if not table.is_file():
+        library = nucleosome_library(BUILD / "matching" / "library")
+        match_tomogram(tomogram, [library], name, matching_settings(angular_step_deg), folder)
+    picks = read_table(table, PickRow)
+    position = np.array([(pick.x_angstrom, pick.y_angstrom, pick.z_angstrom) for pick in picks])
+    value = np.array([pick.score for pick in picks])
+    facts = read_sidecar(table)
+    first = score(position, value, first=len(truth().beam_angle_deg))
+    return {
+        **score(position, value, threshold=facts["threshold"]),
+        "recall_top_of_first": first["recall_top"],
+        "recall_side_of_first": first["recall_side"],
+        "seconds": facts["matching_seconds"],
+    }
+
+
+def main() -> None:
+    """Search IMOD's tomogram, or those of the doses named, and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--doses", type=int, nargs="*", default=[], help="e/Å^2; IMOD's tomogram (120 e/Å^2) is always searched"
+    )
+    parser.add_argument("--angular-step", type=float, default=20.0, help="degrees")
+    given = parser.parse_args()
+    figures: dict[str, float] = {}
+    tomograms = {"imod": SHARED / "imod_reference" / "tomogram_default.mrc.gz"}
+    tomograms |= {
+        f"dose_{dose}": path for dose, path in make_low_dose_tomograms(BUILD / "lowdose").items() if dose in given.doses
+    }
+    for name, path in tomograms.items():
+        figures |= {f"{key}_{name}": value for key, value in matched(path, name, given.angular_step).items()}
+    report("template_matching", figures, {"f1_best_imod": "0.98 is pytme's"}, f"pytme {pytme_version()}")
+
+
+if __name__ == "__main__":
+    main()

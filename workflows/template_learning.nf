@@ -13,9 +13,11 @@ include { CALIBRATE   } from '../modules/calibrate/main'
 include { FINETUNE    } from '../modules/finetune/main'
 include { SEGMENT     } from '../modules/segment/main'
 include { CLUSTER     } from '../modules/cluster/main'
+include { MATCH       } from '../modules/match/main'
 include { EXPORT      } from '../modules/export/main'
 include { EVALUATE as EVALUATE_SIMULATED    } from '../modules/evaluate/main'
 include { EVALUATE as EVALUATE_EXPERIMENTAL } from '../modules/evaluate/main'
+include { EVALUATE as EVALUATE_MATCHED      } from '../modules/evaluate/main'
 include { REPORT      } from '../modules/report/main'
 
 def json(content) {
@@ -24,7 +26,7 @@ def json(content) {
 
 // The part of a file's name before the first of the endings that stages give their files.
 def id_of(file) {
-    return file.name.replaceFirst(/\.(placed\.csv|tilts\.mrc|tlt|labels\.mrc|instances\.mrc|particles\.csv|segmentation\.mrc|probability\.mrc|picks\.csv|mrc)(\.json)?$/, '')
+    return file.name.replaceFirst(/\.(placed\.csv|tilts\.mrc|tlt|labels\.mrc|instances\.mrc|particles\.csv|segmentation\.mrc|probability\.mrc|picks\.csv|scores\.mrc|mrc)(\.json)?$/, '')
 }
 
 // Ids and files stand in the tasks' scripts.  CHECK looks at the ids of a run's own inputs; this at those of earlier results.
@@ -59,10 +61,11 @@ workflow TEMPLATE_LEARNING {
     main:
     // --- one line of JSON a stage: a change in one section re-runs that stage and what depends on it, no other
     seed = settings.map { all -> all.seed }
-    of = ['flex', 'volume', 'design', 'tetris', 'simulate', 'reconstruct', 'label', 'train', 'segment', 'cluster', 'export', 'evaluate'].collectEntries { stage ->
+    of = ['flex', 'volume', 'design', 'tetris', 'simulate', 'reconstruct', 'label', 'train', 'segment', 'cluster', 'match', 'export', 'evaluate'].collectEntries { stage ->
         [stage, settings.map { all -> json(all[stage]) }]
     }
     calibration = settings.map { all -> json([segment: all.segment, cluster: all.cluster, evaluate: all.evaluate]) }
+    matching_scores = settings.map { all -> json(all.evaluate + [rank: 'score']) }       // what matching finds has no size
     finetuning = settings.map { all -> json([finetune: all.finetune, train: all.train, segment: all.segment, cluster: all.cluster, evaluate: all.evaluate]) }
     none = Channel.empty()
 
@@ -104,7 +107,7 @@ workflow TEMPLATE_LEARNING {
         VOLUME(flexed.mix(others), of.volume)
         library = VOLUME.out.library.toSortedList { a, b -> a.name <=> b.name }
     }
-    else if (plan.runs.tetris || plan.runs.simulate || plan.runs.label) {
+    else if (plan.runs.tetris || plan.runs.simulate || plan.runs.label || plan.runs.match) {
         library = Channel.fromPath("${plan.from}/volume/*", type: 'dir', checkIfExists: true).map { folder -> checked_file(folder) }.toSortedList { a, b -> a.name <=> b.name }
     }
 
@@ -150,7 +153,7 @@ workflow TEMPLATE_LEARNING {
         simulated = RECONSTRUCT.out.tomogram
         reconstruct_facts = RECONSTRUCT.out.facts
     }
-    else if (plan.from && (plan.runs.label || plan.runs.train || plan.runs.calibrate || plan.runs.segment || plan.runs.report) && file("${plan.from}/reconstruct").exists()) {
+    else if (plan.from && (plan.runs.label || plan.runs.train || plan.runs.calibrate || plan.runs.segment || plan.runs.match || plan.runs.report) && file("${plan.from}/reconstruct").exists()) {
         simulated = published(plan.from, 'reconstruct', ['.mrc'])
     }
     truth = none                                                        // (id, labels, instances, particles.csv)
@@ -228,6 +231,23 @@ workflow TEMPLATE_LEARNING {
     else if (plan.runs.evaluate && !plan.runs.export) {
         picks = published(plan.from, 'cluster', ['.picks.csv', '.picks.csv.json'])
     }
+    matched = none                                                      // (id, picks.csv, its facts)
+    match_files = none
+    if (plan.runs.match) {
+        taken = none                                                    // (id, facts of the tilt series)
+        if (plan.runs.simulate) {
+            taken = tilts.map { id, _series, facts, _angles -> tuple(id, facts) }
+        }
+        else if (plan.from && file("${plan.from}/simulate").exists()) {
+            taken = published(plan.from, 'simulate', ['.tilts.mrc.json'])
+        }
+        MATCH(tests.join(taken).mix(tomograms.map { id, tomogram, _annotations, _mask, voxel_size -> tuple(id, tomogram, voxel_size, []) }), library, of.match, settings.map { all -> all.segment.contrast })
+        matched = MATCH.out.picks
+        match_files = matched.flatMap { item -> item.drop(1) }.mix(MATCH.out.scores.flatten())
+    }
+    else if (plan.runs.evaluate && plan.from && file("${plan.from}/match").exists()) {
+        matched = published(plan.from, 'match', ['.picks.csv', '.picks.csv.json'])
+    }
     exported = none                                                     // (id, [files and folders])
     if (plan.runs.export) {
         if (!plan.runs.cluster) {
@@ -239,16 +259,16 @@ workflow TEMPLATE_LEARNING {
     }
     scores = none                                                       // (set, evaluation.json, curve.csv, per_tomogram.csv)
     if (plan.runs.evaluate) {
-        scored_simulated = picks
-            .join(rows.filter { _id, row -> row.split == 'test' }.map { id, _row -> tuple(id) })
-            .join(truth.map { id, _labels, _instances, particles -> tuple(id, particles) })
-            .map { id, table, facts, particles -> [id: id, picks: table, facts: facts, truth: particles, mask: null] }
-        scored_experimental = picks
-            .join(tomograms.filter { _id, _tomogram, annotations, _mask, _voxel_size -> annotations })
-            .map { id, table, facts, _tomogram, annotations, mask, _voxel_size -> [id: id, picks: table, facts: facts, truth: annotations, mask: mask ?: null] }
-        EVALUATE_SIMULATED(scored_simulated.toSortedList { a, b -> a.id <=> b.id }.filter { all -> all }.map { all -> evaluation('simulated', all) }, of.evaluate)
-        EVALUATE_EXPERIMENTAL(scored_experimental.toSortedList { a, b -> a.id <=> b.id }.filter { all -> all }.map { all -> evaluation('experimental', all) }, of.evaluate)
-        scores = EVALUATE_SIMULATED.out.scores.mix(EVALUATE_EXPERIMENTAL.out.scores)
+        known = [                                                       // set -> (id, truth, mask or [])
+            simulated: rows.filter { _id, row -> row.split == 'test' }.map { id, _row -> tuple(id) }
+                .join(truth.map { id, _labels, _instances, particles -> tuple(id, particles, []) }),
+            experimental: tomograms.filter { _id, _tomogram, annotations, _mask, _voxel_size -> annotations }
+                .map { id, _tomogram, annotations, mask, _voxel_size -> tuple(id, annotations, mask) },
+        ]
+        EVALUATE_SIMULATED(evaluation('simulated', picks.join(known.simulated)), of.evaluate)
+        EVALUATE_EXPERIMENTAL(evaluation('experimental', picks.join(known.experimental)), of.evaluate)
+        EVALUATE_MATCHED(evaluation('simulated_matched', matched.join(known.simulated)).mix(evaluation('experimental_matched', matched.join(known.experimental))), matching_scores)
+        scores = EVALUATE_SIMULATED.out.scores.mix(EVALUATE_EXPERIMENTAL.out.scores, EVALUATE_MATCHED.out.scores)
     }
 
     // --- the report, with the large volumes of the tomograms that were picked in only, and the index of all files
@@ -271,6 +291,7 @@ workflow TEMPLATE_LEARNING {
             flex: conformers.flatMap { _id, files -> files },
             volume: library.flatMap { all -> all.collectMany { folder -> files_at(folder, folder.name) } },
             simulate: waves.flatten(),
+            match: match_files,
             train: plan.runs.train ? network : none,
             calibrate: plan.runs.calibrate ? CALIBRATE.out.model : none,
             finetune: finetune_files,
@@ -306,13 +327,15 @@ def files_at(one, name) {
     return one.isDirectory() ? one.listFiles().collectMany { inner -> files_at(inner, "${name}/${inner.name}".toString()) } : [name]
 }
 
-// EVALUATE's input of one set of tomograms: (set, CSV table, picks with facts, truths, masks).
-def evaluation(set, all) {
-    def masks = all.findAll { item -> item.mask }
-    def lines = all.withIndex().collect { item, index ->
-        def mask = item.mask ? "masks/${masks.indexOf(item) + 1}/${item.mask.name}" : ''
-        "${item.id},picks/${item.picks.name},truth/${index + 1}/${item.truth.name},${mask}"
+// EVALUATE's input of one set of tomograms, none where it has none: (set, CSV table, picks with facts, truths, masks).
+// ``scored`` is (id, picks, facts, truth, mask or []).
+def evaluation(set, scored) {
+    return scored.toSortedList { a, b -> a[0] <=> b[0] }.filter { all -> all }.map { all ->
+        def masks = all.findAll { item -> item[4] }.collect { item -> item[4] }
+        def lines = all.withIndex().collect { item, index ->
+            def mask = item[4] ? "masks/${masks.indexOf(item[4]) + 1}/${item[4].name}" : ''
+            "${item[0]},picks/${item[1].name},truth/${index + 1}/${item[3].name},${mask}"
+        }
+        tuple(set, (['id,picks,truth,mask'] + lines).join('\n'), all.collectMany { item -> [item[1], item[2]] }, all.collect { item -> item[3] }, masks)
     }
-    return tuple(set, (['id,picks,truth,mask'] + lines).join('\n'), all.collectMany { item -> [item.picks, item.facts] },
-        all.collect { item -> item.truth }, masks.collect { item -> item.mask })
 }

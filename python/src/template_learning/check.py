@@ -164,6 +164,12 @@ def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
         raise BadInput("parameter tomograms: none given; with --model, tomograms to pick in were expected")
     if start > 0 and settings.from_results is None and settings.model is None:
         raise BadInput(f"parameter start_at = {settings.start_at!r}: --from_results with an earlier run's results was expected")
+    if settings.start_at == "match" and not settings.match.run:
+        raise BadInput("parameter start_at = 'match': --match.run true was expected with it")
+    if settings.match.run and settings.model is not None and settings.from_results is None:
+        raise BadInput(
+            "parameter match.run = true: with --model, --from_results with the run that has the templates was expected"
+        )
 
 
 def _check_structure(row: StructureInput, folder: Path, settings: Settings, modes: int) -> None:

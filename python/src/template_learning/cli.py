@@ -297,6 +297,38 @@ def cluster(
 
 
 @app.command()
+def match(
+    tomogram: Annotated[Path, typer.Option(help="tomogram to search")],
+    library: Library,
+    identifier: Identifier,
+    output: Output,
+    settings: SettingsFile = None,
+    tilt_facts: Annotated[
+        Path | None,
+        typer.Option(help="<id>.tilts.mrc.json of a simulated tomogram; without it the settings say how it was taken"),
+    ] = None,
+    contrast: Annotated[str, typer.Option(help="protein_dark or protein_bright")] = "protein_dark",
+    voxel_size_angstrom: Annotated[float | None, typer.Option(min=0.01, help="instead of the header's")] = None,
+) -> None:
+    """Search one tomogram by template matching (pytme): <id>.picks.csv and <id>.scores.mrc."""
+    from template_learning.picking.template_matching import match_tomogram
+    from template_learning.settings import MatchSettings
+
+    if contrast not in ("protein_dark", "protein_bright"):
+        raise BadInput(f"--contrast {contrast}: protein_dark or protein_bright was expected")
+    match_tomogram(
+        tomogram,
+        library,
+        identifier,
+        _model(settings, MatchSettings),
+        output,
+        tilt_facts=tilt_facts,
+        dark=contrast == "protein_dark",
+        voxel_size_angstrom=voxel_size_angstrom,
+    )
+
+
+@app.command()
 def evaluate(
     table: Annotated[Path, typer.Option(help="CSV: id, picks, truth, mask (optional); files relative to the table")],
     identifier: Identifier,

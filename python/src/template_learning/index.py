@@ -32,8 +32,10 @@ STAGES = {
     "finetune": "The model taught further on annotated tomograms (runs that start at `finetune`).",
     "segment": "Class of each voxel of the tomograms that were picked.",
     "cluster": "Picks.",
+    "match": "Template matching, for comparison (runs with `--match.run true`).",
     "export": "The selected picks in the formats of other programs.",
-    "evaluate": "Picks scored against truth; the set is `simulated` (tomograms held out of training) or `experimental`.",
+    "evaluate": "Picks scored against truth; the set is `simulated` (tomograms held out of training) or `experimental`, "
+    "`simulated_matched` or `experimental_matched` for template matching's.",
     "report": "The page to read.",
     "pipeline_info": "Nextflow's own records of the run.",
 }
@@ -60,8 +62,8 @@ class Kind:
 
     @cached_property
     def expression(self) -> re.Pattern[str]:
-        """Matches a path of this kind; its first group is the item's id."""
-        holes = {"<path>": "(.+)"}
+        """Matches a path of this kind; its last group is the item's id."""
+        holes = {"<path>": "(.+)", "<class>": r"\d+"}
         parts = re.split(r"(<\w+>)", self.path)
         return re.compile("".join(holes.get(part, r"([^/]+?)") if part[:1] == "<" else re.escape(part) for part in parts))
 
@@ -100,7 +102,10 @@ KINDS = (
     Kind("finetuning", "finetune/finetuning.csv", "its scores on held-out tomograms, split by split"),
     Kind("segmentation", "segment/<tomogram>.segmentation.mrc", "class of each voxel as the network sees it"),
     Kind("probability", "segment/<tomogram>.probability.mrc", "probability of each voxel's class"),
+    Kind("probabilities", "segment/<tomogram>.probability_<class>.mrc.gz", "probability of one class, 0 = background"),
     Kind("picks", "cluster/<tomogram>.picks.csv", "picks: class, position (Å), score, size, whether selected", PickRow),
+    Kind("matched", "match/<tomogram>.picks.csv", "picks of template matching, ranked by score; their size is 1", PickRow),
+    Kind("scores", "match/<tomogram>.scores.mrc", "template matching's score of each voxel, the best over orientations"),
     Kind("export_csv", "export/<tomogram>.csv", "the selected picks alone", PickRow),
     Kind("export_relion5", "export/<tomogram>.relion5.star", "the same for RELION 5: ångström from the tomogram's centre"),
     Kind("export_relion4", "export/<tomogram>.relion4.star", "the same for RELION 4: pixels of the tilt series"),

@@ -88,10 +88,10 @@ class PickRow(TableRow):
     x_angstrom: float
     y_angstrom: float
     z_angstrom: float
-    score: float = Field(description="mean probability of the class over the segment")
+    score: float = Field(description="mean probability of the class over the segment, or template matching's score")
     size_voxels: int
     touches_edge: bool
-    selected: bool = Field(description="the size reaches the threshold")
+    selected: bool = Field(description="the size, or template matching's score, reaches the threshold")
 
 
 class CurveRow(TableRow):
