@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from template_learning.dissection import Factor, dissect
 from template_learning.errors import BadInput
+from template_learning.machine_code import compiled
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # ProDy's own code warns where Python compiles it
@@ -32,6 +33,9 @@ EXTRA = 4
 """Vectors in a block beyond the modes asked for."""
 RESIDUAL = 1e-6
 """Of the shifted inverse, relative; the eigenvalues' error is its square."""
+MOST_BLOCKS = 60
+EXHAUSTED = 1e-9
+"""A new direction shorter than this, relative to the inverse's largest value, is rounding error."""
 DENSE_NODES = 150
 """Networks up to this size are solved densely."""
 
@@ -94,8 +98,8 @@ def connected_parts(pairs: NDArray[np.intp], count: int) -> NDArray[np.int32]:
 
 def hessian(
     position: NDArray[np.float64], cutoff_angstrom: float, gamma: float
-) -> tuple[NDArray[np.intp], scipy.sparse.csr_array, scipy.sparse.csr_array]:
-    """The joined pairs (P, 2), Hessian (3N, 3N) and Kirchhoff matrix (N, N) of nodes (N, 3).
+) -> tuple[NDArray[np.intp], scipy.sparse.bsr_array, scipy.sparse.csr_array]:
+    """The joined pairs (P, 2), Hessian (3N, 3N, in blocks of 3) and Kirchhoff matrix (N, N) of nodes (N, 3).
 
     The block of nodes i and j is ``-gamma d d^T / |d|^2`` with ``d`` from i to j, and minus the sum of its row on the
     diagonal (Atilgan et al. 2001).
@@ -106,22 +110,39 @@ def hessian(
     squared = (step**2).sum(axis=1)
     if (squared < 1e-6).any():
         raise BadInput(f"{int((squared < 1e-6).sum())} pairs of network nodes lie in one place; each was expected once")
-    block = -gamma * step[:, :, None] * step[:, None, :] / squared[:, None, None]
-    diagonal = np.empty((count, 3, 3))
-    for i in range(3):
-        for j in range(3):
-            diagonal[:, i, j] = -np.bincount(pairs[:, 0], block[:, i, j], count) - np.bincount(
-                pairs[:, 1], block[:, i, j], count
-            )
-    row = np.concatenate([pairs[:, 0], pairs[:, 1], np.arange(count)])
-    column = np.concatenate([pairs[:, 1], pairs[:, 0], np.arange(count)])
-    order = np.lexsort((column, row))
+    # Each node's row: its neighbours in ascending order, itself among them, at the places that these sorts give.
+    row = np.concatenate([pairs.ravel("F"), np.arange(count)])
+    column = np.concatenate([pairs[:, ::-1].ravel("F"), np.arange(count)])
+    order = np.argsort(row * count + column)
     start = np.searchsorted(row[order], np.arange(count + 1))
-    blocks = np.concatenate([block, block, diagonal])[order]
-    matrix = scipy.sparse.bsr_array((blocks, column[order], start), shape=(3 * count, 3 * count)).tocsr()
+    blocks = np.zeros((len(order), 3, 3))
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    _spring_blocks(pairs, step, gamma / squared, place, blocks)
+    matrix = scipy.sparse.bsr_array((blocks, column[order], start), shape=(3 * count, 3 * count))
     springs = np.concatenate([np.full(2 * len(pairs), -gamma), np.bincount(pairs.ravel(), minlength=count) * gamma])
     kirchhoff = scipy.sparse.csr_array((springs[order], column[order], start), shape=(count, count))
     return pairs, matrix, kirchhoff
+
+
+@compiled
+def _spring_blocks(
+    pairs: NDArray[np.intp],
+    step: NDArray[np.float64],
+    strength: NDArray[np.float64],
+    place: NDArray[np.intp],
+    blocks: NDArray[np.float64],
+) -> None:
+    """Fill the Hessian's ``blocks``: those of pair p at ``place`` p and p + P, those of node n at 2 P + n."""
+    count = len(pairs)
+    for pair in range(count):
+        for i in range(3):
+            for j in range(3):
+                value = strength[pair] * step[pair, i] * step[pair, j]
+                blocks[place[pair], i, j] = -value
+                blocks[place[count + pair], i, j] = -value
+                blocks[place[2 * count + pairs[pair, 0]], i, j] += value
+                blocks[place[2 * count + pairs[pair, 1]], i, j] += value
 
 
 def rigid_motions(position: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -134,7 +155,7 @@ def rigid_motions(position: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def lowest_modes(
-    position: NDArray[np.float64], matrix: scipy.sparse.csr_array, wanted: int, factor: Factor | None
+    position: NDArray[np.float64], matrix: scipy.sparse.bsr_array, wanted: int, factor: Factor | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Eigenvalues (M,) and eigenvectors (3N, M) of a Hessian: all that are zero, then the ``wanted`` lowest above.
 
@@ -156,53 +177,61 @@ def lowest_modes(
     return np.concatenate([np.zeros(rigid.shape[1]), values]), np.concatenate([rigid, vectors], axis=1)
 
 
-def shifted_factor(position: NDArray[np.float64], matrix: scipy.sparse.csr_array) -> Factor:
+def shifted_factor(position: NDArray[np.float64], matrix: scipy.sparse.bsr_array) -> Factor:
     """The Cholesky factor of a Hessian plus ``SHIFT`` times the unit matrix."""
-    shifted = (matrix + SHIFT * scipy.sparse.eye_array(matrix.shape[0])).tocsr()
-    return Factor(dissect(position, _adjacency(matrix)), shifted)
+    return Factor(dissect(position, _adjacency(matrix)), matrix, SHIFT)
 
 
-def _adjacency(matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
+def _adjacency(matrix: scipy.sparse.bsr_array) -> scipy.sparse.csr_array:
     """Which nodes (N, N) have a block in a Hessian, the diagonal left out."""
-    blocks = matrix.tobsr(blocksize=(3, 3))
-    ones = np.ones(len(blocks.indices), dtype=np.int8)
-    adjacency = scipy.sparse.csr_array((ones, blocks.indices, blocks.indptr), shape=(matrix.shape[0] // 3,) * 2)
-    adjacency.setdiag(0)
-    adjacency.eliminate_zeros()
-    return adjacency
+    row = np.repeat(np.arange(len(matrix.indptr) - 1), np.diff(matrix.indptr))
+    other = row != matrix.indices
+    start = np.searchsorted(row[other], np.arange(len(matrix.indptr)))
+    ones = np.ones(int(other.sum()), dtype=np.int8)
+    return scipy.sparse.csr_array((ones, matrix.indices[other], start), shape=(matrix.shape[0] // 3,) * 2)
 
 
 def _krylov(
-    matrix: scipy.sparse.csr_array, factor: Factor, rigid: NDArray[np.float64], wanted: int
+    matrix: scipy.sparse.bsr_array, factor: Factor, rigid: NDArray[np.float64], wanted: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The lowest modes outside ``rigid`` by block Lanczos on the shifted inverse, with full reorthogonalisation."""
     size = matrix.shape[0]
     width = min(wanted + EXTRA, size - rigid.shape[1])
-    block = np.random.default_rng(0).standard_normal((size, width))
-    block -= rigid @ (rigid.T @ block)
-    basis = np.linalg.qr(block)[0]
-    image = np.empty((size, 0))
-    for _ in range(60):
-        step = factor.solve(basis[:, image.shape[1] :])
-        step -= rigid @ (rigid.T @ step)
-        image = np.concatenate([image, step], axis=1)
-        ritz, turn = np.linalg.eigh(basis.T @ image)
-        ritz, turn = ritz[::-1], turn[:, ::-1]
-        zero = int((1 / ritz - SHIFT < ZERO).sum())
-        top = slice(0, zero + wanted)
-        if len(ritz) >= zero + wanted:
-            vectors = basis @ turn[:, top]
-            residual = np.linalg.norm(image @ turn[:, top] - vectors * ritz[top], axis=0) / ritz[top]
-            if (residual < RESIDUAL).all():
-                values = np.einsum("ij,ij->j", vectors, matrix @ vectors)
-                order = np.argsort(values)
-                return values[order], vectors[:, order]
-        if basis.shape[1] + rigid.shape[1] >= size:
-            break
-        for _ in range(2):
+    blocks = min(MOST_BLOCKS, (size - rigid.shape[1]) // width)
+    basis = np.empty((size, blocks * width), order="F")
+    projected = np.zeros((blocks * width, blocks * width))  # the shifted inverse within the basis
+    step = np.random.default_rng(0).standard_normal((size, width))
+    step -= rigid @ (rigid.T @ step)
+    ritz, zero = np.zeros(0), 0
+    for number in range(blocks):
+        new = slice(number * width, (number + 1) * width)
+        step, length = np.linalg.qr(step)
+        if number and np.abs(np.diag(length)).min() < EXHAUSTED * ritz[0]:
+            # Directions that the inverse gives no more of are rounding errors: new ones, once clear of the basis.
             step -= rigid @ (rigid.T @ step)
-            step -= basis @ (basis.T @ step)
-        basis = np.concatenate([basis, np.linalg.qr(step)[0]], axis=1)
+            step -= basis[:, : new.start] @ (basis[:, : new.start].T @ step)
+            step = np.linalg.qr(step)[0]
+        basis[:, new] = step
+        known = basis[:, : new.stop]
+        step = factor.solve(step)
+        for turn in range(2):
+            step -= rigid @ (rigid.T @ step)
+            within = known.T @ step
+            step -= known @ within
+            if turn == 0:
+                projected[: new.stop, new] = within
+                projected[new, : new.stop] = within.T
+        ritz, turned = np.linalg.eigh(projected[: new.stop, : new.stop])
+        ritz, turned = ritz[::-1], turned[:, ::-1]
+        zero = int((ritz > 1 / (ZERO + SHIFT)).sum())
+        top = slice(0, zero + wanted)
+        # What the inverse takes out of the basis is ``step``, for the last block of the basis alone.
+        left = step @ turned[new, top] if len(ritz) >= zero + wanted else step
+        if len(ritz) >= zero + wanted and (np.linalg.norm(left, axis=0) < RESIDUAL * ritz[top]).all():
+            vectors = known @ turned[:, top]
+            values = np.einsum("ij,ij->j", vectors, matrix @ vectors)
+            order = np.argsort(values)
+            return values[order], vectors[:, order]
     raise BadInput(
         f"the lowest {wanted} modes of a network of {len(matrix.indptr) // 3} nodes did not converge, {zero} of zero among them; "
         "nodes joined by enough springs were expected (flex.cutoff_angstrom, flex.minimum_contacts)"

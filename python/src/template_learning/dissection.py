@@ -13,6 +13,8 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
+from template_learning.machine_code import compiled
+
 LEAF_POINTS = 80
 
 
@@ -80,51 +82,86 @@ def _plane(
 class Factor:
     """The Cholesky factor of a symmetric positive definite matrix of 3 x 3 blocks."""
 
-    def __init__(self, fronts: list[Front], matrix: scipy.sparse.csr_array):
-        """``matrix`` (3N, 3N) must have blocks only between points that ``dissect`` was told are joined."""
+    def __init__(self, fronts: list[Front], matrix: scipy.sparse.bsr_array, shift: float = 0.0):
+        """Factorise ``matrix`` (3N, 3N) plus ``shift`` times the unit matrix.
+
+        It must have blocks only between points that ``dissect`` was told are joined.
+        """
         self.fronts = fronts
         self.size = matrix.shape[0]
         self._diagonal: list[NDArray[np.float64]] = []
         self._below: list[NDArray[np.float64]] = []
         self._rows: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
-        waiting: dict[int, NDArray[np.float64]] = {}
-        local = np.zeros(self.size, dtype=np.intp)
+        waiting: dict[int, NDArray[np.float64]] = {}  # Schur complements, the lower triangle of each
+        local = np.zeros(self.size // 3, dtype=np.intp)
+        front_of = np.full(self.size // 3, -1)
         for number, front in enumerate(fronts):
-            own, border = _degrees(front.own), _degrees(front.border)
-            rows = np.concatenate([own, border])
-            count = len(own)
-            local[rows] = np.arange(len(rows))
-            dense = np.zeros((len(rows), len(rows)), order="F")
-            columns = matrix[own].tocoo()
-            # Columns eliminated before hold nothing that is still needed.
-            known = np.zeros(self.size, dtype=bool)
-            known[rows] = True
-            wanted = known[columns.col]
-            dense[local[columns.col[wanted]], columns.row[wanted]] = columns.data[wanted]
+            points = np.concatenate([front.own, front.border])
+            local[points] = np.arange(len(points))
+            front_of[points] = number
+            count = 3 * len(front.own)
+            dense = np.zeros((3 * len(points), 3 * len(points)), order="F")
+            _fill(front.own, matrix.indptr, matrix.indices, matrix.data, local, front_of, number, shift, dense)
             for child in front.children:
-                place = local[_degrees(fronts[child].border)]
-                dense[np.ix_(place, place)] += waiting.pop(child)
+                _add_lower(_degrees(local[fronts[child].border]), waiting.pop(child), dense)
             diagonal, failed = lapack.dpotrf(dense[:count, :count], lower=1, clean=1)
             if failed:
                 raise np.linalg.LinAlgError("the matrix is not positive definite")
             below = blas.dtrsm(1.0, diagonal, dense[count:, :count], side=1, lower=1, trans_a=1)
-            if len(border):
-                waiting[number] = dense[count:, count:] - below @ below.T
+            if len(front.border):
+                left = np.asfortranarray(dense[count:, count:])
+                waiting[number] = blas.dsyrk(-1.0, below, beta=1.0, c=left, lower=1, overwrite_c=1)
             self._diagonal.append(diagonal)
             self._below.append(below)
-            self._rows.append((own, border))
+            self._rows.append((_degrees(front.own), _degrees(front.border)))
 
     def solve(self, right: NDArray[np.float64]) -> NDArray[np.float64]:
         """The solution (3N, K) for right-hand sides (3N, K)."""
-        x = np.array(right, dtype=np.float64)
+        # Transposed, a row-major array is what BLAS takes without a copy: L x = b is x' L' = b'.
+        x = np.array(right, dtype=np.float64, order="C")
         for (own, border), diagonal, below in zip(self._rows, self._diagonal, self._below, strict=True):
-            x[own] = blas.dtrsm(1.0, diagonal, x[own], lower=1)
-            x[border] -= below @ x[own]
+            part = blas.dtrsm(1.0, diagonal, x[own].T, side=1, lower=1, trans_a=1, overwrite_b=1).T
+            x[own] = part
+            x[border] -= below @ part
         for (own, border), diagonal, below in zip(
             reversed(self._rows), reversed(self._diagonal), reversed(self._below), strict=True
         ):
-            x[own] = blas.dtrsm(1.0, diagonal, x[own] - below.T @ x[border], lower=1, trans_a=1)
+            part = x[own]
+            part -= below.T @ x[border]
+            x[own] = blas.dtrsm(1.0, diagonal, part.T, side=1, lower=1, overwrite_b=1).T
         return x
+
+
+@compiled
+def _fill(
+    own: NDArray[np.intp],
+    start: NDArray[np.int32],
+    column: NDArray[np.int32],
+    block: NDArray[np.float64],
+    local: NDArray[np.intp],
+    front_of: NDArray[np.intp],
+    number: int,
+    shift: float,
+    dense: NDArray[np.float64],
+) -> None:
+    """Put the columns of a matrix that a front eliminates into it; those eliminated before hold nothing still needed."""
+    for place in range(len(own)):
+        for entry in range(start[own[place]], start[own[place] + 1]):
+            if front_of[column[entry]] == number:
+                row = 3 * local[column[entry]]
+                for i in range(3):
+                    for j in range(3):
+                        dense[row + j, 3 * place + i] = block[entry, i, j]
+        for i in range(3):
+            dense[3 * place + i, 3 * place + i] += shift
+
+
+@compiled
+def _add_lower(place: NDArray[np.intp], child: NDArray[np.float64], dense: NDArray[np.float64]) -> None:
+    """Add a symmetric matrix, of which the lower triangle is there, to the lower triangle of a larger one at ``place``."""
+    for j in range(len(place)):
+        for i in range(j, len(place)):
+            dense[max(place[i], place[j]), min(place[i], place[j])] += child[i, j]
 
 
 def _degrees(points: NDArray[np.intp]) -> NDArray[np.intp]:
