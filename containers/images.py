@@ -16,13 +16,17 @@ FOLDER = ROOT / "containers"
 BUILT = ROOT / "build" / "containers"
 
 
+# Processes whose settings do not lie in a section of their own name.
+SECTIONS = {"CALIBRATE": "segment", "FINETUNE": "train"}
+
+
 class ImageError(Exception):
     """What is wrong with an image or its recipe, in one line."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """An entry of images.json; ``processes`` run in it where their stage's engine is ``engine`` (none: always)."""
+    """An entry of images.json; ``processes`` run in it where their stage's setting is as in ``when`` (none: always)."""
 
     name: str
     version: str
@@ -30,7 +34,7 @@ class Image:
     holds: str
     licences: str
     processes: tuple[str, ...]
-    engine: str | None
+    when: str | None
     ci: bool
     extras: tuple[str, ...]
     oci_digest: str | None
@@ -63,37 +67,35 @@ def read_images(names: str = "") -> list[Image]:
 def containers_config() -> str:
     """conf/containers.config: the image of each process."""
     images = read_images()
+    native = next(image for image in images if image.name == "native")
     lines = [
         "// Generated from containers/images.json by `make docs`; edit there.",
-        "// Each process's image: a SIF below params.image_folder, else one of params.image_registry, else one known to docker or podman.",
+        "// The image of each process: from params.image_registry, else a SIF below params.image_folder, else one that docker or podman holds.",
         "",
         "process {",
-        f"    container = {_choice({image.engine: image for image in images if not image.processes and image.engine is None}, '')}",
+        f"    container = {_reference(native)}",
     ]
     for process in dict.fromkeys(process for image in images for process in image.processes):
-        choices = {image.engine: image for image in images if process in image.processes}
-        choices.setdefault(None, next(image for image in images if image.name == "native"))
-        lines += [f"    withName: '{process}' {{", f"        container = {_choice(choices, process.lower())}", "    }"]
+        text = _reference(native)
+        for image in images:
+            if process in image.processes:
+                text = f"{_condition(image, process)}{_reference(image)}" + (f" :\n            {text}" if image.when else "")
+        lines += [f"    withName: '{process}' {{", f"        container = {text}", "    }"]
     return "\n".join([*lines, "}", ""])
 
 
-def _choice(choices: dict[str | None, Image], section: str) -> str:
-    native = choices[None]
-    text = _reference(native)
-    if native.name == "native":
-        gpu = next((image for image in read_images() if image.name == "native-gpu"), None)
-        text = f"params.image_gpu ? {_reference(gpu)} : {text}" if gpu else text
-    for engine, image in choices.items():
-        if engine is not None:
-            text = f"params.{section}.engine == '{engine}' ? {_reference(image)} : {text}"
-    return f"{{ {text} }}"
+def _condition(image: Image, process: str) -> str:
+    if image.when is None:
+        return ""
+    setting, value = image.when.split("=")
+    return f"params.{SECTIONS.get(process, process.lower())}.{setting} == '{value}' ? "
 
 
 def _reference(image: Image) -> str:
     pinned = f"{image.name}@{image.oci_digest}" if image.oci_digest else f"{image.name}:{image.version}"
-    folder = f'"${{params.image_folder}}/{image.stem}.sif"'
-    registry = f'"${{params.image_registry}}/{pinned}"'
-    return f"(params.image_folder ? {folder} : params.image_registry ? {registry} : '{image.name}:{image.version}')"
+    registry = f'params.image_registry ? "${{params.image_registry}}/{pinned}"'
+    folder = f'params.image_folder ? "${{params.image_folder}}/{image.stem}.sif"'
+    return f"({registry} : {folder} : 'localhost/template-learning/{image.name}:{image.version}')"
 
 
 def locked(image: Image) -> Path:
