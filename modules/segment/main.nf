@@ -9,6 +9,7 @@ process SEGMENT {
 
     output:
     tuple val(id), path("${id}.segmentation.mrc"), path("${id}.probability.mrc"), path("${id}.segmentation.mrc.json"), emit: segmentation
+    path "${id}.probabilities.mrc.gz", optional: true, emit: probabilities      // with segment.keep_probabilities
 
     script:
     def size = voxel_size_angstrom ? "--voxel-size-angstrom ${voxel_size_angstrom}" : ''

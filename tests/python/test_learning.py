@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from template_learning.learning.calibrate import calibrate_model
 from template_learning.learning.finetune import FinetuningRow, draw_spheres, finetune_model
 from template_learning.learning.model_file import CARD, ModelCard, copy_model, load_model, read_card
 from template_learning.learning.network import build_network, device_scope, has_gpu, tversky_loss
-from template_learning.learning.patches import HALF_TURNS, Patches, open_tomogram
+from template_learning.learning.patches import HALF_TURNS, Patches, open_tomogram, widen_wedge
 from template_learning.learning.segment import resample, segment_tomogram, segment_volume, tile_layout, tile_weight
 from template_learning.learning.spectrum import match_spectrum, radial_spectrum
 from template_learning.learning.train import HistoryRow, train_network
@@ -157,6 +158,16 @@ def test_patches_are_centred_on_targets_and_depend_on_their_number_alone(toy: tu
     assert not np.array_equal(early[0][0], early[1][0])
     middle = np.concatenate([early[index][1] for index in range(8)])[:, 6:10, 6:10, 6:10]
     assert (middle.reshape(len(middle), -1) == 1).any(axis=1).mean() > 0.6  # those near a border are moved inside
+
+
+def test_a_wider_wedge_is_what_a_shorter_tilt_series_leaves() -> None:
+    noise = np.random.default_rng(4).standard_normal((16, 12, 20)).astype(np.float32)
+    narrow = widen_wedge(noise, 40.0)
+    z, _, x = np.meshgrid(*(np.fft.fftfreq(count) for count in noise.shape), indexing="ij")
+    steepness = np.rad2deg(np.arctan2(np.abs(z), np.abs(x)))
+    before, after = np.abs(np.fft.fftn(noise)), np.abs(np.fft.fftn(narrow))
+    assert after[steepness > 41].max() < 1e-3
+    np.testing.assert_allclose(after[steepness < 39], before[steepness < 39], atol=1e-3)
 
 
 def test_half_turns_keep_the_hand_and_the_wedge() -> None:
@@ -388,8 +399,11 @@ def test_calibration_puts_a_threshold_into_the_card(
     assert 2 < card.minimum_size_voxels[1] < 60
     assert ("training tomogram(s), as there are none for validation: t0, t1" in card.minimum_size_chosen) == (split == "train")
     assert read_sidecar(tmp_path / "model.keras")["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
-    segment_tomogram(tmp_path / "model.keras", toy[1] / "t3.mrc", "t3", SegmentSettings(), tmp_path)
+    segment_tomogram(tmp_path / "model.keras", toy[1] / "t3.mrc", "t3", SegmentSettings(keep_probabilities=True), tmp_path)
     assert read_sidecar(tmp_path / "t3.segmentation.mrc")["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
+    both = mrcfile.read(tmp_path / "t3.probabilities.mrc.gz").astype(np.float32)
+    np.testing.assert_allclose(both.sum(axis=0), 1, atol=2e-3)
+    np.testing.assert_allclose(both[1], read_mrc(tmp_path / "t3.probability.mrc")[0], atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(48, 60, 56), (45, 63, 51)])

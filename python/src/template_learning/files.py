@@ -91,17 +91,18 @@ def write_mrc(path: Path, data: NDArray[Any], voxel_size_angstrom: float, *, sta
     """Write ``[z, y, x]`` as MRC with voxel size and header statistics, by write-then-rename.
 
     uint8 label volumes with values below 128 become mode 0 (int8); float64 becomes float32.  ``stack`` marks a tilt
-    series (an image stack) instead of a volume.
+    series (an image stack) instead of a volume; [n, z, y, x] is a stack of volumes.  A path that ends in .gz is compressed.
     """
     if data.dtype == np.uint8:
         data = data.astype(np.int8) if data.max(initial=0) < 128 else data.astype(np.uint16)
     elif data.dtype == np.float64:
         data = data.astype(np.float32)
-    with replacing(path) as temporary, mrcfile.new(temporary, overwrite=True) as opened:
+    compression = "gzip" if path.suffix == ".gz" else None
+    with replacing(path) as temporary, mrcfile.new(temporary, compression=compression, overwrite=True) as opened:
         opened.set_data(np.ascontiguousarray(data))
         if stack:
             opened.set_image_stack()
-        else:
+        elif data.ndim == 3:
             opened.set_volume()
         opened.voxel_size = voxel_size_angstrom
         opened.update_header_stats()

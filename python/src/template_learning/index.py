@@ -63,7 +63,7 @@ class Kind:
     @cached_property
     def expression(self) -> re.Pattern[str]:
         """Matches a path of this kind; its last group is the item's id."""
-        holes = {"<path>": "(.+)", "<class>": r"\d+"}
+        holes = {"<path>": "(.+)"}
         parts = re.split(r"(<\w+>)", self.path)
         return re.compile("".join(holes.get(part, r"([^/]+?)") if part[:1] == "<" else re.escape(part) for part in parts))
 
@@ -102,7 +102,7 @@ KINDS = (
     Kind("finetuning", "finetune/finetuning.csv", "its scores on held-out tomograms, split by split"),
     Kind("segmentation", "segment/<tomogram>.segmentation.mrc", "class of each voxel as the network sees it"),
     Kind("probability", "segment/<tomogram>.probability.mrc", "probability of each voxel's class"),
-    Kind("probabilities", "segment/<tomogram>.probability_<class>.mrc.gz", "probability of one class, 0 = background"),
+    Kind("probabilities", "segment/<tomogram>.probabilities.mrc.gz", "every class's probability, a stack of volumes"),
     Kind("picks", "cluster/<tomogram>.picks.csv", "picks: class, position (Å), score, size, whether selected", PickRow),
     Kind("matched", "match/<tomogram>.picks.csv", "picks of template matching, ranked by score; their size is 1", PickRow),
     Kind("scores", "match/<tomogram>.scores.mrc", "template matching's score of each voxel, the best over orientations"),

@@ -274,6 +274,9 @@ class TrainSettings(Section):
     noise_jitter: float = Field(
         0.0, ge=0, description="Gaussian noise added to patches, deviation up to this times the tomogram's"
     )
+    wedge_variation_deg: float = Field(
+        0.0, ge=0, lt=45, description="patches lose the tilts beyond the series' largest less up to this: a wider missing wedge"
+    )
     validation_steps: int = Field(10, ge=1, description="batches of validation patches, the same ones each epoch")
     crossentropy_weight: float = Field(
         1.0, ge=0, description="share of class-balanced cross-entropy beside the Tversky loss (DeepFinder: 0)"
@@ -307,6 +310,9 @@ class SegmentSettings(Section):
     )
     half_turns: bool = Field(
         False, description="mean over the four half turns that keep the missing wedge (four times the work)"
+    )
+    keep_probabilities: bool = Field(
+        False, description="also write every class's probability, background too: <id>.probabilities.mrc.gz"
     )
     device: Literal["cpu", "gpu", "auto"] = Field(
         "auto", description="gpu: an error without one; auto takes one where there is one"
@@ -465,6 +471,11 @@ class Settings(Section):
         20, ge=2, description="tasks of TETRIS, SIMULATE, RECONSTRUCT and LABEL that go to a scheduler as one job array"
     )
     gpus: int = Field(1, ge=1, description="GPUs that each task with a use for them asks for (profile gpu)")
+    image_folder: str | None = Field(
+        None, description="Apptainer images (SIF) lie here, an absolute path; profile apptainer: build/containers of the clone"
+    )
+    image_registry: str | None = Field(None, description="OCI images come from here (host/path), instead of from image_folder")
+    verify_images: bool = Field(True, description="compare each SIF's SHA-256 with its record before any task starts")
 
     seed: int = Field(1, ge=0, lt=2**32, description="root of every random draw")
     flex: FlexSettings = FlexSettings()

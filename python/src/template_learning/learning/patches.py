@@ -42,6 +42,7 @@ class TrainingTomogram:
     class_id: NDArray[np.int64]
     species: tuple[str, ...]
     class_names: dict[int, str]
+    largest_tilt_deg: float = 60.0
 
 
 def grey_statistics(data: NDArray[Any]) -> tuple[float, float]:
@@ -52,8 +53,10 @@ def grey_statistics(data: NDArray[Any]) -> tuple[float, float]:
     return mean, float(np.sqrt(squares / data.size))
 
 
-def open_tomogram(folder: Path, identifier: str) -> TrainingTomogram:
+def open_tomogram(folder: Path, identifier: str, largest_tilt_deg: float = 60.0) -> TrainingTomogram:
     """The tomogram <id>.mrc of ``folder`` with <id>.labels.mrc and the targets (class_id > 0) of <id>.particles.csv.
+
+    ``largest_tilt_deg`` is where its tilt series ends on both sides.
 
     Raises BadInput where a file is missing or wrong, shapes differ, or grey values are NaN, infinite or all the same.
     """
@@ -80,7 +83,20 @@ def open_tomogram(folder: Path, identifier: str) -> TrainingTomogram:
         class_id=np.array([row.class_id for row in rows], dtype=np.int64),
         species=tuple(row.species for row in rows),
         class_names={row.class_id: row.class_name for row in rows if row.class_name},
+        largest_tilt_deg=largest_tilt_deg,
     )
+
+
+def widen_wedge(grey: NDArray[np.float32], largest_tilt_deg: float) -> NDArray[np.float32]:
+    """A patch [z, y, x] as a tilt series about y would give it that ends at +-``largest_tilt_deg``.
+
+    Fourier components steeper than that in x and z are set to zero; the mean stays.
+    """
+    spectrum = np.fft.rfftn(grey)
+    z = np.abs(np.fft.fftfreq(grey.shape[0]))[:, None, None]
+    x = np.fft.rfftfreq(grey.shape[2])
+    spectrum *= z <= x * np.tan(np.deg2rad(largest_tilt_deg)) + 1e-6
+    return np.fft.irfftn(spectrum, s=grey.shape, axes=(0, 1, 2)).astype(np.float32)
 
 
 class Patches(keras.utils.PyDataset):
@@ -161,6 +177,8 @@ class Patches(keras.utils.PyDataset):
         if settings.normalisation == "patch":
             mean, deviation = float(grey.mean()), max(float(grey.std()), 1e-6 * tomogram.deviation)
         grey = (grey - mean) / deviation
+        if settings.wedge_variation_deg > 0:
+            grey = widen_wedge(grey, tomogram.largest_tilt_deg - generator.uniform(0, settings.wedge_variation_deg))
         turns = HALF_TURNS[settings.rotation]
         axes = turns[generator.integers(len(turns))]
         if settings.contrast_jitter > 0:

@@ -34,6 +34,8 @@ def segment_tomogram(
 ) -> None:
     """Write <id>.segmentation.mrc (classes) and <id>.probability.mrc (that of the likeliest target class).
 
+    With ``settings.keep_probabilities`` also every class's own, <id>.probabilities.mrc.gz (volumes of half precision).
+
     ``voxel_size_angstrom`` stands in for the header's where that is wrong or missing.
 
     A tomogram whose voxel size is not the model's (beyond 1 %) is resampled for the network, and the probabilities
@@ -56,6 +58,10 @@ def segment_tomogram(
         path = output / f"{identifier}.{name}.mrc"
         write_mrc(path, volume, voxel_size)
         write_sidecar(path, stage="segment", item=identifier, seed=None, settings=settings, **facts, **more)
+    if settings.keep_probabilities:
+        # Half precision: its steps below 1 are 0.0005 at most, and it compresses better.
+        volumes = np.moveaxis(probability, -1, 0).astype(np.float16)
+        write_mrc(output / f"{identifier}.probabilities.mrc.gz", volumes, voxel_size)
 
 
 def classes_and_probability(probability: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -48,7 +48,8 @@ def train_network(design: Path, data: Path, settings: TrainSettings, root_seed: 
     """
     rows = read_table(design, DesignRow)
     tomograms = {
-        split: [open_tomogram(data, row.id) for row in rows if row.split == split] for split in ("train", "validation")
+        split: [open_tomogram(data, row.id, row.tilt_range_deg) for row in rows if row.split == split]
+        for split in ("train", "validation")
     }
     if not tomograms["train"]:
         raise BadInput(f"{design}: no row has split = train")
