@@ -5,7 +5,7 @@ SHELL := /usr/bin/env bash
 NEXTFLOW := setup/nextflow.sh
 PYTHON_BIN := .venv/bin
 
-.PHONY: help setup demo test lint bench docs lock clean
+.PHONY: help setup demo test lint bench containers publish docs lock clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,9 +32,18 @@ lint: setup ## ruff and mypy
 bench: setup ## measure a stage beside its peer: make bench BENCH=tetris
 	$(PYTHON_BIN)/python bench/$(BENCH).py
 
+containers: ## images as an ordinary user, into build/containers: make containers NAME="nma tetris" (else all that CI builds)
+	@setup/container_tools.sh
+	@python3 containers/build.py $(NAME)
+
+publish: ## push images with bill of materials and signature: make publish REGISTRY=localhost:5000 KEY=signing.pem NAME=nma
+	@setup/container_tools.sh
+	@python3 containers/publish.py --registry "$(REGISTRY)" --key "$(KEY)" $(NAME)
+
 docs: setup ## write what is generated: schema, Nextflow's defaults, docs/parameters.md, docs/outputs.md
 	$(PYTHON_BIN)/template-learning schema --write .
 	$(PYTHON_BIN)/python -m template_learning.index > docs/outputs.md
+	python3 containers/images.py config
 
 lock: setup ## lock the newest allowed Python packages
 	.tools/uv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --all-extras --generate-hashes --no-emit-index-url \

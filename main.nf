@@ -1,6 +1,7 @@
 #!/usr/bin/env nextflow
 // Template Learning: from structures of a molecule to its picks in tomograms.  `nextflow run . --help` lists the calls.
 
+include { verified_images                 } from './workflows/images'
 include { CHECK                           } from './modules/check/main'
 include { TEMPLATE_LEARNING; checked_file } from './workflows/template_learning'
 
@@ -62,6 +63,7 @@ def staged_rows(rows, folders) {
 
 workflow {
     main:
+    verified_images(workflow.container, params.image_folder, params.verify_images)
     def stages = ['flex', 'volume', 'design', 'tetris', 'simulate', 'reconstruct', 'label', 'train', 'calibrate', 'finetune', 'segment', 'cluster', 'match', 'export', 'evaluate', 'report']
     def template_rows = input_rows(params.templates, ['path'])
     def distractor_rows = input_rows(params.distractors, ['path'])
