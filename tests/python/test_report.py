@@ -409,3 +409,22 @@ def test_classes_and_masks_have_rows_of_their_own(part):
     assert "within the mask all" in text
     assert "whole tomogram core<i>" in text
     assert "lowest score" in text
+
+
+def test_template_matching_is_shown_beside_the_network(part):
+    before = read_page(part)
+    assert "Template matching, the same tomograms" not in before.text
+    for name in TESTS:
+        rows = [row.model_copy(update={"size_voxels": 1}) for row in Run.open(part).picks[name][:1]]
+        write_table(part / f"match/{name}.picks.csv", PickRow, rows)
+        shutil.copy(part / f"cluster/{name}.picks.csv.json", part / "match")
+    lines = [f"{name},match/{name}.picks.csv,label/{name}.particles.csv," for name in TESTS]
+    (part / "table.csv").write_text("\n".join(["id,picks,truth,mask", *lines]))
+    evaluate_picks(
+        part / "table.csv", "simulated_matched", SETTINGS.evaluate.model_copy(update={"rank": "score"}), part / "evaluate"
+    )
+    page = read_page(part)
+    assert page.sections == before.sections
+    assert "Template matching, the same tomograms" in page.text
+    assert "Recall by orientation, template matching" in page.text
+    assert [one for one in page.images if one not in before.images] != []

@@ -25,6 +25,7 @@ GREY = "#8a949e"
 DISTRACTOR = "#c3c9cf"
 OUTLINE = "#ffd21f"
 # Okabe and Ito's colours, told apart by colour-blind readers.
+MATCHED_COLOUR = "#009e73"
 CLASS_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 HIT, FALSE, MISSED = "#009e73", "#d55e00", "#0072b2"
 STYLE: Any = {
@@ -297,6 +298,7 @@ class Curve:
     """Precision and recall against a threshold, with what came of the picks that were selected.
 
     ``chosen`` is the threshold that selected them and ``crossing`` where the two curves meet, None where there is none.
+    ``matched`` is recall and precision of template matching at its own thresholds, where that was run.
     """
 
     title: str
@@ -308,6 +310,7 @@ class Curve:
     chosen: float | None
     crossing: tuple[float, float] | None
     threshold_label: str
+    matched: tuple[Sequence[float], Sequence[float]] | None = None
 
 
 def curve_figure(curves: Sequence[Curve]) -> str:
@@ -325,7 +328,9 @@ def curve_figure(curves: Sequence[Curve]) -> str:
             against_size.set_ylabel(curve.title)
             _legend_above(against_size)
             _iso_f1(against_recall)
-            against_recall.plot(curve.recall, curve.precision, color=INK)
+            against_recall.plot(curve.recall, curve.precision, color=INK, label="network" if curve.matched else None)
+            if curve.matched:
+                against_recall.plot(*curve.matched, color=MATCHED_COLOUR, label="template matching")
             precision, recall = curve.selected
             against_recall.plot(recall, precision, "o", color=CLASS_COLOURS[0], label="picks selected", zorder=3)
             _legend_above(against_recall)
@@ -353,10 +358,12 @@ def _iso_f1(axes: Axes) -> None:
         )
 
 
-def score_figure(scores: Mapping[str, Sequence[float]], recall_by_angle: Mapping[str, float]) -> str:
+def score_figure(
+    scores: Mapping[str, Sequence[float]], recall_by_angle: Mapping[str, float], matched_by_angle: Mapping[str, float]
+) -> str:
     """Scores of tomograms, a column each kind: every tomogram a point, a box where there are five or more.
 
-    Beside them the recall by orientation, where there is any.
+    Beside them the recall by orientation, where there is any, and that of template matching, where that was run.
     """
     with _drawn(2.4) as figure:
         axes, beside = figure.subplots(1, 2)
@@ -369,8 +376,16 @@ def score_figure(scores: Mapping[str, Sequence[float]], recall_by_angle: Mapping
         axes.set_xlim(-0.5, len(scores) - 0.5)
         axes.set_title("selected picks, each tomogram a point")
         if recall_by_angle:
-            bars = beside.bar(list(recall_by_angle), list(recall_by_angle.values()), color=CLASS_COLOURS[0], width=0.55)
-            beside.bar_label(bars, fmt="%.2f", padding=2)
+            kinds = [("network", recall_by_angle, CLASS_COLOURS[0])]
+            kinds += [("template matching", matched_by_angle, MATCHED_COLOUR)] if matched_by_angle else []
+            width = 0.55 if len(kinds) == 1 else 0.36
+            for number, (label, recall, colour) in enumerate(kinds):
+                place = [list(recall_by_angle).index(angle) + (number - (len(kinds) - 1) / 2) * width for angle in recall]
+                bars = beside.bar(place, list(recall.values()), color=colour, width=width, label=label)
+                beside.bar_label(bars, fmt="%.2f", padding=2)
+            beside.set_xticks(range(len(recall_by_angle)), list(recall_by_angle))
+            if matched_by_angle:
+                beside.legend(loc="lower left", fontsize=7.2, framealpha=0.9)
             beside.set_xlabel("angle between the molecule's axis and the beam")
             beside.set_title("recall by orientation")
         else:

@@ -24,7 +24,7 @@ from template_learning.report.figures import (
     size_figure,
     tomogram_figure,
 )
-from template_learning.report.run import Run
+from template_learning.report.run import MATCHED, Run
 from template_learning.report.simulated import class_names
 from template_learning.report.slices import Picture, Plane, cut, slab
 from template_learning.settings import EvaluateSettings
@@ -77,6 +77,29 @@ def scores_section(run: Run, which: str, evaluation: dict[str, Any]) -> Section:
     settings = EvaluateSettings.model_validate(evaluation["settings"])
     names = class_names(run)
     regions = [region for region in ("all", "masked") if region in evaluation]
+    matching = run.matching(which)
+    blocks: list[Block] = [
+        _joint_table(evaluation, regions, names, "All tomograms together"),
+        *([_joint_table(matching, regions, names, "Template matching, the same tomograms")] if matching else []),
+        Text(
+            f"A pick is right within {settings.match_radius_voxels:g} voxels of a particle of its class, one to one. Precision, "
+            f"recall and F1 are those of the selected picks; the size that selects them comes from {run.minimum_size_origin}."
+            + (" What selects template matching's picks is its own score." if matching else "")
+        ),
+        _curve_illustration(run, which, evaluation, regions, settings),
+    ]
+    rows = read_table(run.folder / f"evaluate/{which}.per_tomogram.csv", TomogramScoreRow)
+    orientation = evaluation[regions[0]]["joint"].get("orientation") or []
+    matched = (matching[regions[0]]["joint"].get("orientation") or []) if matching else []
+    blocks += [_score_illustration(rows, orientation, matched, title), _per_tomogram_table(rows, regions, names)]
+    if orientation:
+        blocks.append(_orientation_table(orientation, "Recall by orientation"))
+    if matched:
+        blocks.append(_orientation_table(matched, "Recall by orientation, template matching"))
+    return Section(f"scores-{which}", f"Scores: {title}", blocks)
+
+
+def _joint_table(evaluation: dict[str, Any], regions: Sequence[str], names: dict[int, str], caption: str) -> Table:
     lines = []
     for region in regions:
         classes = evaluation[region]["classes"]
@@ -88,20 +111,7 @@ def scores_section(run: Run, which: str, evaluation: dict[str, Any]) -> Section:
         "F1 at crossing (threshold)", "average precision", "F-beta 4", "distance (Å)",
     ]  # fmt: skip
     used = [place for place in range(len(columns)) if any(line[place] not in ("", NOTHING) for line in lines)]
-    blocks: list[Block] = [
-        Table([columns[k] for k in used], [[line[k] for k in used] for line in lines], "All tomograms together"),
-        Text(
-            f"A pick is right within {settings.match_radius_voxels:g} voxels of a particle of its class, one to one. Precision, "
-            f"recall and F1 are those of the selected picks; the size that selects them comes from {run.minimum_size_origin}."
-        ),
-        _curve_illustration(run, which, evaluation, regions, settings),
-    ]
-    rows = read_table(run.folder / f"evaluate/{which}.per_tomogram.csv", TomogramScoreRow)
-    orientation = evaluation[regions[0]]["joint"].get("orientation") or []
-    blocks += [_score_illustration(rows, orientation, title), _per_tomogram_table(rows, regions, names)]
-    if orientation:
-        blocks.append(_orientation_table(orientation))
-    return Section(f"scores-{which}", f"Scores: {title}", blocks)
+    return Table([columns[k] for k in used], [[line[k] for k in used] for line in lines], caption)
 
 
 def _region(region: str, regions: Sequence[str]) -> str:
@@ -132,8 +142,11 @@ def _curve_illustration(
     run: Run, which: str, evaluation: dict[str, Any], regions: Sequence[str], settings: EvaluateSettings
 ) -> Illustration:
     rows = read_table(run.folder / f"evaluate/{which}.curve.csv", CurveRow)
+    beside = run.folder / f"evaluate/{which}{MATCHED}.curve.csv"
+    matching = read_table(beside, CurveRow) if beside.is_file() else []
     curves = []
     for region in regions:
+        matched = [row for row in matching if row.region == region and row.class_id == 0]
         here = [row for row in rows if row.region == region and row.class_id == 0]
         joint = evaluation[region]["joint"]
         crossing = joint["crossing"]
@@ -149,6 +162,7 @@ def _curve_illustration(
                 chosen=float(sizes[0]) if len(sizes) == 1 else None,
                 crossing=(crossing["threshold"], crossing["f1"]) if crossing else None,
                 threshold_label="smallest segment counted (voxels)" if settings.rank == "size" else "lowest score counted",
+                matched=([row.recall for row in matched], [row.precision for row in matched]) if matched else None,
             )
         )
     joint = evaluation[regions[0]]["joint"]
@@ -156,10 +170,14 @@ def _curve_illustration(
     text = f"Precision {selected['precision']:.2f} and recall {selected['recall']:.2f} of the selected picks"
     kind = "size of the smallest segment" if settings.rank == "size" else "lowest score"
     caption = f"Precision and recall of the {SETS.get(which, which)} against the {kind} that counts as a pick, and against each other."
+    if matching:
+        caption += " Beside it template matching on the same tomograms, its threshold on its score."
     return Illustration(curve_figure(curves), f"Precision and recall curves. {text}.", caption)
 
 
-def _score_illustration(rows: Sequence[TomogramScoreRow], orientation: Sequence[dict[str, Any]], title: str) -> Illustration:
+def _score_illustration(
+    rows: Sequence[TomogramScoreRow], orientation: Sequence[dict[str, Any]], matched: Sequence[dict[str, Any]], title: str
+) -> Illustration:
     joint = [row for row in rows if row.region == "all" and row.class_id == 0]
     scores = {
         "F1": [row.f1 for row in joint],
@@ -169,10 +187,14 @@ def _score_illustration(rows: Sequence[TomogramScoreRow], orientation: Sequence[
     middle = float(np.median(scores["F1"]))
     caption = f"Scores of the selected picks in {counted(len(joint), 'tomogram')}, median F1 {middle:.2f}"
     caption += " (boxes span the quartiles)." if len(joint) >= 5 else "."
-    by_angle = {_angles(one): float(one["recall"]) for one in orientation if one["recall"] is not None}
+    by_angle, matched_by_angle = (
+        {_angles(one): float(one["recall"]) for one in each if one["recall"] is not None} for each in (orientation, matched)
+    )
     if by_angle:
         caption += " Recall by the angle between the molecule's axis and the beam; at 0° it is seen from the top."
-    return Illustration(score_figure(scores, by_angle), f"Scores of {len(joint)} {title}; median F1 {middle:.2f}.", caption)
+    return Illustration(
+        score_figure(scores, by_angle, matched_by_angle), f"Scores of {len(joint)} {title}; median F1 {middle:.2f}.", caption
+    )
 
 
 def _angles(one: dict[str, Any]) -> str:
@@ -208,9 +230,9 @@ def _per_tomogram_table(rows: Sequence[TomogramScoreRow], regions: Sequence[str]
     return Table([columns[k] for k in used], [[line[k] for k in used] for line in lines], "Each tomogram")
 
 
-def _orientation_table(orientation: Sequence[dict[str, Any]]) -> Table:
+def _orientation_table(orientation: Sequence[dict[str, Any]], caption: str) -> Table:
     lines = [[_angles(one), str(one["particles"]), str(one["found"]), number(one["recall"], 3)] for one in orientation]
-    return Table(["axis to beam", "particles", "found", "recall"], lines, "Recall by orientation")
+    return Table(["axis to beam", "particles", "found", "recall"], lines, caption)
 
 
 def picks_section(run: Run, which: str, items: Sequence[str]) -> Section | None:

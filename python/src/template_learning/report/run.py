@@ -21,6 +21,8 @@ from template_learning.settings import Settings
 from template_learning.tables import DesignRow, ParticleRow, PickRow
 
 TOMOGRAM_SUFFIXES = (".mrc", ".rec", ".map", ".mrc.gz", ".rec.gz", ".map.gz")
+MATCHED = "_matched"
+"""What a set's name ends with where template matching's picks were scored."""
 ANNOTATION_SUFFIXES = (".csv", ".star", ".json", ".xml")
 
 
@@ -125,9 +127,15 @@ class Run:
 
     @cached_property
     def evaluations(self) -> dict[str, dict[str, Any]]:
-        """The evaluation of each set of tomograms, the simulated first."""
-        paths = self.files("evaluate", ".evaluation.json")
+        """The evaluation of each set of tomograms, the simulated first; template matching's are not among them."""
+        paths = {
+            which: path for which, path in self.files("evaluate", ".evaluation.json").items() if not which.endswith(MATCHED)
+        }
         return {which: _object(paths[which]) for which in sorted(paths, key=lambda which: (which != "simulated", which))}
+
+    def matching(self, which: str) -> dict[str, Any] | None:
+        """The evaluation of template matching on a set of tomograms, None where it was not run."""
+        return self.json(f"evaluate/{which}{MATCHED}.evaluation.json")
 
     @cached_property
     def best_epoch(self) -> int | None:
