@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from images import BUILT, FOLDER, ROOT, Image, ImageError, copied, read_images
+from images import BUILT, FOLDER, ROOT, Image, ImageError, copied, read_images, sha256
 from sbom import bill_of_materials
 
 PUBLIC_BASE = "docker.io/library/debian:bookworm-slim"
@@ -276,7 +276,7 @@ def _make(shop: Workshop, image: Image, base: dict[str, str], key: str) -> dict[
     shutil.rmtree(context)
     shop.run(["buildah", "push", "-q", tag, f"oci-archive:{oci}:{image.name}:{image.version}"], log)
     built = time.monotonic()
-    shop.run(["apptainer", "-q", "build", sif, f"oci-archive:{oci}"], log)
+    shop.run(["apptainer", "-q", "build", "--mksquashfs-args", "-Xcompression-level 4", sif, f"oci-archive:{oci}"], log)
     squashed = time.monotonic()
     try_image(shop, image, sif)
     bill = bill_of_materials(
@@ -305,12 +305,6 @@ def _make(shop: Workshop, image: Image, base: dict[str, str], key: str) -> dict[
 
 def _inventory() -> str:
     return (FOLDER / "inventory.py").read_text()
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 `images.py config` writes conf/containers.config, `images.py lock` the lock files of Python packages.
 """
 
+import hashlib
 import json
 import re
 import subprocess
@@ -127,6 +128,12 @@ def write_locks() -> None:
                 cwd=ROOT,
                 check=True,
             )
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def copied(recipe: Path, root: Path = ROOT) -> list[Path]:
