@@ -380,8 +380,8 @@ def score_figure(
             kinds += [("template matching", matched_by_angle, MATCHED_COLOUR)] if matched_by_angle else []
             width = 0.55 if len(kinds) == 1 else 0.36
             for number, (label, recall, colour) in enumerate(kinds):
-                place = [list(recall_by_angle).index(angle) + (number - (len(kinds) - 1) / 2) * width for angle in recall]
-                bars = beside.bar(place, list(recall.values()), color=colour, width=width, label=label)
+                places = [list(recall_by_angle).index(angle) + (number - (len(kinds) - 1) / 2) * width for angle in recall]
+                bars = beside.bar(places, list(recall.values()), color=colour, width=width, label=label)
                 beside.bar_label(bars, fmt="%.2f", padding=2)
             beside.set_xticks(range(len(recall_by_angle)), list(recall_by_angle))
             if matched_by_angle:
