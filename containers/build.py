@@ -224,8 +224,8 @@ def try_image(shop: Workshop, image: Image, sif: Path) -> None:
     """Run the smoke scripts in a SIF: nothing of the host but the kernel, no network, HOME unwritable, a uid of no one."""
     script = (FOLDER / "smoke.sh").read_text() + (FOLDER / image.name / "smoke.sh").read_text()
     stranger = ["unshare", "--user", "--map-user=54321", "--map-group=54321", "--net"]
-    contained = ["apptainer", "-q", "exec", "--containall", "--no-home", "--env", f"VERSION={image.version}"]
-    shop.run([*stranger, *contained, sif, "bash", "-s"], stdin=script)
+    contained = ["apptainer", "-q", "exec", "--containall", "--no-home", "--pwd", "/", "--env", f"VERSION={image.version}"]
+    shop.run([*contained, sif, *stranger, "bash", "-s"], stdin=script)  # the SIF's own unshare: Apptainer wants a user it knows
 
 
 def build(shop: Workshop, image: Image, base: dict[str, str]) -> dict[str, Any]:
@@ -280,7 +280,10 @@ def _make(shop: Workshop, image: Image, base: dict[str, str], key: str) -> dict[
     squashed = time.monotonic()
     try_image(shop, image, sif)
     bill = bill_of_materials(
-        image, shop.run(["apptainer", "-q", "exec", "--containall", "--no-home", sif, "python3", "-"], stdin=_inventory())
+        image,
+        shop.run(
+            ["apptainer", "-q", "exec", "--containall", "--no-home", "--pwd", "/", sif, "python3", "-"], stdin=_inventory()
+        ),
     )
     shop.keep(work / f"{image.stem}.cdx.json", json.dumps(bill, indent=1) + "\n")
     entry = {
