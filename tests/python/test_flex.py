@@ -7,6 +7,8 @@ from template_learning.anm import SparseANM, connected_parts, joined_pairs, prod
 from template_learning.dissection import Factor, dissect
 from template_learning.errors import BadInput
 from template_learning.flex import Geometry, draw_conformer, find_modes, flex_template, rms
+from template_learning.report.run import Run
+from template_learning.report.simulated import molecules_section
 from template_learning.settings import FlexSettings
 from template_learning.structure import Structure, read_structure
 
@@ -201,13 +203,26 @@ def test_conformer_seven_does_not_depend_on_how_many_there_are(shared_data, tmp_
     told = json.loads((tmp_path / "few" / "tiny.flex.json").read_text())
     assert [conformer["id"] for conformer in told["conformers"]] == ["tiny_c000", "tiny_c001", "tiny_c002"]
     assert len(told["eigenvalue"]) == 14
-    assert told["rmsd_angstrom"]["greatest"] > 0
+    rmsd = [conformer["rmsd_angstrom"] for conformer in told["conformers"]]
+    assert list(told["rmsd_angstrom"].values()) == pytest.approx(np.percentile(rmsd, [0, 25, 50, 75, 100]))
+    assert told["damaged_conformers"] == sum(not conformer["accepted"] for conformer in told["conformers"])
     assert "waters" not in told["notes"]
     assert "tiny: 173 atoms of water removed" in capsys.readouterr().err
     conformer, start = read_structure(tmp_path / "few" / "tiny_c002.cif.gz"), read_structure(path)
     assert np.array_equal(conformer.atom_name, start.atom_name)
     difference = conformer.position_angstrom + conformer.origin_angstrom - start.position_angstrom
     assert rms(difference) == pytest.approx(told["conformers"][2]["rmsd_angstrom"], rel=1e-2)
+
+
+def test_the_report_shows_how_far_conformers_lie(tmp_path):
+    (tmp_path / "flex").mkdir()
+    conformers = [{"rmsd_angstrom": rmsd, "accepted": rmsd < 4} for rmsd in (1.0, 2.0, 3.0, 4.0, 5.0)]
+    facts = {"conformers": conformers, "rejected_draws": 7, "nodes": 1234, "loose_nodes": 12, "zero_modes": 8}
+    (tmp_path / "flex/one.flex.json").write_text(json.dumps(facts))
+    section = molecules_section(Run.open(tmp_path))
+    assert section is not None
+    (table,) = section.blocks
+    assert list(table.rows) == [["one", "5", "1.0", "2.0", "3.0", "4.0", "5.0", "7", "2", "1,234", "12", "8"]]
 
 
 def test_too_few_nodes_are_refused(tmp_path):

@@ -32,6 +32,10 @@ STEP_ANGSTROM = 8.0
 """Nodes of neighbouring residues lie no farther apart."""
 
 
+RMSD_POINTS = {"least": 0, "lower_quartile": 25, "median": 50, "upper_quartile": 75, "greatest": 100}
+"""What is told of the conformers' RMSD: names and percentiles."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Modes:
     """The chosen modes of a molecule and how its atoms take part in them."""
@@ -325,8 +329,8 @@ def flex_template(
     distances = np.array([c["rmsd_angstrom"] for c in conformers])
     rejected = sum(int(c["draws"]) - bool(c["accepted"]) for c in conformers)
     console.print(
-        f"{template_id}: {len(conformers)} conformers, RMSD {distances.min():.1f} to {distances.max():.1f} Å, "
-        f"{rejected} draws rejected",
+        f"{template_id}: {len(conformers)} conformers, RMSD {distances.min():.1f} to {distances.max():.1f} Å "
+        f"(median {np.median(distances):.1f}), {rejected} draws rejected",
         highlight=False,
         markup=False,
         soft_wrap=True,
@@ -348,7 +352,8 @@ def flex_template(
             "rejected_draws": rejected,
             "bonds": len(geometry.bond),
             "clashes_of_template": geometry.clashes,
-            "rmsd_angstrom": {"least": distances.min(), "median": np.median(distances), "greatest": distances.max()},
+            "damaged_conformers": sum(not c["accepted"] for c in conformers),
+            "rmsd_angstrom": dict(zip(RMSD_POINTS, np.percentile(distances, list(RMSD_POINTS.values())), strict=True)),
             "conformers": conformers,
         },
     )

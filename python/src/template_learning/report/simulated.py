@@ -71,7 +71,36 @@ def molecules_section(run: Run) -> Section | None:
             if role == "distractor":
                 columns, lines = [columns[0], *columns[2:]], [[line[0], *line[2:]] for line in lines]
             blocks.append(Table(columns, lines, several, f"{several} ({len(lines)})" if role == "distractor" else ""))
+        if role == "template":
+            blocks += _conformers(run)
     return Section("molecules", "Molecules", blocks) if blocks else None
+
+
+def _conformers(run: Run) -> list[Block]:
+    """How far the conformers of each template lie from it, and what their network was."""
+    lines = []
+    for item in run.files("flex", ".flex.json"):
+        facts = run.json(f"flex/{item}.flex.json") or {}
+        conformers = facts.get("conformers", [])
+        if not conformers:
+            continue
+        rmsd = np.percentile([one["rmsd_angstrom"] for one in conformers], (0, 25, 50, 75, 100))
+        kept = sum(not one["accepted"] for one in conformers)
+        lines.append(
+            [
+                item,
+                str(len(conformers)),
+                *(number(float(value), 1) for value in rmsd),
+                str(facts["rejected_draws"]),
+                str(kept),
+                f"{facts['nodes']:,}",
+                str(facts["loose_nodes"]),
+                str(facts["zero_modes"]),
+            ]
+        )
+    columns = ["template", "conformers", "least RMSD (Å)", "quarter", "median", "three quarters", "greatest"]
+    columns += ["draws rejected", "kept though damaged", "nodes", "loose nodes", "zero modes"]
+    return [Table(columns, lines, "Conformers: RMSD to their template")] if lines else []
 
 
 def packing_section(run: Run) -> Section | None:
