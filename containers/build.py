@@ -107,8 +107,10 @@ def base_image(shop: Workshop) -> dict[str, str]:
     """Reference, public name and digest of the Debian base: BASE, else the public image, else one made with mmdebstrap."""
     record = shop.cache / "base.json"
     asked = os.environ.get("BASE")
-    if record.is_file() and (found := json.loads(record.read_text())) and asked in (None, found["name"]):
-        return found
+    if record.is_file():
+        found: dict[str, str] = json.loads(record.read_text())
+        if asked in (None, found["name"]):
+            return found
     name = asked or PUBLIC_BASE
     with contextlib.suppress(ImageError):
         digest = shop.run(["timeout", "20", "skopeo", "inspect", "--format", "{{.Digest}}", f"docker://{name}"]).strip()
@@ -233,7 +235,8 @@ def build(shop: Workshop, image: Image, base: dict[str, str]) -> dict[str, Any]:
     key = key_of(image, base["digest"])
     finished = shop.folder("finished") / image.name
     record = finished / "entry.json"
-    if record.is_file() and (entry := json.loads(record.read_text())).get("key") == key:
+    entry: dict[str, Any] = json.loads(record.read_text()) if record.is_file() else {}
+    if entry.get("key") == key:
         print(f"{image.stem}: unchanged", flush=True)
     else:
         print(f"{image.stem}: building", flush=True)

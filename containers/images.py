@@ -58,11 +58,12 @@ def read_images(names: str = "") -> list[Image]:
     unknown = [name for name in names.split() if name not in entries]
     if unknown:
         raise ImageError(f"{unknown[0]}: no such image; allowed: {' '.join(entries)}")
-    lists = ("processes", "extras")
-    return [
-        Image(name=name, **{key: tuple(value) if key in lists else value for key, value in entries[name].items()})
-        for name in names.split() or entries
-    ]
+    return [_image(name, entries[name]) for name in names.split() or entries]
+
+
+def _image(name: str, entry: dict[str, Any]) -> Image:
+    lists = {field: tuple(entry[field]) for field in ("processes", "extras")}
+    return Image(**{**entry, **lists, "name": name})
 
 
 def containers_config() -> str:
@@ -110,24 +111,21 @@ def write_locks() -> None:
         more = FOLDER / image.name / "requirements.in"
         if image.extras or more.is_file():
             extras = [word for extra in image.extras for word in ("--extra", extra)]
-            subprocess.run(
-                [
-                    ROOT / ".tools/uv/bin/uv",
-                    "pip",
-                    "compile",
-                    "-q",
-                    "--universal",
-                    "--python-version",
-                    "3.11",
-                    "--generate-hashes",
-                ]
-                + ["--no-emit-index-url", "--no-header"]
-                + (["-c", "python/requirements.lock", *extras, "python/pyproject.toml"] if extras else [])
-                + ([more] if more.is_file() else [])
-                + ["-o", locked(image)],
-                cwd=ROOT,
-                check=True,
-            )
+            command: list[str | Path] = [
+                ROOT / ".tools/uv/bin/uv",
+                "pip",
+                "compile",
+                "-q",
+                "--universal",
+                "--python-version",
+                "3.11",
+            ]
+            command += ["--generate-hashes", "--no-emit-index-url", "--no-header", "-o", locked(image)]
+            if extras:
+                command += ["-c", "python/requirements.lock", *extras, "python/pyproject.toml"]
+            if more.is_file():
+                command.append(more.relative_to(ROOT))
+            subprocess.run(command, cwd=ROOT, check=True)
 
 
 def sha256(path: Path) -> str:

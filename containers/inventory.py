@@ -5,6 +5,12 @@ import subprocess
 import sys
 from importlib import metadata
 
+
+def told(package: metadata.Distribution, field: str) -> str:
+    """A field of a package's metadata; empty where it has none."""
+    return package.metadata[field] or "" if field in package.metadata else ""
+
+
 listed = subprocess.run(
     ["dpkg-query", "-W", "-f", "${Package}\t${Version}\t${Architecture}\n"], capture_output=True, text=True, check=True
 ).stdout
@@ -13,7 +19,7 @@ python = [
     {
         "name": one.metadata["Name"],
         "version": one.version,
-        "licence": one.metadata.get("License-Expression") or (one.metadata.get("License") or "").split("\n")[0],
+        "licence": told(one, "License-Expression") or told(one, "License").split("\n")[0],
     }
     for one in metadata.distributions()
 ]

@@ -81,7 +81,13 @@ def publish(image: Image, entry: Mapping[str, Any], registry: str, key: Path | N
     tls, name = not is_loopback(registry), f"{registry}/{image.name}"
     with tempfile.TemporaryDirectory(dir=BUILT) as folder:
         digest_file, pushed_sif = Path(folder) / "digest", Path(folder) / sif.name
-        options = ["-q", "--preserve-digests", f"--dest-tls-verify={str(tls).lower()}", "--digestfile", digest_file]
+        options: list[str | Path] = [
+            "-q",
+            "--preserve-digests",
+            f"--dest-tls-verify={str(tls).lower()}",
+            "--digestfile",
+            digest_file,
+        ]
         run(["skopeo", "copy", *options, f"oci-archive:{oci}", f"docker://{name}:{image.version}"])
         digest = digest_file.read_text().strip()
         if digest != entry["oci_digest"]:
