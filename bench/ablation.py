@@ -1,0 +1,142 @@
+"""The paper's ablations at small scale: what is each part of the training data worth?
+
+Every variant is a run of the pipeline (profile `ablation`) that differs from the full one in one thing, with the same number
+of tomograms and training steps.  All are tested on the same tomograms: the full variant's, of a root seed of their own.  The
+threshold is the model's.  Runs that are done are kept under build/bench/ablation, and a run that was stopped goes on.
+"""
+
+import argparse
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from harness import BUILD, ROOT, report
+from scipy import stats
+from template_learning.files import write_mrc
+from template_learning.gaussians import density_of_atoms
+from template_learning.structure import read_structure
+
+FOLDER = BUILD / "ablation"
+DEMO = ROOT / "data" / "demo"
+TEST_SEED = 1000
+MADE = "evaluate/experimental.evaluation.json"
+MAP_RESOLUTION, MAP_VOXEL = 10.0, 2.5
+Params = dict[str, Any]
+
+VARIANTS: dict[str, Params] = {
+    "full": {},
+    "one_template": {"templates": str(DEMO / "templates" / "2pyo.cif.gz")},
+    "no_flexing": {"flex": {"conformers": 1, "amplitude": 0.0}},
+    "no_distractors": {"distractors": "", "tetris": {"distractors_per_template": 0.0}},
+    "few_distractors": {"distractors": str(DEMO / "distractors" / "{3qm1,7s7k,1bxn}.cif.gz")},
+    "low_crowding": {"tetris": {"placer": "random"}},
+    "spheres": {"label": {"kind": "sphere", "sphere_radius_angstrom": 50.0}},
+    "map_template": {"templates": str(FOLDER / "maps" / "templates.csv")},
+}
+"""What each differs in.  ``map_template``: density maps of the same structures at 10 Å, turned to pseudo-atoms."""
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Params:
+    """``base`` with the changes, section by section."""
+    result = dict(base)
+    for name, value in changes.items():
+        result[name] = merged(result.get(name, {}), value) if isinstance(value, Mapping) else value
+    return result
+
+
+def make_maps(folder: Path) -> None:
+    """Density maps of the demo's templates and a table of them."""
+    lines = ["id,path,resolution_angstrom"]
+    for path in sorted((DEMO / "templates").glob("*.cif.gz")):
+        name = path.name.removesuffix(".cif.gz")
+        if not (folder / f"{name}.mrc").is_file():
+            one = read_structure(path)
+            density = density_of_atoms(one.position_angstrom, one.element, MAP_VOXEL, MAP_RESOLUTION)
+            write_mrc(folder / f"{name}.mrc", density, MAP_VOXEL)
+        lines.append(f"{name},{name}.mrc,{MAP_RESOLUTION:g}")
+    (folder / "templates.csv").write_text("\n".join(lines) + "\n")
+
+
+def run_pipeline(name: str, params: Params, made: str) -> Path:
+    """The results of a run; kept where ``made`` is there and the parameters are the same."""
+    outdir = FOLDER / "results" / name
+    given = FOLDER / f"{name}.json"
+    wanted = json.dumps({**params, "outdir": str(outdir), "publish_mode": "link"}, indent=2) + "\n"
+    if not (outdir / made).exists() or not given.is_file() or given.read_text() != wanted:
+        print(f"--- {name}", flush=True)
+        (outdir / made).unlink(missing_ok=True)
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        given.write_text(wanted)
+        command = [str(ROOT / "setup/nextflow.sh"), "-q", "run", str(ROOT), "-profile", "ablation", "-params-file", str(given)]
+        subprocess.run([*command, "-resume", "-work-dir", str(FOLDER / "work")], cwd=FOLDER, check=True)
+    return outdir
+
+
+def test_tomograms(base: Params, count: int, name: str) -> Path:
+    """A table of the tomograms that all variants are tested on, with their truth."""
+    # Split 'train' only says that a tomogram is not held out of this run, which trains nothing.
+    design = {"tomograms": count, "validation_tomograms": 0, "test_tomograms": 0}
+    params = merged(base, {"seed": TEST_SEED, "stop_after": "label", "design": design})
+    outdir = run_pipeline(name, params, f"label/t{count:03d}.particles.csv")
+    lines = ["id,path,annotations"]
+    for path in sorted((outdir / "label").glob("*.particles.csv")):
+        one = path.name.removesuffix(".particles.csv")
+        lines.append(f"test_{one},{outdir}/reconstruct/{one}.mrc,{path}")
+    table = FOLDER / f"{name}.csv"
+    table.write_text("\n".join(lines) + "\n")
+    return table
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean over seeds (Student's t); none of F1's range is excluded by one seed."""
+    if len(values) < 2:
+        return 0.0, 1.0
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def main() -> None:
+    """Run the variants one after another and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="VARIANT")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each variant, seeds 1, 2, ...")
+    parser.add_argument("--budget-steps", type=int, default=2000, help="training steps of a run, in at most 20 epochs")
+    parser.add_argument("--tomograms", type=int, default=8, help="tomograms to train on; one more is for validation")
+    parser.add_argument("--test-tomograms", type=int, default=3)
+    parser.add_argument("--box", type=int, nargs=3, default=[32, 80, 80], help="sample in voxels of 16 Å: z y x")
+    given = parser.parse_args()
+    epochs = min(20, given.budget_steps)
+    base = merged(
+        yaml.safe_load((ROOT / "presets/ablation.yml").read_text()),
+        {
+            "templates": str(DEMO / "templates" / "*.cif.gz"),
+            "distractors": str(DEMO / "distractors" / "*.cif.gz"),
+            "design": {"tomograms": given.tomograms + 1},
+            "tetris": {"shape_voxels": given.box},
+            "train": {"epochs": epochs, "steps_per_epoch": max(1, given.budget_steps // epochs)},
+        },
+    )
+    make_maps(FOLDER / "maps")
+    budget = f"{'x'.join(map(str, given.box))}_{given.tomograms}t_{given.budget_steps}s"
+    table = test_tomograms(base, given.test_tomograms, f"test_{'x'.join(map(str, given.box))}")
+    figures: dict[str, float] = {}
+    for variant in given.only:
+        scores, best = [], []
+        for seed in range(1, given.seeds + 1):
+            params = merged(base, {"seed": seed, "stop_after": "evaluate", "tomograms": str(table)})
+            outdir = run_pipeline(f"{budget}_{variant}_{seed}", merged(params, VARIANTS[variant]), MADE)
+            joint = json.loads((outdir / MADE).read_text())["all"]["joint"]
+            scores.append(joint["selected"]["f1"])
+            best.append(joint["best"]["f1"] if joint["best"] else 0.0)
+        low, high = interval(scores)
+        figures |= {f"f1_{variant}": float(np.mean(scores)), f"f1_{variant}_low": low, f"f1_{variant}_high": high}
+        figures[f"f1_best_{variant}"] = float(np.mean(best))
+    report("ablation", figures, {}, "the full variant", budget=vars(given))
+
+
+if __name__ == "__main__":
+    main()
