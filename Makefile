@@ -25,9 +25,10 @@ test: setup lint ## ruff, mypy and all tests
 	$(PYTHON_BIN)/pytest tests/pipeline
 
 lint: setup ## ruff and mypy
-	$(PYTHON_BIN)/ruff check --config python/pyproject.toml python/src tests bench
-	$(PYTHON_BIN)/ruff format --check --config python/pyproject.toml python/src tests bench
+	$(PYTHON_BIN)/ruff check --config python/pyproject.toml python/src tests bench containers
+	$(PYTHON_BIN)/ruff format --check --config python/pyproject.toml python/src tests bench containers
 	$(PYTHON_BIN)/mypy --config-file python/pyproject.toml python/src
+	MYPYPATH=containers $(PYTHON_BIN)/mypy --config-file python/pyproject.toml containers/*.py
 
 bench: setup ## measure a stage beside its peer: make bench BENCH=tetris
 	$(PYTHON_BIN)/python bench/$(BENCH).py

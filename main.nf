@@ -61,6 +61,24 @@ def staged_rows(rows, folders) {
     }
 }
 
+// The clone's revision, with -dirty where its files were changed; null outside a clone.
+def git_revision() {
+    try {
+        def asked = ['git', '-C', projectDir.toString(), 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*'].execute()
+        def revision = asked.text.trim()
+        return asked.waitFor() == 0 ? revision : null
+    }
+    catch (IOException _no_git) {
+        return null
+    }
+}
+
+// SHA-256 of the images, as they were built or pulled, by the files' names.
+def image_hashes() {
+    def record = params.image_folder ? file("${params.image_folder}/images.json") : null
+    return record?.exists() ? new groovy.json.JsonSlurper().parse(record).collectEntries { name, one -> ["${name}-${one.version}.sif".toString(), one.sif_sha256] } : [:]
+}
+
 workflow {
     main:
     verified_images(workflow.container, params.image_folder, params.verify_images)
@@ -68,6 +86,7 @@ workflow {
     def template_rows = input_rows(params.templates, ['path'])
     def distractor_rows = input_rows(params.distractors, ['path'])
     def tomogram_rows = input_rows(params.tomograms, ['path', 'annotations', 'mask'])
+    def model = params.model ? checked_file(params.model, checkIfExists: true) : null
     def design_table = params.design_table ? checked_file(params.design_table) : null
 
     def request = groovy.json.JsonOutput.toJson([
@@ -76,9 +95,10 @@ workflow {
         distractors: staged_rows(distractor_rows, [path: 'distractors']),
         tomograms: staged_rows(tomogram_rows, [path: 'tomograms', annotations: 'annotations', mask: 'masks']),
         design_table_file: design_table ? "design/${design_table.name}".toString() : '',
+        model_file: model ? "model/${model.name}".toString() : '',
     ])
     CHECK(request, column_files(template_rows, 'path'), column_files(distractor_rows, 'path'), column_files(tomogram_rows, 'path'),
-        column_files(tomogram_rows, 'annotations'), column_files(tomogram_rows, 'mask'), design_table?.exists() ? [design_table] : [])
+        column_files(tomogram_rows, 'annotations'), column_files(tomogram_rows, 'mask'), design_table?.exists() ? [design_table] : [], model ? [model] : [])
 
     // Nothing below starts before CHECK has passed: ids and classes come from its answer.
     def answer = CHECK.out.inputs.map { file -> new groovy.json.JsonSlurper().parse(file) }
@@ -89,7 +109,8 @@ workflow {
     def plan = [
         runs: stages.withIndex().collectEntries { stage, index -> [stage, index >= first && index <= last && (stage != 'finetune' || start == stage) && (stage != 'match' || params.match.run)] },
         from: params.from_results ? checked_file(params.from_results) : null,
-        model: params.model ? checked_file(params.model, checkIfExists: true) : null,
+        model: model,
+        about: [nextflow: nextflow.version.toString(), revision: workflow.commitId ?: git_revision(), image_sha256: image_hashes()],
         design_table: design_table,
     ]
     TEMPLATE_LEARNING(

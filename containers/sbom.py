@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 from images import Image
 
@@ -14,7 +15,7 @@ def bill_of_materials(image: Image, inventory: str) -> dict[str, Any]:
             "type": "library",
             "name": one["name"],
             "version": one["version"],
-            "purl": f"pkg:deb/debian/{one['name']}@{one['version'].replace(':', '%3A').replace('+', '%2B')}?arch={one['architecture']}",
+            "purl": f"pkg:deb/debian/{quote(one['name'])}@{quote(one['version'], safe='~')}?arch={one['architecture']}",
         }
         for one in found["debian"]
     ]

@@ -56,7 +56,7 @@ workflow TEMPLATE_LEARNING {
     templates           // (row: map of id, role, class_name, class_id, share, reading; structure or map)
     distractors         // (row, structure)
     tomograms           // (id, tomogram, annotations or [], mask or [], voxel size in Å or '')
-    plan                // map: runs (stage -> boolean), from (results folder or null), model (file or null), design_table (file or null)
+    plan                // map: runs (stage -> boolean), from (results folder or null), model (file or null), design_table (file or null), about (for the crate)
 
     main:
     // --- one line of JSON a stage: a change in one section re-runs that stage and what depends on it, no other
@@ -300,7 +300,7 @@ workflow TEMPLATE_LEARNING {
         names_of = [files_of, more].collectMany { group ->
             group.collect { stage, files -> files.map { one -> "${stage}/${one instanceof String ? one : one.name}".toString() } }
         }
-        listing = names_of.inject(Channel.of('report/report.html', 'index.json')) { all, names -> all.mix(names) }
+        listing = names_of.inject(Channel.of('report/report.html', 'index.json', 'ro-crate-metadata.json')) { all, names -> all.mix(names) }
             .toSortedList()
             .map { names -> names.toUnique().join('\n') }
         // Volumes of a few tomograms are enough for its pictures: the simulated ones held out, three others, three of the user's.
@@ -315,7 +315,7 @@ workflow TEMPLATE_LEARNING {
                 .toSortedList { a, b -> a.name <=> b.name }]
         }
         own = tomograms.toSortedList { a, b -> a[0] <=> b[0] }.map { all -> all.take(3) }       // the user's tomograms and annotations
-        REPORT(listing, own.map { all -> all.collect { item -> item[0] } }, own.map { all -> all.collect { item -> item[1] } },
+        REPORT(listing, json(plan.about), own.map { all -> all.collect { item -> item[0] } }, own.map { all -> all.collect { item -> item[1] } },
             own.map { all -> all.findAll { item -> item[2] }.collect { item -> item[0] } }, own.map { all -> all.findAll { item -> item[2] }.collect { item -> item[2] } },
             check_files, library.ifEmpty([]), staged.flex, staged.design, staged.tetris, staged.simulate, staged.reconstruct, staged.label,
             staged.train, staged.calibrate, staged.segment, staged.cluster, staged.evaluate)

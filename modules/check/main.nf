@@ -10,6 +10,7 @@ process CHECK {
     path annotations, stageAs: 'annotations/?/*'
     path masks, stageAs: 'masks/?/*'
     path design_table, stageAs: 'design/*'
+    path model, stageAs: 'model/*'
 
     output:
     path 'check/settings.json', emit: settings

@@ -4,6 +4,7 @@ process REPORT {
 
     input:
     val listing                                     // the published files, one relative path a line
+    val about                                       // JSON of what only Nextflow knows: its version, git revision, images' hashes
     val ids                                         // of the user's tomograms that are shown
     path tomograms, stageAs: 'tomograms/?/*'
     val annotated                                   // of those with annotations
@@ -25,6 +26,7 @@ process REPORT {
     output:
     path 'report.html', emit: page
     path 'index.json', emit: index
+    path 'ro-crate-metadata.json', emit: crate
 
     script:
     // The report finds a user's tomogram and annotations by the id, whatever their files are called.
@@ -39,14 +41,18 @@ process REPORT {
     cat > listing.txt <<'LISTING'
     ${listing.replace('\n', '\n    ')}
     LISTING
+    cat > about.json <<'ABOUT'
+    ${about}
+    ABOUT
     mkdir -p run/tomograms
     ${linked.join('\n    ')}
     template-learning index listing.txt --output index.json
+    template-learning crate listing.txt --data run --about about.json --output ro-crate-metadata.json
     template-learning report --data run --output report.html
     """
 
     stub:
     """
-    touch report.html index.json
+    touch report.html index.json ro-crate-metadata.json
     """
 }

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, existing, read_mrc, read_table
-from template_learning.provenance import write_json
+from template_learning.provenance import sha256_of, write_json
 from template_learning.settings import Settings, Stage
 from template_learning.tables import DesignRow, Reading
 
@@ -105,8 +106,32 @@ def check_run(request: Path, output: Path) -> None:
             "templates": [_plain(row, "template", classes[row.class_name]) for row in templates],
             "distractors": [_plain(row, "distractor", 0) for row in distractors],
             "tomograms": [{"id": row.id, "voxel_size_angstrom": row.voxel_size_angstrom} for row in tomograms],
+            "checked_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "files": list(_checksums(folder, settings, content, templates, distractors, tomograms)),
         },
     )
+
+
+def _checksums(
+    folder: Path,
+    settings: Settings,
+    content: Mapping[str, Any],
+    templates: Sequence[StructureInput],
+    distractors: Sequence[StructureInput],
+    tomograms: Sequence[TomogramInput],
+) -> Iterator[dict[str, Any]]:
+    """Every file that was given: its role, id, path as given, size and SHA-256."""
+    given = [("template", row.id, row.path, row.file) for row in templates]
+    given += [("distractor", row.id, row.path, row.file) for row in distractors]
+    for row in tomograms:
+        given += [("tomogram", row.id, row.path, row.file), ("annotations", row.id, row.annotations or "", row.annotations_file)]
+        given += [("mask", row.id, row.mask or "", row.mask_file)]
+    given += [("design table", "design", settings.design_table or "", content.get("design_table_file") or None)]
+    given += [("model", "model", settings.model or "", content.get("model_file") or None)]
+    for role, item, path, file in given:
+        if file is not None and (folder / file).is_file():
+            size = (folder / file).stat().st_size
+            yield {"role": role, "id": item, "path": path, "bytes": size, "sha256": sha256_of(folder / file)}
 
 
 def _plain(row: StructureInput, role: Literal["template", "distractor"], class_id: int) -> dict[str, Any]:

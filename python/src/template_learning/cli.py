@@ -403,6 +403,19 @@ def index(
     write_index(listing, output)
 
 
+@app.command()
+def crate(
+    listing: Annotated[Path, typer.Argument(help="text file with the published files' paths, one a line")],
+    data: Annotated[Path, typer.Option(help="folder with the files of a run, as published or collected")],
+    about: Annotated[Path, typer.Option(help="JSON with nextflow, revision and image_sha256")],
+    output: Annotated[Path, typer.Option(help="the JSON file to write")],
+) -> None:
+    """Describe a run as an RO-Crate: ro-crate-metadata.json."""
+    from template_learning.crate import write_crate
+
+    write_crate(listing, data, about, output)
+
+
 def main() -> None:
     """Run the command line; BadInput exits with 2 and Fault with 3, each with one line."""
     try:

@@ -117,6 +117,7 @@ KINDS = (
     Kind("per_tomogram", "evaluate/<set>.per_tomogram.csv", "the scores of each tomogram", TomogramScoreRow),
     Kind("report", "report/report.html", "one self-contained page: the run's results, figures and parameters"),
     Kind("index", "index.json", "this list: every published file with its stage, id and kind"),
+    Kind("crate", "ro-crate-metadata.json", "RO-Crate: inputs' checksums, parameters, seeds, versions and images of the run"),
     Kind("nextflow", "pipeline_info/<file>", "Nextflow's record (trace, timeline, report or graph)"),
 )
 SIDECAR = "settings, seed, versions, seconds and figures of merit of"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import platform
 import time
 from collections.abc import Mapping
@@ -43,7 +44,7 @@ def versions() -> dict[str, str]:
 
 
 def write_sidecar(path: Path, *, stage: str, item: str, seed: int | None, settings: Any, **facts: Any) -> None:
-    """Write ``<path>.json`` beside an output: settings, seed, versions, seconds since start and ``facts``.
+    """Write ``<path>.json`` beside an output: settings, seed, versions, image, seconds since start and ``facts``.
 
     ``settings`` is a pydantic model or a mapping; ``facts`` are figures of merit and whatever a later stage needs.
     """
@@ -57,6 +58,7 @@ def write_sidecar(path: Path, *, stage: str, item: str, seed: int | None, settin
             "seed": seed,
             "settings": plain,
             "versions": versions(),
+            **({"image": os.environ["TEMPLATE_LEARNING_IMAGE"]} if os.environ.get("TEMPLATE_LEARNING_IMAGE") else {}),
             "seconds": round(time.perf_counter() - START, 3),
             **facts,
         },
@@ -90,6 +92,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"cannot write {type(value).__name__} as JSON")
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,0 +1,105 @@
+import hashlib
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+from template_learning.check import check_run
+from template_learning.crate import CRATE, write_crate
+from template_learning.errors import BadInput
+from template_learning.provenance import write_json, write_sidecar
+
+DEMO = Path(__file__).parents[2] / "data/demo"
+PUBLISHED = ["check/settings.json", "design/design.csv", "design/design.csv.json", "tetris/t001.placed.csv", "index.json", CRATE]
+
+
+@pytest.fixture
+def run_folder(tmp_path, monkeypatch):
+    """A run as REPORT collects it: CHECK's real answer, two sidecars of an image, one of another."""
+    shutil.copy(DEMO / "templates/7pex.cif.gz", tmp_path / "t.cif.gz")
+    request = {
+        "params": {"seed": 7, "flex": {"modes": 9}},
+        "templates": [{"id": "7pex", "path": "my structures/t.cif.gz", "file": "t.cif.gz"}],
+    }
+    write_json(tmp_path / "request.json", request)
+    check_run(tmp_path / "request.json", tmp_path / "run/check")
+    for image, path, stage in (
+        ("/images/native-0.1.0.sif", "design/design.csv", "design"),
+        ("/images/native-0.1.0.sif", "label/t001.labels.mrc", "LABEL"),
+        ("place/tetris@sha256:" + "b" * 64, "tetris/t001.placed.csv", "TETRIS"),
+    ):
+        monkeypatch.setenv("TEMPLATE_LEARNING_IMAGE", image)
+        write_sidecar(tmp_path / "run" / path, stage=stage, item="t001", seed=None if stage == "LABEL" else 7, settings={})
+    (tmp_path / "listing.txt").write_text("\n".join(PUBLISHED) + "\n")
+    about = {"nextflow": "25.04.4", "revision": "f" * 40, "image_sha256": {"native-0.1.0.sif": "a" * 64, "other.sif": "c" * 64}}
+    write_json(tmp_path / "about.json", about)
+    return tmp_path
+
+
+@pytest.fixture
+def crate(run_folder):
+    write_crate(run_folder / "listing.txt", run_folder / "run", run_folder / "about.json", run_folder / CRATE)
+    return {entity["@id"]: entity for entity in json.loads((run_folder / CRATE).read_text())["@graph"]}
+
+
+def references(value):
+    if isinstance(value, dict):
+        yield from [value["@id"]] if set(value) == {"@id"} else (one for inner in value.values() for one in references(inner))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_the_graph_is_flat_and_every_reference_is_in_it_or_on_the_web(crate, run_folder):
+    entities = json.loads((run_folder / CRATE).read_text())["@graph"]
+    assert len(entities) == len(crate), "an @id stands twice"
+    for entity in entities:
+        assert entity["@type"]
+        for name in set(references([value for key, value in entity.items() if key != "@id"])):
+            assert name in crate or name.startswith(("http://", "https://")), name
+    assert crate[CRATE]["about"] == {"@id": "./"}
+    assert crate[CRATE]["conformsTo"] == {"@id": "https://w3id.org/ro/crate/1.1"}
+
+
+def test_it_says_what_the_run_was_made_from_and_with(crate, run_folder):
+    run = crate["#run"]
+    assert crate[run["instrument"]["@id"]]["identifier"] == "git:" + "f" * 40
+    taken = [crate[name] for name in references(run["object"])]
+    (template,) = [one for one in taken if one["@type"] == "File"]
+    assert template["alternateName"] == "my structures/t.cif.gz"
+    assert template["sha256"] == hashlib.sha256((run_folder / "t.cif.gz").read_bytes()).hexdigest()
+    assert int(template["contentSize"]) == (run_folder / "t.cif.gz").stat().st_size
+    values = {one["name"]: json.loads(one["value"]) for one in taken if one["@type"] == "PropertyValue"}
+    assert values["flex.modes"] == 9
+    assert values["flex.conformers"] == 25
+    assert values["seed"] == values["seed of tetris t001"] == 7
+    assert {one["sha256"] for one in (crate[name] for name in references(run["containerImage"]))} == {"a" * 64, "b" * 64}
+    assert crate["#image-native-0.1.0.sif"]["description"] == "of DESIGN, LABEL"
+    software = {crate[name]["name"] for name in references(crate["#workflow"]["softwareRequirements"])}
+    assert {"template-learning", "python", "numpy"} <= software
+    assert {crate[name]["@id"] for name in references(run["result"])} == set(PUBLISHED) - {CRATE}
+    assert run["startTime"] <= run["endTime"]
+
+
+def test_a_library_for_crates_reads_it(crate, run_folder):
+    from rocrate.rocrate import ROCrate
+
+    results = run_folder / "results"
+    for path in PUBLISHED[:-1]:
+        (results / path).parent.mkdir(parents=True, exist_ok=True)
+        (results / path).touch()
+    shutil.copy(run_folder / CRATE, results)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        read = ROCrate(results)
+    assert read.mainEntity["name"] == "Template Learning"
+    assert {part.id for part in read.root_dataset["hasPart"]} >= set(PUBLISHED) - {CRATE}
+    (action,) = read.get_by_type("CreateAction")
+    assert action["instrument"].id == "#workflow"
+
+
+def test_a_missing_piece_is_bad_input(run_folder):
+    (run_folder / "run/check/inputs.json").unlink()
+    with pytest.raises(BadInput, match=r"inputs\.json: no such file"):
+        write_crate(run_folder / "listing.txt", run_folder / "run", run_folder / "about.json", run_folder / CRATE)

@@ -1,0 +1,144 @@
+"""What images.json says, what is generated from it, and when an image is built anew."""
+
+import json
+import re
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "containers"))
+
+import images  # noqa: E402
+import publish  # noqa: E402
+import sbom  # noqa: E402
+
+import build  # noqa: E402
+
+
+def test_containers_config_is_fresh():
+    assert (ROOT / "conf/containers.config").read_text() == images.containers_config(), "run `make docs`"
+
+
+def test_versions_are_the_packages_own():
+    version = tomllib.loads((ROOT / "python/pyproject.toml").read_text())["project"]["version"]
+    assert {image.version for image in images.read_images()} == {version}
+
+
+def test_an_unknown_image_is_named():
+    with pytest.raises(images.ImageError, match=r"^imodd: no such image; allowed: native "):
+        images.read_images("nma imodd")
+
+
+def packages(lock: Path) -> dict[str, str]:
+    """Package and version -> its hashes."""
+    text = re.sub(r"^ *#.*\n", "", lock.read_text(), flags=re.M)
+    blocks = re.split(r"\n(?=\S)", text.strip())
+    return {block.split()[0]: " ".join(sorted(re.findall(r"sha256:\w+", block))) for block in blocks}
+
+
+@pytest.mark.parametrize("name", ["native", "nma", "tetris"])
+def test_locks_are_parts_of_the_projects_own(name):
+    whole, part = packages(ROOT / "python/requirements.lock"), packages(ROOT / "containers" / name / "requirements.lock")
+    assert len(part) > 20
+    assert part.items() <= whole.items(), "run `make lock`"
+    assert not any(one.startswith(("pytest", "mypy", "ruff")) for one in part)
+
+
+@pytest.fixture
+def copy_of_recipe(tmp_path, monkeypatch):
+    """A small repository with one image."""
+    folder = tmp_path / "containers/small"
+    folder.mkdir(parents=True)
+    (tmp_path / "python/src").mkdir(parents=True)
+    (tmp_path / "python/src/code.py").write_text("one = 1\n")
+    (tmp_path / "containers/smoke.sh").write_text("true\n")
+    (folder / "smoke.sh").write_text("true\n")
+    (folder / "Containerfile").write_text(
+        "FROM a\nCOPY --from=a /x /y\nCOPY python/src \\\n  /src\nCOPY containers/small/smoke.sh /s\n"
+    )
+    for module in (images, build):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+        monkeypatch.setattr(module, "FOLDER", tmp_path / "containers")
+    monkeypatch.setattr(images.copied, "__defaults__", (tmp_path,))
+    image = images.Image("small", "1.0", "", "", "", (), None, True, (), None, None)
+    return tmp_path, lambda digest="sha256:1": build.key_of(image, digest)
+
+
+def test_the_key_follows_all_that_an_image_is_made_of(copy_of_recipe):
+    folder, key = copy_of_recipe
+    first = key()
+    seen = {first, key("sha256:2")}
+    for path in ("python/src/code.py", "containers/small/Containerfile", "containers/small/smoke.sh", "containers/smoke.sh"):
+        with (folder / path).open("a") as handle:
+            handle.write("# more\n")
+        seen.add(key())
+    (folder / "python/src/more.py").write_text("")
+    seen.add(key())
+    (folder / "python/src/more.py").chmod(0o755)
+    seen.add(key())
+    assert len(seen) == 8
+
+
+def test_the_key_leaves_out_what_python_leaves_behind(copy_of_recipe):
+    folder, key = copy_of_recipe
+    first = key()
+    (folder / "python/src/__pycache__").mkdir()
+    (folder / "python/src/__pycache__/code.pyc").write_text("x")
+    (folder / "README.md").write_text("not copied")
+    assert key() == first
+
+
+def test_a_missing_file_is_named(copy_of_recipe):
+    folder, key = copy_of_recipe
+    shutil.rmtree(folder / "python/src")
+    with pytest.raises(images.ImageError, match="python/src is copied but does not exist"):
+        key()
+
+
+def test_recipes_copy_only_what_is_there():
+    for image in images.read_images():
+        if image.recipe.is_file():
+            assert images.copied(image.recipe)
+
+
+def test_a_release_writes_its_digests_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, "FOLDER", tmp_path)
+    monkeypatch.setattr(publish, "BUILT", tmp_path)
+    shutil.copy(ROOT / "containers/images.json", tmp_path)
+    before = json.loads((tmp_path / "images.json").read_text())
+    for _again in range(2):
+        publish.record(
+            {name: {"oci_digest": f"sha256:{name}", "sif_sha256": f"{name}-sif"} for name in ("nma", "tetris")}, True
+        )
+    after = json.loads((tmp_path / "images.json").read_text())
+    for name in ("nma", "tetris"):
+        before[name] |= {"oci_digest": f"sha256:{name}", "sif_sha256": f"{name}-sif"}
+    assert after == before
+    assert len((tmp_path / "images.json").read_text().splitlines()) == len(
+        (ROOT / "containers/images.json").read_text().splitlines()
+    )
+
+
+def test_digests_pin_the_registrys_images(monkeypatch):
+    pinned = [
+        images.Image(**{**vars(image), "oci_digest": "sha256:abc"}) if image.name == "tetris" else image
+        for image in images.read_images()
+    ]
+    monkeypatch.setattr(images, "read_images", lambda: pinned)
+    assert '"${params.image_registry}/tetris@sha256:abc"' in images.containers_config()
+
+
+def test_a_bill_of_materials_escapes_what_package_addresses_need():
+    inventory = {
+        "debian": [{"name": "g++", "version": "4:12.2+b1", "architecture": "amd64"}],
+        "python": [{"name": "typing_extensions", "version": "4.16.0", "licence": "PSF-2.0"}],
+    }
+    bill = sbom.bill_of_materials(images.read_images("tetris")[0], json.dumps(inventory))
+    assert [one["purl"] for one in bill["components"]] == [
+        "pkg:deb/debian/g%2B%2B@4%3A12.2%2Bb1?arch=amd64",
+        "pkg:pypi/typing-extensions@4.16.0",
+    ]
