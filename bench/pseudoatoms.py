@@ -1,6 +1,6 @@
 """Density maps to pseudo-atoms: how well the atoms' density, at the map's resolution, gives each map back.
 
-There is no peer to install; the goal is the issue's.  The correlation is Pearson's over the voxels above Otsu's threshold
+There is no peer to install.  The correlation is Pearson's over the voxels above Otsu's threshold
 (``map_cc_min``), and over these and the voxels within a Gaussian's width of them.
 """
 
