@@ -73,16 +73,17 @@ def containers_config() -> str:
     lines = [
         "// Generated from containers/images.json by `make docs`; edit there.",
         "// The image of each process: from params.image_registry, else a SIF below params.image_folder, else one that docker or podman holds.",
+        "// Closures, since a profile's parameters are only joined with the defaults after the configuration is read.",
         "",
         "process {",
-        f"    container = {_reference(native)}",
+        f"    container = {{ {_reference(native)} }}",
     ]
     for process in dict.fromkeys(process for image in images for process in image.processes):
         text = _reference(native)
         for image in images:
             if process in image.processes:
                 text = f"{_condition(image, process)}{_reference(image)}" + (f" :\n            {text}" if image.when else "")
-        lines += [f"    withName: '{process}' {{", f"        container = {text}", "    }"]
+        lines += [f"    withName: '{process}' {{", f"        container = {{ {text} }}", "    }"]
     return "\n".join([*lines, "}", ""])
 
 

@@ -39,13 +39,15 @@ class Run:
 class Pipeline:
     """Runs `nextflow run` of the clone ``root`` in ``folder``; work and results stay there.
 
-    ``process`` are further arguments of subprocess.run, such as the user and the environment.
+    ``process`` are further arguments of subprocess.run, such as the user and the environment; ``prefix`` is a command
+    that runs it all.
     """
 
     folder: Path
     root: Path = ROOT
     process: Mapping[str, Any] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
+    main: Path | None = None  # another folder with a main.nf
 
     def command(self, *arguments: str) -> list[str]:
         return [
@@ -53,7 +55,7 @@ class Pipeline:
             str(self.root / "setup/nextflow.sh"),
             "-q",
             "run",
-            str(self.root),
+            str(self.main or self.root),
             "-work-dir",
             str(self.folder / "work"),
             "--outdir",

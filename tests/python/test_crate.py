@@ -11,7 +11,14 @@ from template_learning.errors import BadInput
 from template_learning.provenance import write_json, write_sidecar
 
 DEMO = Path(__file__).parents[2] / "data/demo"
-PUBLISHED = ["check/settings.json", "design/design.csv", "design/design.csv.json", "tetris/t001.placed.csv", "index.json", CRATE]
+PUBLISHED = [
+    "check/settings.json",
+    "design/design.csv",
+    "design/design.csv.json",
+    "tetris/t001.placed.csv",
+    "index.json",
+    CRATE,
+]
 
 
 @pytest.fixture

@@ -124,7 +124,10 @@ def _checksums(
     given = [("template", row.id, row.path, row.file) for row in templates]
     given += [("distractor", row.id, row.path, row.file) for row in distractors]
     for row in tomograms:
-        given += [("tomogram", row.id, row.path, row.file), ("annotations", row.id, row.annotations or "", row.annotations_file)]
+        given += [
+            ("tomogram", row.id, row.path, row.file),
+            ("annotations", row.id, row.annotations or "", row.annotations_file),
+        ]
         given += [("mask", row.id, row.mask or "", row.mask_file)]
     given += [("design table", "design", settings.design_table or "", content.get("design_table_file") or None)]
     given += [("model", "model", settings.model or "", content.get("model_file") or None)]

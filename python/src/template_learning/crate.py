@@ -93,9 +93,7 @@ def crate_of(paths: Iterable[str], settings: Entity, inputs: Entity, sidecars: I
         "about": {"@id": "./"},
     }
     language = {"@id": "#nextflow", "@type": "ComputerLanguage", "name": "Nextflow", "version": about.get("nextflow")}
-    named = [
-        {"@id": profile, "@type": "CreativeWork", "name": name, "version": "0.5"} for profile, name in PROFILES.items()
-    ]
+    named = [{"@id": profile, "@type": "CreativeWork", "name": name, "version": "0.5"} for profile, name in PROFILES.items()]
     return {
         "@context": ["https://w3id.org/ro/crate/1.1/context", "https://w3id.org/ro/terms/workflow-run/context"],
         "@graph": [
