@@ -350,7 +350,7 @@ class MatchSettings(Section):
     )
     most_picks: int = Field(1000, ge=1, description="picks of a tomogram at most, the best")
     deviations: float = Field(
-        5.0, description="picks are selected whose score lies this many deviations of all scores above their mean"
+        6.0, description="picks are selected whose score lies this many deviations of all scores above their mean"
     )
     amplitude_contrast: float = Field(0.07, ge=0, lt=1, description="share of the contrast transfer that is amplitude")
     defocus_um: float | None = Field(

@@ -159,7 +159,7 @@ def match_tomogram(
 
 
 def chosen_templates(library: Mapping[str, LibraryEntry], each: int) -> list[LibraryEntry]:
-    """The first ``each`` templates of every class by id, each in its first conformer (the one not flexed)."""
+    """The first ``each`` templates of every class by id, each in its first conformer."""
     first: dict[tuple[int, str], LibraryEntry] = {}
     for entry in library.values():
         if entry.row.role == "template":
