@@ -73,15 +73,9 @@ def git_revision() {
     }
 }
 
-// SHA-256 of the images, as they were built or pulled, by the files' names.
-def image_hashes() {
-    def record = params.image_folder ? file("${params.image_folder}/images.json") : null
-    return record?.exists() ? new groovy.json.JsonSlurper().parse(record).collectEntries { name, one -> ["${name}-${one.version}.sif".toString(), one.sif_sha256] } : [:]
-}
-
 workflow {
     main:
-    verified_images(workflow.container, params.image_folder, params.verify_images)
+    def image_sha256 = verified_images(params)
     def stages = ['flex', 'volume', 'design', 'tetris', 'simulate', 'reconstruct', 'label', 'train', 'calibrate', 'finetune', 'segment', 'cluster', 'match', 'export', 'evaluate', 'report']
     def template_rows = input_rows(params.templates, ['path'])
     def distractor_rows = input_rows(params.distractors, ['path'])
@@ -110,7 +104,7 @@ workflow {
         runs: stages.withIndex().collectEntries { stage, index -> [stage, index >= first && index <= last && (stage != 'finetune' || start == stage) && (stage != 'match' || params.match.run)] },
         from: params.from_results ? checked_file(params.from_results) : null,
         model: model,
-        about: [nextflow: nextflow.version.toString(), revision: workflow.commitId ?: git_revision(), image_sha256: image_hashes()],
+        about: [nextflow: nextflow.version.toString(), revision: workflow.commitId ?: git_revision(), image_sha256: image_sha256],
         design_table: design_table,
     ]
     TEMPLATE_LEARNING(

@@ -13,27 +13,36 @@ def sha256(path) {
     return digest.digest().encodeHex().toString()
 }
 
-// Path -> SHA-256 of every SIF that a process of this run takes; the run ends with one line where a record says otherwise.
+// The SIFs that a run with these parameters may take, as conf/containers.config chooses them.
+def wanted_sifs(images, settings) {
+    def sections = [CALIBRATE: 'segment', FINETUNE: 'train']
+    return images.findAll { _name, one ->
+        def (setting, value) = (one.when ?: '=').tokenize('=') + [null, null]
+        !one.when || one.processes.any { process -> settings[sections[process] ?: process.toLowerCase()]?[setting]?.toString() == value }
+    }.collect { name, one -> [name, "${settings.image_folder}/${name}-${one.version}.sif".toString()] }
+}
+
+// File name -> SHA-256 of the SIFs that this run may take; it ends with one line where a record says otherwise.
 // Records: containers/images.json of a release, else images.json beside the SIFs.
-def verified_images(containers, folder, verify) {
-    def used = containers instanceof Map ? containers.values() : [containers]
-    def wanted = used.findAll { one -> one?.toString()?.endsWith('.sif') }.unique().sort()
-    if (wanted && !folder.toString().startsWith('/')) {
-        error("parameter image_folder = '${folder}': an absolute path was expected")
+def verified_images(settings) {
+    if (workflow.containerEngine != 'apptainer' || settings.image_registry || !settings.image_folder || !settings.verify_images) {
+        return [:]
+    }
+    if (!settings.image_folder.toString().startsWith('/')) {
+        error("parameter image_folder = '${settings.image_folder}': an absolute path was expected")
     }
     def released = new groovy.json.JsonSlurper().parse(file("${projectDir}/containers/images.json"))
-    def record = file("${folder}/images.json")
-    def built = wanted && record.exists() ? new groovy.json.JsonSlurper().parse(record) : [:]
-    return wanted.findAll { path -> file(path).exists() }.collectEntries { path ->
-        def found = verify ? sha256(file(path)) : ''
-        def image = file(path).baseName.replaceFirst(/-[0-9][^-]*$/, '')
-        def expected = released[image]?.sif_sha256 ?: built[image]?.sif_sha256
-        if (verify && expected == null) {
+    def record = file("${settings.image_folder}/images.json")
+    def built = record.exists() ? new groovy.json.JsonSlurper().parse(record) : [:]
+    return wanted_sifs(released, settings).findAll { _name, path -> file(path).exists() }.collectEntries { name, path ->
+        def found = sha256(file(path))
+        def expected = released[name].sif_sha256 ?: built[name]?.sif_sha256
+        if (expected == null) {
             error("${path}: no record knows this image's SHA-256; ${record} was expected to (or --verify_images false)")
         }
-        if (verify && found != expected) {
+        if (found != expected) {
             error("${path}: SHA-256 ${found}, but ${expected} was expected; the image was changed, build or fetch it again")
         }
-        [path, found]
+        [file(path).name, found]
     }
 }
