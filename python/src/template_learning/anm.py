@@ -226,8 +226,7 @@ def _krylov(
         zero = int((ritz > 1 / (ZERO + SHIFT)).sum())
         top = slice(0, zero + wanted)
         # What the inverse takes out of the basis is ``step``, for the last block of the basis alone.
-        left = step @ turned[new, top] if len(ritz) >= zero + wanted else step
-        if len(ritz) >= zero + wanted and (np.linalg.norm(left, axis=0) < RESIDUAL * ritz[top]).all():
+        if len(ritz) >= top.stop and (np.linalg.norm(step @ turned[new, top], axis=0) < RESIDUAL * ritz[top]).all():
             vectors = known @ turned[:, top]
             values = np.einsum("ij,ij->j", vectors, matrix @ vectors)
             order = np.argsort(values)
