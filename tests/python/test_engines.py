@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from template_learning.density import build_library
 from template_learning.errors import BadInput, Fault
 from template_learning.files import read_mrc, write_table
 from template_learning.provenance import read_sidecar, seed_for, write_json
-from template_learning.settings import SimulateSettings
+from template_learning.learning import deepfinder_program
+from template_learning.picking.cluster import find_picks
+from template_learning.settings import ClusterSettings, SegmentSettings, SimulateSettings, TrainSettings, VolumeSettings
 from template_learning.simulation import parakeet
 from template_learning.simulation.acquisition import acquire, tilt_angles
 from template_learning.simulation.ice import Cuboid
@@ -200,3 +203,117 @@ def test_a_series_of_the_papers_size_needs_a_few_gigabytes(placed: Path) -> None
     )
     assert parakeet.disk_bytes(crowd, detector, 61, 1) < 3e9
     assert parakeet.disk_bytes(crowd, detector, 61, 4) - parakeet.disk_bytes(crowd, detector, 61, 1) < 1e9
+
+
+# Stands in for e2pdb2mrc.py: the sum of Gaussians, atom by atom, of the PDB file that it is given.
+EMAN2 = """#!{python}
+import json, sys, mrcfile, numpy
+given = dict(word[2:].split("=") for word in sys.argv[1:] if "=" in word)
+open("{log}", "a").write(json.dumps(sys.argv[1:]) + "\\n")
+edge, apix, width = int(given["box"]), float(given["apix"]), float(given["res"]) / numpy.pi
+axis = (numpy.arange(edge) - edge // 2) * apix
+weight = dict(C=6, N=7, O=8)
+density = numpy.zeros((edge,) * 3)
+for line in open(sys.argv[-2]):
+    if line.startswith("ATOM"):
+        x, y, z = (numpy.exp(-((axis - float(line[at : at + 8])) / width) ** 2) for at in (30, 38, 46))
+        density += weight[line[12:14].strip()] * z[:, None, None] * y[:, None] * x
+with mrcfile.new(sys.argv[-1]) as file:
+    file.set_data(density.astype("f4"))
+"""
+
+
+def molecule(folder: Path) -> Path:
+    """A structure of 60 atoms and the list that VOLUME takes."""
+    generator = np.random.default_rng(1)
+    atoms = (generator.normal(size=(60, 3)).astype(np.float32) * 15, generator.choice([6, 7, 8], 60).astype(np.uint8))
+    parakeet.write_structure(folder / "m.cif", atoms)
+    entry = {"molecule": "m", "species": "m", "role": "distractor", "class_id": 0, "file": "m.cif"}
+    (folder / "molecules.json").write_text(json.dumps([entry]))
+    return folder / "molecules.json"
+
+
+def test_volume_by_eman2(tmp_path: Path, monkeypatch) -> None:
+    listed, log = molecule(tmp_path), tmp_path / "calls.jsonl"
+    settings = VolumeSettings(engine="eman2", voxel_size_angstrom=8.0, resolution_angstrom=20.0)
+    with pytest.raises(BadInput, match=r"e2pdb2mrc\.py is not on the PATH; run in the image `eman2`"):
+        build_library(listed, settings, tmp_path / "out")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "e2pdb2mrc.py").write_text(EMAN2.format(python=sys.executable, log=log))
+    (tmp_path / "bin" / "e2version.py").write_text("#!/bin/sh\necho 'EMAN 2.99.66 (GITHUB: 2024)'\n")
+    for path in (tmp_path / "bin").iterdir():
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    build_library(listed, settings, tmp_path / "eman2")
+    build_library(listed, settings.model_copy(update={"engine": "native"}), tmp_path / "native")
+    theirs, voxel = read_mrc(tmp_path / "eman2" / "m.mrc")
+    ours, _ = read_mrc(tmp_path / "native" / "m.mrc")
+    assert voxel == 8.0
+    assert theirs.shape == ours.shape
+    assert np.abs(theirs - ours).max() < 2e-4 * ours.max()  # PDB's third decimal, and where ours ends the Gaussians
+    called = json.loads(log.read_text())
+    assert called[:4] == ["--apix=8", "--res=20", f"--box={ours.shape[0]}", "--quiet"]
+    facts = read_sidecar(tmp_path / "eman2" / "library.csv")
+    assert (facts["program"], facts["program_version"]) == ("EMAN2", "2.99.66")
+
+
+def test_deepfinder_is_named_where_it_is_missing() -> None:
+    with pytest.raises(BadInput, match=r"train\.engine = 'deepfinder': cryoet-deepfinder is not installed here; run in the image"):
+        deepfinder_program.program("train")
+
+
+def test_deepfinders_own_ways_hold_and_are_named(capsys) -> None:
+    settings = TrainSettings(engine="deepfinder", filters=16, epochs=7, normalisation="patch")
+    effective = deepfinder_program.effective_settings(settings)
+    assert (effective.epochs, effective.filters, effective.crossentropy_weight) == (7, 32, 0.0)
+    said = capsys.readouterr().err
+    assert "filters" in said
+    assert "normalisation" not in said
+
+
+def test_a_tomogram_by_deepfinder(monkeypatch) -> None:
+    """Its sign, its padding to a tile and back, the weights' file; the class order of the scores stays."""
+    from template_learning.learning.network import build_network
+
+    asked: dict[str, object] = {}
+    grey = np.random.default_rng(0).normal(size=(40, 90, 70)).astype(np.float32)
+
+    def run(step: str, folder: Path, task: dict[str, object], device: str) -> None:
+        asked.update(task, step=step, device=device)
+        assert (folder / "weights.h5").is_file()
+        volume = np.load(folder / "volume.npy")
+        assert volume.shape == (60, 90, 70)
+        np.save(folder / "scores.npy", np.stack([volume, -volume, 2 * volume], axis=-1).astype(np.float16))
+
+    monkeypatch.setattr(deepfinder_program, "run", run)
+    settings = SegmentSettings(engine="deepfinder", tile_voxels=60, contrast="protein_bright", device="cpu")
+    scores = deepfinder_program.segment(build_network(3), grey, settings)
+    assert scores.shape == (*grey.shape, 3)
+    assert np.abs(scores[..., 1] - grey).max() < 2e-3
+    assert asked == {"step": "segment", "device": "cpu", "classes": 3, "patch_voxels": 60, "seed": 0}
+    with pytest.raises(BadInput, match=r"segment\.tile_voxels = 48"):
+        deepfinder_program.segment(build_network(3), grey, settings.model_copy(update={"tile_voxels": 48}))
+    with pytest.raises(BadInput, match="half_turns"):
+        deepfinder_program.segment(build_network(3), grey, settings.model_copy(update={"half_turns": True}))
+
+
+def test_picks_by_deepfinder(monkeypatch) -> None:
+    """Classes that are not 1, 2, ... go to DeepFinder as such and come back as they were."""
+    classes = np.zeros((20, 24, 28), np.uint8)
+    classes[3:7, 4:8, 5:9], classes[12:16, 15:19, 20:24] = 2, 5
+
+    def run(step: str, folder: Path, task: dict[str, object], device: str) -> None:
+        labels = np.load(folder / "labels.npy")
+        assert sorted(np.unique(labels)) == [0, 1, 2]
+        assert task["radius_voxels"] == 5
+        found = [[n, *np.argwhere(labels == n).mean(axis=0).tolist(), int((labels == n).sum())] for n in (1, 2)]
+        (folder / "objects.json").write_text(json.dumps(found))
+
+    monkeypatch.setattr(deepfinder_program, "run", run)
+    settings = ClusterSettings(engine="deepfinder", radius_voxels=5.2)
+    picks = find_picks(classes, np.where(classes > 0, 0.75, 0.0), 10.0, settings, {})
+    assert [(p.class_id, p.x_angstrom, p.y_angstrom, p.z_angstrom, p.size_voxels, p.score) for p in picks] == [
+        (2, 65.0, 55.0, 45.0, 64, 0.75),
+        (5, 215.0, 165.0, 135.0, 64, 0.75),
+    ]
+    assert find_picks(np.zeros_like(classes), np.zeros(classes.shape), 10.0, settings, {}) == []

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import track
 
+from template_learning import eman2
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, existing, replacing, write_mrc, write_table
 from template_learning.gaussians import density_of_atoms
@@ -41,6 +42,7 @@ def build_library(molecules: Path, settings: VolumeSettings, output: Path) -> No
     Raises BadInput where the list is no list of ``Molecule``, a name comes twice, or a structure cannot be read.
     """
     entries = _read_molecules(molecules)
+    program = eman2.program() if settings.engine == "eman2" else {}
     rows: list[LibraryRow] = []
     facts: dict[str, object] = {}
     console = Console(stderr=True)
@@ -52,7 +54,7 @@ def build_library(molecules: Path, settings: VolumeSettings, output: Path) -> No
         facts[entry.molecule] = {"file": entry.file, "notes": structure.notes}
     rows.sort(key=lambda row: row.molecule)
     write_table(output / TABLE, LibraryRow, rows)
-    write_sidecar(output / TABLE, stage="VOLUME", item="library", seed=None, settings=settings, molecules=facts)
+    write_sidecar(output / TABLE, stage="VOLUME", item="library", seed=None, settings=settings, molecules=facts, **program)
 
 
 def write_entry(structure: Structure, entry: Molecule, settings: VolumeSettings, output: Path) -> LibraryRow:
@@ -64,9 +66,8 @@ def write_entry(structure: Structure, entry: Molecule, settings: VolumeSettings,
         density=f"{entry.molecule}.mrc",
         atoms=f"{entry.molecule}.atoms.npz",
     )
-    density = density_of_atoms(
-        structure.position_angstrom, structure.element, settings.voxel_size_angstrom, settings.resolution_angstrom
-    )
+    of_atoms = eman2.density_of_atoms if settings.engine == "eman2" else density_of_atoms
+    density = of_atoms(structure.position_angstrom, structure.element, settings.voxel_size_angstrom, settings.resolution_angstrom)
     write_mrc(output / row.density, density, settings.voxel_size_angstrom)
     with replacing(output / row.atoms) as temporary:
         np.savez_compressed(

@@ -20,6 +20,12 @@ def gaussian_width_angstrom(resolution_angstrom: float) -> float:
     return resolution_angstrom / math.pi
 
 
+def cube_edge(position_angstrom: NDArray[np.floating], voxel_size_angstrom: float, resolution_angstrom: float) -> int:
+    """Voxels along the smallest odd cube that holds the Gaussians of atoms (N, 3) however the molecule is turned."""
+    radius = float(np.sqrt((position_angstrom.astype(float) ** 2).sum(axis=1).max()))
+    return 2 * math.ceil((radius + REACH * gaussian_width_angstrom(resolution_angstrom)) / voxel_size_angstrom) + 1
+
+
 def density_of_atoms(
     position_angstrom: NDArray[np.floating],
     element: NDArray[np.uint8],
@@ -34,9 +40,7 @@ def density_of_atoms(
     """
     width = gaussian_width_angstrom(resolution_angstrom)
     if shape is None:
-        radius = float(np.sqrt((position_angstrom.astype(float) ** 2).sum(axis=1).max()))
-        half = math.ceil((radius + REACH * width) / voxel_size_angstrom)
-        shape = (2 * half + 1,) * 3
+        shape = (cube_edge(position_angstrom, voxel_size_angstrom, resolution_angstrom),) * 3
     centre = (np.array(shape) - 1) / 2
     index = position_angstrom[:, ::-1].astype(np.float64) / voxel_size_angstrom + centre
     grid = np.zeros(shape)

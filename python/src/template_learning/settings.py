@@ -62,6 +62,9 @@ class FlexSettings(Section):
 class VolumeSettings(Section):
     """VOLUME: densities of the molecules on a grid, for packing and labels."""
 
+    engine: Literal["native", "eman2"] = Field(
+        "native", description="native: this package; eman2: e2pdb2mrc.py in its container"
+    )
     voxel_size_angstrom: float = Field(16.0, gt=0, description="voxel size of the sample that molecules are packed in")
     resolution_angstrom: float = Field(32.0, gt=0, description="Gaussian per atom: 1/e half-width = resolution / pi")
 
@@ -256,6 +259,9 @@ class LabelSettings(Section):
 class TrainSettings(Section):
     """TRAIN: DeepFinder's network on the simulated tomograms (defaults: DeepFinder's own)."""
 
+    engine: Literal["native", "deepfinder"] = Field(
+        "native", description="native: this package; deepfinder: cryoet-deepfinder in its container"
+    )
     epochs: int = Field(100, ge=1, description="epochs")
     steps_per_epoch: int = Field(100, ge=1, description="training steps an epoch")
     batch_size: int = Field(25, ge=1, description="patches a step")
@@ -300,6 +306,9 @@ class TrainSettings(Section):
 class SegmentSettings(Section):
     """SEGMENT: the network applied to whole tomograms in overlapping tiles."""
 
+    engine: Literal["native", "deepfinder"] = Field(
+        "native", description="native: this package; deepfinder: cryoet-deepfinder in its container"
+    )
     tile_voxels: int = Field(96, ge=16, multiple_of=4, description="edge of a tile; memory grows with its cube")
     overlap_voxels: int = Field(16, ge=0, description="voxels that neighbouring tiles share on each side")
     contrast: Literal["protein_dark", "protein_bright"] = Field(
@@ -322,6 +331,9 @@ class SegmentSettings(Section):
 class ClusterSettings(Section):
     """CLUSTER: picks from segmentations."""
 
+    engine: Literal["native", "deepfinder"] = Field(
+        "native", description="native: this package; deepfinder: cryoet-deepfinder in its container"
+    )
     method: Literal["watershed", "meanshift"] = Field(
         "watershed", description="connected components split by a distance watershed, or MeanShift (paper)"
     )

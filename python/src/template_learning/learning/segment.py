@@ -47,10 +47,17 @@ def segment_tomogram(
         network, card = load_model(model)
         data, header_voxel_size = read_mrc(tomogram, need_voxel_size=voxel_size_angstrom is None)
         voxel_size = voxel_size_angstrom or header_voxel_size
-        probability = segment_on_own_grid(network, card, data, voxel_size, settings, str(tomogram))
+        if settings.engine == "deepfinder":
+            probability = _by_deepfinder(network, card, data, voxel_size, settings, str(tomogram))
+        else:
+            probability = segment_on_own_grid(network, card, data, voxel_size, settings, str(tomogram))
     classes, best = classes_and_probability(probability)
     minimum = scaled_minimum_size(card, voxel_size)
     facts: dict[str, Any] = {"voxel_size_angstrom": voxel_size, "model_voxel_size_angstrom": card.voxel_size_angstrom}
+    if settings.engine == "deepfinder":
+        from template_learning.learning import deepfinder_program
+
+        facts |= deepfinder_program.program("segment")
     for name, volume, more in (
         ("segmentation", classes, {"minimum_size_voxels": minimum, "minimum_size_chosen": card.minimum_size_chosen}),
         ("probability", best, {}),
@@ -62,6 +69,20 @@ def segment_tomogram(
         # Half precision: its steps below 1 are 0.0005 at most, and it compresses better.
         volumes = np.moveaxis(probability, -1, 0).astype(np.float16)
         write_mrc(output / f"{identifier}.probabilities.mrc.gz", volumes, voxel_size)
+
+
+def _by_deepfinder(
+    network: Any, card: ModelCard, data: NDArray[Any], voxel_size_angstrom: float, settings: SegmentSettings, name: str
+) -> NDArray[np.float32]:
+    from template_learning.learning import deepfinder_program
+
+    deepfinder_program.program("segment")
+    if abs(card.voxel_size_angstrom / voxel_size_angstrom - 1) > VOXEL_SIZE_TOLERANCE:
+        raise BadInput(
+            f"{name}: voxels of {voxel_size_angstrom:g} Å; DeepFinder does not resample,"
+            f" the model's {card.voxel_size_angstrom:g} Å were expected"
+        )
+    return deepfinder_program.segment(network, data, settings)
 
 
 def classes_and_probability(probability: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -58,10 +58,30 @@ def train_network(design: Path, data: Path, settings: TrainSettings, root_seed: 
     check_labels([*tomograms["train"], *tomograms["validation"]], max(classes))
     if settings.precision == "mixed_float16" and (settings.device == "cpu" or not has_gpu()):
         raise BadInput("train.precision = mixed_float16 needs a GPU; set float32 or mixed_bfloat16")
-    with device_scope(settings.device):
-        training = Training(tomograms, settings, root_seed, 1 + max(classes), output / STATE)
-        training.run()
-        training.restore_best()
+    program: dict[str, str] = {}
+    if settings.engine == "deepfinder":
+        from template_learning.learning import deepfinder_program
+
+        program = deepfinder_program.program("train")
+        settings = deepfinder_program.effective_settings(settings)
+        seed = seed_for(root_seed, "train", "deepfinder")
+        network, epochs = deepfinder_program.train(tomograms, settings, seed, 1 + max(classes))
+        history = [
+            HistoryRow(
+                epoch=n,
+                steps=n * settings.steps_per_epoch,
+                learning_rate=settings.learning_rate,
+                best=n == len(epochs),  # it keeps the last
+                **row,
+            )
+            for n, row in enumerate(epochs, start=1)
+        ]
+    else:
+        with device_scope(settings.device):
+            training = Training(tomograms, settings, root_seed, 1 + max(classes), output / STATE)
+            training.run()
+            training.restore_best()
+        network, history = training.network, training.history
     card = ModelCard(
         voxel_size_angstrom=tomograms["train"][0].voxel_size_angstrom,
         classes=classes,
@@ -76,14 +96,19 @@ def train_network(design: Path, data: Path, settings: TrainSettings, root_seed: 
             "design": summarise_design([row for row in rows if row.split == "train"]),
             "settings": settings.model_dump(mode="json"),
             "seed": root_seed,
-            "best_epoch": next((row.epoch for row in reversed(training.history) if row.best), len(training.history)),
+            "best_epoch": next((row.epoch for row in reversed(history) if row.best), len(history)),
+            **program,
         },
         versions=versions(),
     )
-    save_model(output / "trained.keras", training.network, card)
-    write_table(output / "history.csv", HistoryRow, training.history)
-    last = training.history[-1]
-    facts = {"epochs": last.epoch, "best_epoch": card.training["best_epoch"], "voxel_size_angstrom": card.voxel_size_angstrom}
+    save_model(output / "trained.keras", network, card)
+    write_table(output / "history.csv", HistoryRow, history)
+    facts = {
+        "epochs": history[-1].epoch,
+        "best_epoch": card.training["best_epoch"],
+        "voxel_size_angstrom": card.voxel_size_angstrom,
+        **program,
+    }
     for name in ("trained.keras", "history.csv"):
         write_sidecar(output / name, stage="train", item="model", seed=root_seed, settings=settings, **facts)
 

@@ -38,6 +38,11 @@ def cluster_segmentation(
             f"{probability}: shape {likelihood.shape} (z, y, x), that of {segmentation} {classes.shape} was expected"
         )
     minimum, origin = _minimum_sizes(classes, settings, read_sidecar(segmentation))
+    program: dict[str, str] = {}
+    if settings.engine == "deepfinder":
+        from template_learning.learning import deepfinder_program
+
+        program = deepfinder_program.program("cluster")
     picks = find_picks(classes, likelihood, voxel_size, settings, minimum)
     path = output / f"{identifier}.picks.csv"
     write_table(path, PickRow, picks)
@@ -53,6 +58,7 @@ def cluster_segmentation(
         minimum_size_from=origin,
         segments=len(picks),
         selected=sum(pick.selected for pick in picks),
+        **program,
     )
 
 
@@ -71,6 +77,10 @@ def find_picks(
     """
     likely = probability >= settings.probability
     found = _modes if settings.method == "meanshift" else _segments
+    if settings.engine == "deepfinder":
+        from template_learning.learning import deepfinder_program
+
+        found = deepfinder_program.clusters
     picks = []
     for class_id, centre, voxels in found(segmentation, likely, settings.radius_voxels):
         z, y, x = voxels.T

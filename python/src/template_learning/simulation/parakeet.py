@@ -105,8 +105,10 @@ def configuration(
         seen = field + 4 * border * pixel
         length = np.array([(seen[0] + thickness_angstrom * np.sin(steepest)) / np.cos(steepest), seen[1]])
     size = np.array([*length, thickness_angstrom])
-    centre = size / 2
-    origin = centre[:2] - (np.array([width, height]) - 1) / 2 * pixel
+    # The detector's corner must be whole; the box is as much larger as that takes.
+    half_field = (np.array([width, height]) - 1) / 2 * pixel
+    origin = np.ceil(length / 2 - half_field)
+    centre = np.array([*(origin + half_field), thickness_angstrom / 2])
     middle = [position.mean(axis=0, dtype=float) for position, _ in sample.atoms]
     molecules = []
     for kind, name in enumerate(files):
@@ -140,10 +142,10 @@ def configuration(
                 "phase_shift": lens.phase_shift_deg,
                 "radius": lens.phase_plate_cut_on_per_angstrom,
             },
-            "detector": {"nx": width, "ny": height, "pixel_size": pixel, "origin": origin.tolist(), "dqe": True},
+            "detector": {"nx": width, "ny": height, "pixel_size": pixel, "origin": origin.astype(int).tolist(), "dqe": True},
         },
         "sample": {
-            "box": size.tolist(),
+            "box": (2 * centre).tolist(),
             "centre": centre.tolist(),
             "shape": {"type": "cuboid", "cuboid": dict(zip(("length_x", "length_y", "length_z"), size.tolist(), strict=True))},
             "molecules": {"local": molecules},
