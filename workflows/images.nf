@@ -2,14 +2,7 @@
 
 def sha256(path) {
     def digest = java.security.MessageDigest.getInstance('SHA-256')
-    path.withInputStream { stream ->
-        def buffer = new byte[1 << 20]
-        def count = stream.read(buffer)
-        while (count > 0) {
-            digest.update(buffer, 0, count)
-            count = stream.read(buffer)
-        }
-    }
+    path.eachByte(1 << 20) { buffer, count -> digest.update(buffer, 0, count) }
     return digest.digest().encodeHex().toString()
 }
 
