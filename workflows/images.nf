@@ -9,10 +9,11 @@ def sha256(path) {
 // The SIFs that a run with these parameters may take, as conf/containers.config chooses them.
 def wanted_sifs(images, settings) {
     def sections = [CALIBRATE: 'segment', FINETUNE: 'train']
-    return images.findAll { _name, one ->
-        def (setting, value) = (one.when ?: '=').tokenize('=') + [null, null]
-        !one.when || one.processes.any { process -> settings[sections[process] ?: process.toLowerCase()]?[setting]?.toString() == value }
-    }.collect { name, one -> [name, "${settings.image_folder}/${name}-${one.version}.sif".toString()] }
+    def wanted = images.findAll { _name, one ->
+        def words = one.when ? one.when.tokenize('=') : []
+        return words.isEmpty() || one.processes.any { process -> settings[sections[process] ?: process.toLowerCase()].get(words[0]).toString() == words[1] }
+    }
+    return wanted.collect { name, one -> [name, "${settings.image_folder}/${name}-${one.version}.sif".toString()] }
 }
 
 // File name -> SHA-256 of the SIFs that this run may take; it ends with one line where a record says otherwise.
