@@ -11,9 +11,9 @@ import yaml
 from template_learning.density import build_library
 from template_learning.errors import BadInput, Fault
 from template_learning.files import read_mrc, write_table
-from template_learning.provenance import read_sidecar, seed_for, write_json
 from template_learning.learning import deepfinder_program
 from template_learning.picking.cluster import find_picks
+from template_learning.provenance import read_sidecar, seed_for, write_json
 from template_learning.settings import ClusterSettings, SegmentSettings, SimulateSettings, TrainSettings, VolumeSettings
 from template_learning.simulation import parakeet
 from template_learning.simulation.acquisition import acquire, tilt_angles
@@ -258,7 +258,9 @@ def test_volume_by_eman2(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_deepfinder_is_named_where_it_is_missing() -> None:
-    with pytest.raises(BadInput, match=r"train\.engine = 'deepfinder': cryoet-deepfinder is not installed here; run in the image"):
+    with pytest.raises(
+        BadInput, match=r"train\.engine = 'deepfinder': cryoet-deepfinder is not installed here; run in the image"
+    ):
         deepfinder_program.program("train")
 
 

@@ -67,7 +67,9 @@ def write_entry(structure: Structure, entry: Molecule, settings: VolumeSettings,
         atoms=f"{entry.molecule}.atoms.npz",
     )
     of_atoms = eman2.density_of_atoms if settings.engine == "eman2" else density_of_atoms
-    density = of_atoms(structure.position_angstrom, structure.element, settings.voxel_size_angstrom, settings.resolution_angstrom)
+    density = of_atoms(
+        structure.position_angstrom, structure.element, settings.voxel_size_angstrom, settings.resolution_angstrom
+    )
     write_mrc(output / row.density, density, settings.voxel_size_angstrom)
     with replacing(output / row.atoms) as temporary:
         np.savez_compressed(

@@ -1,5 +1,6 @@
 """The reference engine of VOLUME: EMAN2's ``e2pdb2mrc.py`` (Tang et al. 2007), run as a program of its own."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -45,7 +46,10 @@ def density_of_atoms(
         atoms, density = Path(name) / "atoms.pdb", Path(name) / "density.mrc"
         write_pdb(atoms, position_angstrom, element)
         command = command_line(atoms, density, voxel_size_angstrom, resolution_angstrom, edge)
-        done = subprocess.run(command, cwd=name, capture_output=True, text=True, check=False)
+        # The program asks the PATH for its Python: its own folder comes first.
+        beside = str(Path(shutil.which(PROGRAM) or PROGRAM).parent)
+        environment = {**os.environ, "PATH": f"{beside}{os.pathsep}{os.environ.get('PATH', '')}"}
+        done = subprocess.run(command, cwd=name, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0 or not density.is_file():
             said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["no message"]
             raise Fault(f"{PROGRAM} ended with exit code {done.returncode}: {said[-1][:300]}")

@@ -24,7 +24,7 @@ sys.modules["tensorflow.keras.optimizers.legacy"] = legacy
 
 def train(folder: Path, task: dict[str, Any]) -> None:
     """Train on tomogram_<n>.h5 and target_<n>.h5; writes net_weights_FINAL.h5 and net_train_history.h5."""
-    from deepfinder.training import Train
+    from deepfinder.training import Train  # type: ignore[import-not-found]
 
     training = Train(Ncl=task["classes"], dim_in=task["patch_voxels"])
     training.path_out = f"{folder}/"
@@ -38,7 +38,7 @@ def train(folder: Path, task: dict[str, Any]) -> None:
 
 def segment(folder: Path, task: dict[str, Any]) -> None:
     """Scores of each class, scores.npy [z, y, x, class], of volume.npy with the weights of weights.h5."""
-    from deepfinder.inference import Segment
+    from deepfinder.inference import Segment  # type: ignore[import-not-found]
 
     network = Segment(Ncl=task["classes"], path_weights=str(folder / "weights.h5"), patch_size=task["patch_voxels"])
     np.save(folder / "scores.npy", network.launch(np.load(folder / "volume.npy")))
@@ -46,7 +46,7 @@ def segment(folder: Path, task: dict[str, Any]) -> None:
 
 def cluster(folder: Path, task: dict[str, Any]) -> None:
     """Objects, objects.json as [label, z, y, x, voxels], of labels.npy [z, y, x]."""
-    from deepfinder.inference import Cluster
+    from deepfinder.inference import Cluster  # type: ignore[import-not-found]
 
     objects = Cluster(clustRadius=task["radius_voxels"]).launch(np.load(folder / "labels.npy"))
     plain = [[int(one["label"]), *(float(one[axis]) for axis in "zyx"), int(one["cluster_size"])] for one in objects]

@@ -72,7 +72,9 @@ def effective_settings(settings: TrainSettings) -> TrainSettings:
     own = {name: value for name, value in OWN_WAYS.items() if hasattr(settings, name)}
     other = [name for name, value in own.items() if getattr(settings, name) != value]
     if other:
-        print(f"train.engine = 'deepfinder': not settings of DeepFinder, its own ways hold: {', '.join(other)}", file=sys.stderr)
+        print(
+            f"train.engine = 'deepfinder': not settings of DeepFinder, its own ways hold: {', '.join(other)}", file=sys.stderr
+        )
     return settings.model_copy(update=own)
 
 
@@ -155,9 +157,9 @@ def segment(network: Any, data: NDArray[Any], settings: SegmentSettings) -> NDAr
 
 
 def clusters(
-    segmentation: NDArray[Any], likely: NDArray[np.bool_], radius_voxels: float
+    segmentation: NDArray[Any], likely: NDArray[np.bool_], radius: float
 ) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.intp]]]:
-    """DeepFinder's clusters: class, position z, y, x in voxels, and the voxels (N, 3) that are nearest to it."""
+    """DeepFinder's clusters of this radius in voxels: class, position z, y, x in voxels, and the voxels (N, 3) that are nearest to it."""
     labels = np.where(likely, segmentation, 0).astype(np.int16)
     voxels = np.argwhere(labels > 0)
     if len(voxels) == 0:
@@ -167,10 +169,10 @@ def clusters(
     with TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "labels.npy", np.where(labels > 0, np.searchsorted(present, labels) + 1, 0).astype(np.int8))
-        run("cluster", folder, {"radius_voxels": max(1, round(radius_voxels)), "seed": 0}, "cpu")
+        run("cluster", folder, {"radius_voxels": max(1, round(radius)), "seed": 0}, "cpu")
         objects = json.loads((folder / "objects.json").read_text())
     centres = np.array([one[1:4] for one in objects], dtype=float)
-    nearest = assign_to_nearest(voxels, centres, radius_voxels)
+    nearest = assign_to_nearest(voxels, centres, radius)
     for number, one in enumerate(objects):
         members = voxels[nearest == number]
         if len(members):
