@@ -1,0 +1,81 @@
+"""Profiles for executors and container engines: they parse, join, and give every process its image and its resources."""
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from ..runs import ROOT
+
+NEXTFLOW = str(ROOT / "setup/nextflow.sh")
+SIMULATIONS = "TETRIS|SIMULATE|RECONSTRUCT|LABEL"
+GPU_STAGES = {"SIMULATE", "TRAIN", "CALIBRATE", "FINETUNE", "SEGMENT"}
+
+
+def configuration(folder, profiles):
+    done = subprocess.run(
+        [NEXTFLOW, "config", "-flat", "-profile", profiles, str(ROOT)], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return dict(re.findall(r"^(\S+) = (.*)$", done.stdout, re.M))
+
+
+@pytest.mark.parametrize(
+    ("profiles", "expected"),
+    [
+        ("slurm,apptainer,demo", {"process.executor": "'slurm'", "apptainer.enabled": "true"}),
+        ("slurm,podman", {"process.executor": "'slurm'", "podman.enabled": "true"}),
+        ("docker,gpu", {"docker.enabled": "true", "params.train.device": "'gpu'", "params.segment.device": "'gpu'"}),
+        ("awsbatch,gpu", {"process.executor": "'awsbatch'", "docker.enabled": "true", "params.train.device": "'gpu'"}),
+        ("google_batch", {"process.executor": "'google-batch'", "docker.enabled": "true"}),
+        ("k8s", {"process.executor": "'k8s'", "docker.enabled": "true"}),
+    ],
+)
+def test_a_profile_parses_without_its_plugin(tmp_path, profiles, expected):
+    found = configuration(tmp_path, profiles)
+    assert {name: found.get(name) for name in expected} == expected
+    arrays = [name for name in found if name.endswith(".array")]
+    assert len(arrays) == ("slurm" in profiles or "batch" in profiles)
+    assert all(SIMULATIONS in name for name in arrays)
+    assert [name for name in found if name.endswith(".accelerator")] == [name for name in found if "SIMULATE|TRAIN" in name][:1]
+    for label in ("quick", "medium", "large", "training", "network"):
+        assert any(f"withLabel:{label}" in name and name.endswith("memory") for name in found), label
+
+
+@pytest.mark.parametrize(
+    ("profiles", "settings", "place"),
+    [
+        ("awsbatch,demo", {"image_registry": "registry.example/tl"}, "registry.example/tl/{}"),
+        ("google_batch,demo,gpu", {"image_registry": "registry.example/tl"}, "registry.example/tl/{}"),
+        ("k8s,demo", {"image_registry": "registry.example/tl", "simulate": {"engine": "parakeet"}}, "registry.example/tl/{}"),
+        (
+            "slurm,apptainer,demo",
+            {"image_folder": "/images", "reconstruct": {"engine": "imod"}, "verify_images": False},
+            "/images/{}",
+        ),
+        ("standard,demo", {}, None),
+    ],
+)
+def test_every_process_gets_its_image(tmp_path, profiles, settings, place):
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    # The clouds' executors are plugins; Slurm stands in for them, and nothing is started.
+    (tmp_path / "stand_in.config").write_text("process.executor = 'slurm'\n")
+    command = [NEXTFLOW, "inspect", "-c", "stand_in.config", "-profile", profiles, "-params-file", "settings.json", str(ROOT)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {one["name"].split(":")[-1]: one["container"] for one in json.loads(done.stdout)["processes"]}
+    assert {"CHECK", "FLEX", "VOLUME", "TETRIS", "SIMULATE", "RECONSTRUCT", "TRAIN", "SEGMENT", "REPORT"} <= found.keys()
+    if place is None:
+        return
+    names = dict.fromkeys(found, "native") | {"FLEX": "nma", "TETRIS": "tetris", "MATCH": "match"}
+    if "gpu" in profiles:
+        names |= dict.fromkeys(GPU_STAGES & names.keys(), "native-gpu")
+    if "simulate" in settings:
+        names["SIMULATE"] = "parakeet"
+    if "reconstruct" in settings:
+        names["RECONSTRUCT"] = "imod"
+    for process, image in found.items():
+        assert re.fullmatch(
+            re.escape(place.format(names[process])) + r"(:[0-9.]+|@sha256:[0-9a-f]{64}|-[0-9.]+\.sif)", image
+        ), process
