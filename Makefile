@@ -5,10 +5,10 @@ SHELL := /usr/bin/env bash
 NEXTFLOW := setup/nextflow.sh
 PYTHON_BIN := .venv/bin
 
-.PHONY: help setup demo test lint bench containers publish docs lock clean
+.PHONY: help setup demo test test-images test-cluster lint bench containers publish docs lock clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: ## install all that is needed (Python environment, Nextflow); a second call reuses what is there
 	@setup/system_packages.sh
@@ -23,6 +23,15 @@ demo: setup ## six nucleosome templates to picks, an F1 and a report, in results
 test: setup lint ## ruff, mypy and all tests
 	$(PYTHON_BIN)/pytest -n 2 tests/python
 	$(PYTHON_BIN)/pytest tests/pipeline
+
+test-images: setup ## tests of the images that `make containers` made, with a registry on this machine
+	@setup/container_tools.sh registry
+	$(PYTHON_BIN)/pytest tests/containers
+
+test-cluster: setup ## tests in those images: under a Slurm of this machine, as an ordinary user, and without any network
+	@setup/container_tools.sh
+	@setup/slurm.sh --install
+	$(PYTHON_BIN)/pytest -s tests/cluster
 
 lint: setup ## ruff and mypy
 	$(PYTHON_BIN)/ruff check --config python/pyproject.toml python/src tests bench containers

@@ -1,0 +1,21 @@
+// What a task sees of its processors, GPUs and network: for test_profiles.py.
+
+process SIMULATE {
+    tag "${number}"
+    cpus 2
+
+    input:
+    val number
+
+    output:
+    stdout
+
+    script:
+    """
+    echo "task ${number} threads \$OMP_NUM_THREADS gpus \${CUDA_VISIBLE_DEVICES:-none} home \${HOME:-none} array \${SLURM_ARRAY_TASK_ID:-none}"
+    """
+}
+
+workflow {
+    SIMULATE(Channel.of(1..3)).view()
+}

@@ -1,0 +1,40 @@
+"""With the images there, a run needs no network: it pulls and downloads nothing."""
+
+import pytest
+
+from ..runs import few_structures_in
+
+pytestmark = pytest.mark.long
+NO_NETWORK = ("unshare", "--user", "--map-current-user", "--net", "--")
+
+
+def test_a_run_without_any_network(account):
+    routes = account.call(*NO_NETWORK, "cat", "/proc/net/route").stdout
+    assert len(routes.splitlines()) == 1, "the test itself: there is a network in here"
+    pipeline = account.pipeline("offline", prefix=NO_NETWORK)
+    (pipeline.folder / "structures").mkdir()
+    structures = few_structures_in(pipeline.folder / "structures")
+    run = pipeline.run(
+        "-profile", "apptainer,demo", "-params-file", "../clone/tests/data/tiny.yml", "--design.tomograms", "3",
+        "--stop_after", "label", *structures,
+    )  # fmt: skip
+    assert run.status == 0, run.printed
+    assert len([name for name in run.tasks("COMPLETED") if name.startswith("LABEL")]) == 3
+    log = (pipeline.folder / ".nextflow.log").read_text()
+    assert "Pulling" not in log
+    assert "Downloading" not in log
+    jobs = [path.read_text() for path in (pipeline.folder / "work").glob("*/*/.command.run")]
+    assert jobs
+    assert all("apptainer exec" in job for job in jobs)
+
+
+def test_an_image_needs_neither_root_nor_network_nor_a_home(account):
+    image = account.image("native")
+    done = account.call(
+        *NO_NETWORK, "apptainer", "-q", "exec", "--containall", "--no-home", str(image), "template-learning", "--help"
+    )
+    assert "tetris" in done.stdout
+    assert (
+        account.call(*NO_NETWORK, "apptainer", "-q", "exec", "--containall", "--no-home", str(image), "id", "-u").stdout
+        != "0\n"
+    )
