@@ -46,7 +46,7 @@ def segment(folder: Path, task: dict[str, Any]) -> None:
 
 def cluster(folder: Path, task: dict[str, Any]) -> None:
     """Objects, objects.json as [label, z, y, x, voxels], of labels.npy [z, y, x]."""
-    from deepfinder.inference import Cluster  # type: ignore[import-not-found]
+    from deepfinder.inference import Cluster
 
     objects = Cluster(clustRadius=task["radius_voxels"]).launch(np.load(folder / "labels.npy"))
     plain = [[int(one["label"]), *(float(one[axis]) for axis in "zyx"), int(one["cluster_size"])] for one in objects]

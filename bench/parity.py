@@ -1,0 +1,204 @@
+"""The native engines beside the programs of the paper, on the same input: Parakeet, EMAN2, DeepFinder.
+
+A program is called where it is on the PATH (DeepFinder: installed in this Python), else in its image
+build/containers/<name>-<version>.sif with apptainer; where that is missing too its figure is left out, in words.
+(IMOD is `make bench BENCH=reconstruct`.)
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from harness import ROOT, report
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from template_learning import eman2
+from template_learning.files import read_mrc
+from template_learning.gaussians import density_of_atoms, gaussian_width_angstrom
+from template_learning.geometry import Grid, random_rotations
+from template_learning.learning import deepfinder_program
+from template_learning.learning.deepfinder import save_weights
+from template_learning.learning.network import build_network
+from template_learning.learning.segment import segment_volume
+from template_learning.settings import SegmentSettings, SimulateSettings
+from template_learning.simulation import parakeet
+from template_learning.simulation.ice import Slab
+from template_learning.simulation.parakeet_config import parakeet_engine, read_parakeet_config
+from template_learning.simulation.potential import Sample
+from template_learning.structure import read_structure
+from template_learning.tables import DesignRow
+
+NUCLEOSOME = ROOT / "data" / "demo" / "templates" / "2pyo.cif.gz"
+TILTS_DEG = (0.0, 40.0)
+PIXEL_ANGSTROM, BINNED_ANGSTROM = 4.0, 8.0
+HIGH_PASS_SIGMA_PIXELS = 400 / np.sqrt(8 * np.log(2)) / BINNED_ANGSTROM
+BORDER_PIXELS = 8
+EDGE_VOXELS = 104  # of DeepFinder's volume and tile, the least for which it needs two tiles along an axis
+GOALS = {"parakeet_cc": ">= 0.96", "eman2_formula_error": "< 1e-4", "deepfinder_output_error": "< 1e-3"}
+
+
+def image_of(name: str) -> Path | None:
+    """The newest SIF of an image that was built here."""
+    found = sorted((ROOT / "build" / "containers").glob(f"{name}-[0-9]*.sif"), key=lambda path: path.stat().st_mtime)
+    return found[-1] if found and shutil.which("apptainer") else None
+
+
+def call(image: str, program: str, here: bool, bound: Path) -> list[str] | None:
+    """The words that call a program: itself, or in its image with a folder bound; none where there is neither."""
+    if here:
+        return [program]
+    sif = image_of(image)
+    if sif is None:
+        print(f"parity: neither {program} nor build/containers/{image}-<version>.sif is here; its figure is left out")
+        return None
+    user = ["--userns"] if os.geteuid() == 0 else []
+    return [
+        "apptainer",
+        "-q",
+        "exec",
+        *user,
+        "--containall",
+        "--bind",
+        f"{bound}:{bound}",
+        "--pwd",
+        str(bound),
+        str(sif),
+        program,
+    ]
+
+
+def in_folder(command: list[str], folder: Path) -> list[str]:
+    """The same call in a folder below the bound one."""
+    if "--pwd" not in command:
+        return command
+    at = command.index("--pwd") + 1
+    return [*command[:at], str(folder), *command[at + 1 :]]
+
+
+def two_nucleosomes() -> tuple[Sample, Grid]:
+    """Two nucleosomes in a box of 24 x 24 x 12 voxels of 16 Å."""
+    molecule = read_structure(NUCLEOSOME)
+    grid = Grid(shape=(12, 24, 24), voxel_size_angstrom=16.0)
+    return Sample(
+        atoms=[(molecule.position_angstrom.astype(np.float32), molecule.element)],
+        kind=np.zeros(2, np.int64),
+        rotation=random_rotations(2, np.random.default_rng(3)).as_matrix(),
+        position_angstrom=np.array([[-55.0, -40.0, -12.0], [50.0, 45.0, 15.0]]),
+        ice=Slab(float(grid.extent_angstrom[2])),
+    ), grid
+
+
+def prepared(image: NDArray[Any]) -> NDArray[np.float64]:
+    """An image of 4 Å pixels binned to 8 Å, high-passed, its border cut off."""
+    height, width = (count // 2 for count in image.shape)
+    coarse = np.asarray(image, dtype=float).reshape(height, 2, width, 2).mean(axis=(1, 3))
+    passed = coarse - gaussian_filter(coarse, HIGH_PASS_SIGMA_PIXELS, mode="reflect")
+    return np.asarray(passed[BORDER_PIXELS:-BORDER_PIXELS, BORDER_PIXELS:-BORDER_PIXELS])
+
+
+def parakeet_figures(folder: Path) -> dict[str, float]:
+    """Correlation of noise-free images, the least of two tilts: with ice, whose grain is Parakeet's alone, and without."""
+    run = call("parakeet", parakeet.PROGRAM, shutil.which(parakeet.PROGRAM) is not None, folder)
+    if run is None:
+        return {}
+    sample, grid = two_nucleosomes()
+    row = DesignRow(id="two", total_dose_e_per_angstrom2=60, defocus_um=-2.5, tilt_range_deg=40, tilt_step_deg=20, ice_density_g_per_cm3=0.94)  # fmt: skip
+    settings = SimulateSettings(engine="parakeet", pixel_size_angstrom=PIXEL_ANGSTROM, ice_shape="slab")
+    detector = parakeet.choose_detector(grid, settings)
+    parakeet.write_structure(folder / "molecule_0.cif", sample.atoms[0])
+    common = parakeet.configuration(sample, ["../molecule_0.cif"], float(grid.extent_angstrom[2]), row, settings, detector)
+    figures: dict[str, float] = {}
+    for name, ice in (("parakeet_cc", True), ("parakeet_cc_no_ice", False)):
+        found = []
+        for index, tilt in enumerate(TILTS_DEG):
+            one = parakeet.configuration_of_tilt(common, settings, tilt, 12.0, 12.0 * (index + 1), gpu=False)
+            one["simulation"]["ice"] = ice
+            inside = folder / f"{name}_{index}"
+            inside.mkdir()
+            (inside / "config.yaml").write_text(yaml.safe_dump(one))
+            steps = ["-c", "config.yaml", "--steps", "sample", "simulate.exit_wave", "simulate.optics"]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            subprocess.run([*in_folder(run, inside), *steps], cwd=inside, env=environment, check=True, capture_output=True)
+            theirs = detector.binned(parakeet.read_images(inside / "optics.h5")) / detector.binning**2
+            engine = parakeet_engine(read_parakeet_config(inside / "config.yaml"), inside, None, detector.binning)
+            ours = engine.image(engine.intensity(*engine.exit_wave(tilt, 12.0, None)))
+            found.append(np.corrcoef(prepared(ours).ravel(), prepared(theirs).ravel())[0, 1])
+        figures[name] = float(min(found))
+    return figures
+
+
+def formula(position: NDArray[Any], element: NDArray[Any], voxel: float, resolution: float, edge: int) -> NDArray[np.float64]:
+    """EMAN2's density, its formula atom by atom: Z exp(-r^2 / w^2), w = resolution / pi, nowhere cut off."""
+    axis = (np.arange(edge) - edge // 2) * voxel
+    density = np.zeros((edge, edge, edge))
+    for (x, y, z), weight in zip(position, element, strict=True):
+        square = (axis[:, None, None] - z) ** 2 + (axis[:, None] - y) ** 2 + (axis - x) ** 2
+        density += float(weight) * np.exp(-square * (np.pi / resolution) ** 2)
+    return density
+
+
+def eman2_figures(folder: Path) -> dict[str, float]:
+    """Largest difference over the largest value: ours from the formula, and from EMAN2's own map where it is there."""
+    molecule = read_structure(NUCLEOSOME)
+    voxel, resolution = 16.0, 32.0
+    ours = density_of_atoms(molecule.position_angstrom, molecule.element, voxel, resolution)
+    edge = ours.shape[0]
+    assert gaussian_width_angstrom(resolution) == resolution / np.pi
+    expected = formula(molecule.position_angstrom, molecule.element, voxel, resolution, edge)
+    figures = {"eman2_formula_error": float(np.abs(ours - expected).max() / expected.max())}
+    run = call("eman2", eman2.PROGRAM, shutil.which(eman2.PROGRAM) is not None, folder)
+    if run is not None:
+        eman2.write_pdb(folder / "atoms.pdb", molecule.position_angstrom, molecule.element)
+        words = eman2.command_line(folder / "atoms.pdb", folder / "density.mrc", voxel, resolution, edge)
+        subprocess.run([*run, *words[1:]], check=True, capture_output=True)
+        theirs, _ = read_mrc(folder / "density.mrc", need_voxel_size=False)
+        figures["eman2_program_error"] = float(np.abs(ours / ours.max() - theirs / theirs.max()).max())
+    return figures
+
+
+def deepfinder_figures(folder: Path) -> dict[str, float]:
+    """Largest difference of the class probabilities, ours and DeepFinder's, farther than its crop from the border."""
+    here = importlib.util.find_spec("deepfinder") is not None
+    run = call("deepfinder", sys.executable if here else "python3", here, folder)
+    if run is None:
+        return {}
+    generator = np.random.default_rng(20)
+    network = build_network(3)
+    network.set_weights([generator.normal(0, 0.07, weight.shape) for weight in network.get_weights()])
+    volume = generator.standard_normal((EDGE_VOXELS,) * 3).astype(np.float32)
+    save_weights(network, folder / "weights.h5")
+    np.save(folder / "volume.npy", volume)
+    (folder / "task.json").write_text(json.dumps({"classes": 3, "patch_voxels": EDGE_VOXELS, "seed": 0}))
+    launcher = shutil.copy(deepfinder_program.LAUNCHER, folder)
+    environment: Mapping[str, str] = {**os.environ, "KERAS_BACKEND": "tensorflow", "MPLCONFIGDIR": str(folder)}
+    command = [*run, "-P", str(launcher), "segment", str(folder)]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    theirs = np.load(folder / "scores.npy").astype(np.float32)
+    ours = segment_volume(network, volume, SegmentSettings(tile_voxels=EDGE_VOXELS))
+    inside = (slice(25, -25),) * 3
+    return {
+        "deepfinder_output_error": float(np.abs(ours[inside] - theirs[inside]).max()),
+        "deepfinder_output_deviation": float(theirs[inside].std()),
+    }
+
+
+def main() -> None:
+    """Measure and report."""
+    figures: dict[str, float] = {}
+    for measured in (eman2_figures, parakeet_figures, deepfinder_figures):
+        with tempfile.TemporaryDirectory() as name:
+            figures |= measured(Path(name).resolve())
+    report("parity", figures, GOALS, "Parakeet 0.6.8, EMAN2, cryoet-deepfinder 0.2.1")
+
+
+if __name__ == "__main__":
+    main()
