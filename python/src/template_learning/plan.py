@@ -14,7 +14,7 @@ from template_learning.provenance import generator_for
 from template_learning.settings import TetrisSettings
 from template_learning.tetris import MG_PER_ML_OF_DALTON_PER_CUBIC_ANGSTROM, Packing, Queue, pack
 
-PILOT_EDGES_VOXELS = (48, 80)
+PILOT_EDGES_VOXELS = (64, 96)
 NO_LIMITS: dict[str, Any] = {"molecules": None, "templates": None, "protein_mg_per_ml": None, "at_most": []}
 
 
