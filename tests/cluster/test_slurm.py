@@ -66,7 +66,7 @@ def test_killed_under_slurm_and_resumed_is_the_same_as_undisturbed(slurm, struct
 def test_a_gpu_that_is_asked_for_reaches_the_container(slurm, new_pipeline):
     pipeline = new_pipeline("gpu")
     pipeline.main = slurm.clone / "tests/cluster/probe"
-    run = pipeline.run("-c", "quick.config", "-profile", "slurm,apptainer,gpu", "--image", str(slurm.image("native")))
+    run = pipeline.run("-c", "quick.config", "-profile", "slurm,apptainer,gpu", "--image", str(slurm.image("tetris")))
     assert run.status == 0, run.printed
     lines = [line for line in run.printed.splitlines() if line.startswith("task")]
     assert len(lines) == 3
