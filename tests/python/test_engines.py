@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from template_learning.check import check_run
 from template_learning.density import build_library
 from template_learning.errors import BadInput, Fault
 from template_learning.files import read_mrc, write_table
@@ -319,3 +320,15 @@ def test_picks_by_deepfinder(monkeypatch) -> None:
         (5, 215.0, 165.0, 135.0, 64, 0.75),
     ]
     assert find_picks(np.zeros_like(classes), np.zeros(classes.shape), 10.0, settings, {}) == []
+
+
+def test_a_run_that_parakeet_cannot_do_ends_before_it_begins(tmp_path: Path) -> None:
+    parameters = {
+        "simulate": {"engine": "parakeet"},
+        "design": {"gold_fiducials": [0, 10]},
+        "from_results": "r",
+        "start_at": "design",
+    }
+    (tmp_path / "request.json").write_text(json.dumps({"params": parameters}))
+    with pytest.raises(BadInput, match=r"design\.gold_fiducials = 10\.0: not done with simulate\.engine = 'parakeet'"):
+        check_run(tmp_path / "request.json", tmp_path / "out")

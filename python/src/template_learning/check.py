@@ -83,6 +83,7 @@ def check_run(request: Path, output: Path) -> None:
     distractors = _rows(StructureInput, content.get("distractors", []), "distractors", settings)
     tomograms = _rows(TomogramInput, content.get("tomograms", []), "tomograms", settings)
     _check_order(settings, bool(templates), bool(tomograms))
+    _check_engines(settings)
     _check_unique([row.id for row in templates + distractors], "templates and distractors")
     _check_unique([row.id for row in tomograms], "tomograms")
     flexed = settings.start_at == "flex" and settings.model is None
@@ -178,6 +179,13 @@ def _check_unique(ids: Sequence[str], where: str) -> None:
     doubled = sorted({one for one in ids if ids.count(one) > 1})
     if doubled:
         raise BadInput(f"{where}: the id {doubled[0]!r} stands there twice; each id once was expected")
+
+
+def _check_engines(settings: Settings) -> None:
+    if settings.simulate.engine == "parakeet":
+        from template_learning.simulation.parakeet import NOT_MODELLED, check_asked
+
+        check_asked({name: max(getattr(settings.design, name)) for name in NOT_MODELLED}, settings.simulate)
 
 
 def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:

@@ -276,9 +276,9 @@ def choose_workers(settings: SimulateSettings, tilts: int) -> list[str | None]:
     return [*gpus[:tilts]] or [None] * min(processors(), tilts)
 
 
-def check_row(row: DesignRow, settings: SimulateSettings) -> None:
-    """BadInput for what Parakeet does not model."""
-    asked: dict[str, Any] = {f"design.{name}": getattr(row, name) for name in NOT_MODELLED if getattr(row, name)}
+def check_asked(nuisances: Mapping[str, float], settings: SimulateSettings) -> None:
+    """BadInput for what Parakeet does not model: ``nuisances`` (a row's, or the largest of a design) and settings."""
+    asked: dict[str, Any] = {f"design.{name}": nuisances[name] for name in NOT_MODELLED if nuisances[name]}
     if settings.propagation != "multislice":
         asked["simulate.propagation"] = settings.propagation
     if settings.inelastic_mean_free_path_angstrom is not None:
@@ -286,8 +286,8 @@ def check_row(row: DesignRow, settings: SimulateSettings) -> None:
     if settings.keep_waves:
         asked["simulate.keep_waves"] = True
     if asked:
-        shown_ = ", ".join(f"{name} = {value}" for name, value in asked.items())
-        raise BadInput(f"{shown_}: not done with simulate.engine = 'parakeet'; leave it out, or take 'native'")
+        words = ", ".join(f"{name} = {value}" for name, value in asked.items())
+        raise BadInput(f"{words}: not done with simulate.engine = 'parakeet'; leave it out, or take 'native'")
 
 
 def read_images(path: Path) -> NDArray[Any]:
@@ -308,7 +308,7 @@ def simulate_sample(
     """
     begun = time.perf_counter()
     checked_id(row.id)
-    check_row(row, settings)
+    check_asked({name: getattr(row, name) for name in NOT_MODELLED}, settings)
     program = Program.find()
     sample, grid = placed_sample(placed, library_folders)
     detector = choose_detector(grid, settings)
