@@ -97,7 +97,7 @@ class Packing:
         """The table of what is placed."""
         if not self.rows:
             return []
-        angles = angles_from_rotation(Rotation.concatenate(self.rotation))
+        angles = angles_from_rotation(Rotation.concatenate(self.rotation)) + 0.0  # no -0
         return [
             ParticleRow(
                 particle=number,
