@@ -17,8 +17,13 @@ FOLDER = ROOT / "containers"
 BUILT = ROOT / "build" / "containers"
 
 
-# Processes whose settings do not lie in a section of their own name.
-SECTIONS = {"CALIBRATE": "segment", "FINETUNE": "train"}
+# Processes whose settings do not lie in a section of their own name; workflows/images.nf knows them too.
+SECTIONS = {
+    ("CALIBRATE", "device"): ["segment"],
+    ("CALIBRATE", "engine"): ["segment", "cluster"],
+    ("FINETUNE", "device"): ["train"],
+    ("FINETUNE", "engine"): ["segment", "cluster"],
+}
 
 
 class ImageError(Exception):
@@ -91,7 +96,8 @@ def _condition(image: Image, process: str) -> str:
     if image.when is None:
         return ""
     setting, value = image.when.split("=")
-    return f"params.{SECTIONS.get(process, process.lower())}.{setting} == '{value}' ? "
+    sections = SECTIONS.get((process, setting), [process.lower()])
+    return " || ".join(f"params.{section}.{setting} == '{value}'" for section in sections) + " ? "
 
 
 def _reference(image: Image) -> str:

@@ -8,10 +8,12 @@ def sha256(path) {
 
 // The SIFs that a run with these parameters may take, as conf/containers.config chooses them.
 def wanted_sifs(images, settings) {
-    def sections = [CALIBRATE: 'segment', FINETUNE: 'train']
+    def sections = [CALIBRATE: ['segment', 'cluster'], FINETUNE: ['train', 'segment', 'cluster']]
     def wanted = images.findAll { _name, one ->
         def words = one.when ? one.when.tokenize('=') : []
-        return words.isEmpty() || one.processes.any { process -> settings[sections[process] ?: process.toLowerCase()].get(words[0]).toString() == words[1] }
+        return words.isEmpty() || one.processes.any { process ->
+            (sections[process] ?: [process.toLowerCase()]).any { section -> settings[section].get(words[0]).toString() == words[1] }
+        }
     }
     return wanted.collect { name, one -> [name, "${settings.image_folder}/${name}-${one.version}.sif".toString()] }
 }
