@@ -122,6 +122,15 @@ def test_a_run_may_start_and_stop_anywhere(pipeline, demo, tmp_path):
         assert set(counts(run)) == {"CHECK", *STAGES_IN_ORDER[first : last + 1]}
 
 
+def test_template_matching_runs_on_the_results_of_a_run(pipeline, demo, tmp_path):
+    arguments = ("--match.run", "true", "--start_at", "match", "--from_results", str(demo.outdir))
+    run = pipeline.run("-profile", "demo", "-stub", *arguments, "--outdir", str(tmp_path / "matched"))
+    assert run.status == 0, run.printed
+    run.outdir = tmp_path / "matched"
+    assert counts(run) == {"CHECK": 1, "MATCH": 2, "EXPORT": 2, "EVALUATE_SIMULATED": 1, "EVALUATE_MATCHED": 1, "REPORT": 1}
+    assert (run.outdir / "evaluate/simulated_matched.evaluation.json").is_file()
+
+
 def test_without_tomograms_the_run_stops_at_a_model(pipeline):
     run = pipeline.run("-profile", "demo", "-stub", "--design.test_tomograms", "0")
     assert run.status == 0, run.printed

@@ -84,6 +84,8 @@ def test_classes_are_numbered_by_name(request_file, tmp_path):
         ({"params": {"design": {"scheme": "grid"}}}, "design.scheme = 'grid'"),
         ({"params": {"start_at": "train"}}, "from_results"),
         ({"params": {"start_at": "train", "stop_after": "flex", "from_results": "x"}}, "lies after stop_after"),
+        ({"params": {"start_at": "match", "from_results": "x"}}, "--match.run true was expected"),
+        ({"params": {"model": "m.keras", "match": {"run": True}}}, "run that has the templates"),
         ({"templates": []}, "parameter templates: none given"),
         ({"templates": [{"id": "a", "path": "gone.cif"}]}, "gone.cif: no such file"),
         ({"templates": [{"id": "a", "path": "pdb:1abc"}]}, "pdb:1abc: no such entry, or no network: nothing could be"),
