@@ -28,8 +28,7 @@ from template_learning.geometry import Grid, random_rotations
 from template_learning.learning import deepfinder_program
 from template_learning.learning.deepfinder import save_weights
 from template_learning.learning.network import build_network
-from template_learning.learning.segment import segment_volume
-from template_learning.settings import SegmentSettings, SimulateSettings
+from template_learning.settings import SimulateSettings
 from template_learning.simulation import parakeet
 from template_learning.simulation.ice import Slab
 from template_learning.simulation.parakeet_config import parakeet_engine, read_parakeet_config
@@ -42,6 +41,7 @@ TILTS_DEG = (0.0, 40.0)
 PIXEL_ANGSTROM, BINNED_ANGSTROM = 4.0, 8.0
 HIGH_PASS_SIGMA_PIXELS = 400 / np.sqrt(8 * np.log(2)) / BINNED_ANGSTROM
 BORDER_PIXELS = 8
+CROP_VOXELS = 25  # that DeepFinder cuts from each side of a tile
 EDGE_VOXELS = 104  # of DeepFinder's volume and tile, the least for which it needs two tiles along an axis
 GOALS = {"parakeet_cc": ">= 0.96", "eman2_formula_error": "< 1e-4", "deepfinder_output_error": "< 1e-3"}
 
@@ -166,14 +166,19 @@ def eman2_figures(folder: Path) -> dict[str, float]:
 
 
 def deepfinder_figures(folder: Path) -> dict[str, float]:
-    """Largest difference of the class probabilities, ours and DeepFinder's, farther than its crop from the border."""
+    """Largest difference of the class probabilities, DeepFinder's from our network's, with the same weights.
+
+    On the part of a volume that comes from DeepFinder's first tile alone, which our network gets as DeepFinder makes it:
+    the two divide a tomogram in their own ways, and the poolings' grid with it.
+    """
     here = importlib.util.find_spec("deepfinder") is not None
     run = call("deepfinder", sys.executable if here else "python3", here, folder)
     if run is None:
         return {}
     generator = np.random.default_rng(20)
     network = build_network(3)
-    network.set_weights([generator.normal(0, 0.07, weight.shape) for weight in network.get_weights()])
+    spread = [np.sqrt(2 / np.prod(weight.shape[:-1])) if weight.ndim > 1 else 0.1 for weight in network.get_weights()]
+    network.set_weights([generator.normal(0, s, w.shape) for s, w in zip(spread, network.get_weights(), strict=True)])
     volume = generator.standard_normal((EDGE_VOXELS,) * 3).astype(np.float32)
     save_weights(network, folder / "weights.h5")
     np.save(folder / "volume.npy", volume)
@@ -182,13 +187,12 @@ def deepfinder_figures(folder: Path) -> dict[str, float]:
     environment: Mapping[str, str] = {**os.environ, "KERAS_BACKEND": "tensorflow", "MPLCONFIGDIR": str(folder)}
     command = [*run, "-P", str(launcher), "segment", str(folder)]
     subprocess.run(command, env=environment, check=True, capture_output=True)
-    theirs = np.load(folder / "scores.npy").astype(np.float32)
-    ours = segment_volume(network, volume, SegmentSettings(tile_voxels=EDGE_VOXELS))
-    inside = (slice(25, -25),) * 3
-    return {
-        "deepfinder_output_error": float(np.abs(ours[inside] - theirs[inside]).max()),
-        "deepfinder_output_deviation": float(theirs[inside].std()),
-    }
+    alone = EDGE_VOXELS - deepfinder_program.OVERLAP + 1
+    theirs = np.load(folder / "scores.npy")[:alone, :alone, :alone].astype(np.float32)
+    tile = np.pad((volume - volume.mean()) / volume.std(), CROP_VOXELS)[:EDGE_VOXELS, :EDGE_VOXELS, :EDGE_VOXELS]
+    part = (slice(CROP_VOXELS, CROP_VOXELS + alone),) * 3
+    ours = network.predict_on_batch(tile[None, ..., None])[0][part]
+    return {"deepfinder_output_error": float(np.abs(ours - theirs).max()), "deepfinder_output_deviation": float(theirs.std())}
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from template_learning.check import check_run
 from template_learning.density import build_library
 from template_learning.errors import BadInput, Fault
 from template_learning.files import read_mrc, write_table
-from template_learning.learning import deepfinder_program
+from template_learning.learning import deepfinder, deepfinder_program
 from template_learning.picking.cluster import find_picks
 from template_learning.provenance import read_sidecar, seed_for, write_json
 from template_learning.settings import ClusterSettings, SegmentSettings, SimulateSettings, TrainSettings, VolumeSettings
@@ -276,8 +277,7 @@ def test_deepfinders_own_ways_hold_and_are_named(capsys) -> None:
 
 def test_a_tomogram_by_deepfinder(monkeypatch) -> None:
     """Its sign, its padding to a tile and back, the weights' file; the class order of the scores stays."""
-    from template_learning.learning.network import build_network
-
+    network = SimpleNamespace(output_shape=(None, None, None, None, 3))
     asked: dict[str, object] = {}
     grey = np.random.default_rng(0).normal(size=(40, 90, 70)).astype(np.float32)
 
@@ -289,15 +289,16 @@ def test_a_tomogram_by_deepfinder(monkeypatch) -> None:
         np.save(folder / "scores.npy", np.stack([volume, -volume, 2 * volume], axis=-1).astype(np.float16))
 
     monkeypatch.setattr(deepfinder_program, "run", run)
+    monkeypatch.setattr(deepfinder, "save_weights", lambda _, path: path.write_text("weights"))
     settings = SegmentSettings(engine="deepfinder", tile_voxels=60, contrast="protein_bright", device="cpu")
-    scores = deepfinder_program.segment(build_network(3), grey, settings)
+    scores = deepfinder_program.segment(network, grey, settings)
     assert scores.shape == (*grey.shape, 3)
     assert np.abs(scores[..., 1] - grey).max() < 2e-3
     assert asked == {"step": "segment", "device": "cpu", "classes": 3, "patch_voxels": 60, "seed": 0}
     with pytest.raises(BadInput, match=r"segment\.tile_voxels = 48"):
-        deepfinder_program.segment(build_network(3), grey, settings.model_copy(update={"tile_voxels": 48}))
+        deepfinder_program.segment(network, grey, settings.model_copy(update={"tile_voxels": 48}))
     with pytest.raises(BadInput, match="half_turns"):
-        deepfinder_program.segment(build_network(3), grey, settings.model_copy(update={"half_turns": True}))
+        deepfinder_program.segment(network, grey, settings.model_copy(update={"half_turns": True}))
 
 
 def test_picks_by_deepfinder(monkeypatch) -> None:
