@@ -5,6 +5,7 @@ build/containers/; what is kept between builds in TEMPLATE_LEARNING_IMAGE_CACHE 
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,13 @@ class Workshop:
             raise ImageError(f"{' '.join(words[:3])} ended with {done.returncode}:\n" + "\n".join(said.splitlines()[-30:]))
         return done.stdout or ""
 
+    @contextlib.contextmanager
+    def alone(self, subject: str) -> Iterator[None]:
+        """Wait until no other builder with this cache is at ``subject``."""
+        with (self.cache / f"{subject}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def keep(self, path: Path, text: str) -> Path:
         """Write a small file that the building user can read."""
         path.write_text(text)
@@ -82,11 +90,11 @@ class Workshop:
 
 
 def _ordinary_user() -> pwd.struct_passwd:
+    if Path("/dev/fuse").exists():
+        Path("/dev/fuse").chmod(0o666)
     with contextlib.suppress(KeyError):
         return pwd.getpwnam(BUILDER)
     subprocess.run(["useradd", "-m", BUILDER], check=True)  # gives it a range of subordinate ids too
-    if Path("/dev/fuse").exists():
-        Path("/dev/fuse").chmod(0o666)
     return pwd.getpwnam(BUILDER)
 
 
@@ -124,6 +132,8 @@ def base_image(shop: Workshop) -> dict[str, str]:
     tar = shop.folder("tmp") / "base.tar"
     shop.run(
         [
+            "env",
+            "TMPDIR=/var/tmp",  # its inner root is another user, who may not enter a home
             "mmdebstrap",
             "--variant=minbase",
             "--include=ca-certificates",
@@ -319,12 +329,18 @@ def main() -> int:
         names = " ".join(sys.argv[1:])
         images = [image for image in read_images(names) if names or image.ci]
         shop = Workshop()
-        base = base_image(shop)
+        with shop.alone("base"):
+            base = base_image(shop)
         table = BUILT / "images.json"
         for image in images:
-            entry = build(shop, image, base)
-            known = json.loads(table.read_text()) if table.is_file() else {}
-            table.write_text(json.dumps({**known, image.name: entry}, indent=1) + "\n")
+            with shop.alone(image.name):
+                entry = build(shop, image, base)
+            with shop.alone("images.json"):
+                known = json.loads(table.read_text()) if table.is_file() else {}
+                table.write_text(json.dumps({**known, image.name: entry}, indent=1) + "\n")
+    except FileNotFoundError as error:
+        print(f"error: no program {error.filename}; setup/container_tools.sh installs what is missing", file=sys.stderr)
+        return 2
     except ImageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
