@@ -27,10 +27,10 @@ def bare_machine(tmp_path):
 
     script("python3", f'exec {sys.executable} "$@"')
 
-    def run(uid="1000"):
+    def run(uid="1000", called=("system_packages.sh",)):
         script("id", f"echo {uid}")
         return subprocess.run(
-            [tmp_path / "clone/setup/system_packages.sh"],
+            [tmp_path / "clone/setup" / called[0], *called[1:]],
             env={"PATH": str(programs), "HOME": str(tmp_path), "LC_ALL": "C"},
             capture_output=True,
             text=True,
@@ -79,3 +79,13 @@ def test_an_old_python_is_refused(bare_machine):
     done = bare_machine()
     assert done.returncode == 2
     assert "3.11" in done.stderr
+
+
+def test_without_slurm_an_ordinary_user_is_told_and_root_installs_it(bare_machine, tmp_path):
+    told = bare_machine(called=("slurm.sh", "--install"))
+    assert told.returncode == 2
+    assert "sudo apt-get install slurmctld slurmd" in told.stderr
+    bare_machine.script("apt-get", f'echo "$@" >> {tmp_path}/apt.log')
+    assert bare_machine(uid="0", called=("slurm.sh", "--install")).returncode == 0
+    assert "slurmctld" in (tmp_path / "apt.log").read_text()
+    assert bare_machine(called=("slurm.sh", "start", str(tmp_path / "cluster"))).returncode == 2
