@@ -332,7 +332,7 @@ def curve_figure(curves: Sequence[Curve]) -> str:
             if curve.matched:
                 against_recall.plot(*curve.matched, color=MATCHED_COLOUR, label="template matching")
             precision, recall = curve.selected
-            against_recall.plot(recall, precision, "o", color=CLASS_COLOURS[0], label="picks selected", zorder=3)
+            against_recall.plot(recall, precision, "o", color=CLASS_COLOURS[0], label="selected", zorder=3)
             _legend_above(against_recall)
             against_recall.set_xlabel("recall")
             against_recall.set_ylabel("precision")
@@ -384,10 +384,12 @@ def score_figure(
                 bars = beside.bar(places, list(recall.values()), color=colour, width=width, label=label)
                 beside.bar_label(bars, fmt="%.2f", padding=2)
             beside.set_xticks(range(len(recall_by_angle)), list(recall_by_angle))
+            beside.set_ylabel("recall" if matched_by_angle else "")
             if matched_by_angle:
-                beside.legend(loc="lower left", fontsize=7.2, framealpha=0.9)
+                _legend_above(beside)
             beside.set_xlabel("angle between the molecule's axis and the beam")
-            beside.set_title("recall by orientation")
+            if not matched_by_angle:
+                beside.set_title("recall by orientation")
         else:
             beside.remove()
         for panel in (axes, beside) if recall_by_angle else (axes,):
