@@ -48,7 +48,9 @@ def test_killed_under_slurm_and_resumed_is_the_same_as_undisturbed(slurm, struct
     assert expected.tasks("FAILED") == []
     jobs = written_jobs(undisturbed.folder)
     assert any("#SBATCH --array 0-1" in job for job in jobs)
-    assert sum(f"{slurm.image('native')} " in job for job in jobs) >= len(expected.tasks("COMPLETED"))
+    contained = [job for job in jobs if "apptainer exec" in job]
+    assert len(contained) >= len(expected.tasks("COMPLETED"))
+    assert all(f"{slurm.clone}/build/containers/" in job for job in contained)
     assert not any(".venv" in job for job in jobs)
 
     killed = new_pipeline("killed")
