@@ -33,6 +33,6 @@ case "${1:-}" in
         opens+=("--add-opens=java.base/$package=ALL-UNNAMED")
     done
     export NXF_HOME="${NXF_HOME:-$home/home}" NXF_OFFLINE=true NXF_DISABLE_CHECK_LATEST=true NXF_PLUGINS_MODE=prod NXF_PLUGINS_DEFAULT=false
-    exec java "${opens[@]}" -XX:+TieredCompilation -XX:TieredStopAtLevel=1 -cp "$home/jars/*" nextflow.cli.Launcher "$@"
+    exec java "${opens[@]}" -Dfile.encoding=UTF-8 -XX:+TieredCompilation -XX:TieredStopAtLevel=1 -cp "$home/jars/*" nextflow.cli.Launcher "$@"
     ;;
 esac

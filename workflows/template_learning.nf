@@ -55,7 +55,7 @@ workflow TEMPLATE_LEARNING {
     check_files         // value: list of what CHECK wrote
     templates           // (row: map of id, role, class_name, class_id, share, reading; structure or map)
     distractors         // (row, structure)
-    tomograms           // (id, tomogram, annotations or [], mask or [], voxel size in Å or '')
+    tomograms           // (id, tomogram, annotations or [], mask or [], voxel size or '')
     plan                // map: runs (stage -> boolean), from (results folder or null), model (file or null), design_table (file or null), about (for the crate)
 
     main:

@@ -79,3 +79,12 @@ def test_every_process_gets_its_image(tmp_path, profiles, settings, place):
         assert re.fullmatch(
             re.escape(place.format(names[process])) + r"(:[0-9.]+|@sha256:[0-9a-f]{64}|-[0-9.]+\.sif)", image
         ), process
+
+
+def test_nextflow_files_are_ascii():
+    # Nextflow reads them in the machine's own encoding, which need not be UTF-8.
+    files = [
+        path for pattern in ("*.nf", "*.config", "conf/*.config", "*/*.nf", "modules/*/main.nf") for path in ROOT.glob(pattern)
+    ]
+    assert len(files) > 20
+    assert [path.name for path in files if not path.read_bytes().isascii()] == []

@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from template_learning.anm import SparseANM, connected_parts, joined_pairs
 from template_learning.errors import BadInput
 from template_learning.files import checked_id
-from template_learning.provenance import generator_for, versions, write_json
+from template_learning.provenance import generator_for, made_with, write_json
 from template_learning.settings import FlexSettings
 from template_learning.structure import Structure, StructureWriter
 from template_learning.tables import Reading
@@ -344,7 +344,7 @@ def flex_template(
             "reading": (reading or Reading()).model_dump(exclude_none=True),
             "seed": root_seed,
             "settings": settings.model_dump(mode="json"),
-            "versions": versions(),
+            **made_with(),
             "notes": list(modes.notes),
             **modes.facts,
             "eigenvalue": modes.eigenvalue,

@@ -43,6 +43,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+def made_with() -> dict[str, Any]:
+    """``versions`` and, in a container of the pipeline, ``image``: its file or reference."""
+    image = os.environ.get("TEMPLATE_LEARNING_IMAGE")
+    return {"versions": versions(), "image": image} if image else {"versions": versions()}
+
+
 def write_sidecar(path: Path, *, stage: str, item: str, seed: int | None, settings: Any, **facts: Any) -> None:
     """Write ``<path>.json`` beside an output: settings, seed, versions, image, seconds since start and ``facts``.
 
@@ -57,8 +63,7 @@ def write_sidecar(path: Path, *, stage: str, item: str, seed: int | None, settin
             "id": item,
             "seed": seed,
             "settings": plain,
-            "versions": versions(),
-            **({"image": os.environ["TEMPLATE_LEARNING_IMAGE"]} if os.environ.get("TEMPLATE_LEARNING_IMAGE") else {}),
+            **made_with(),
             "seconds": round(time.perf_counter() - START, 3),
             **facts,
         },

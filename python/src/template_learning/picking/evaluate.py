@@ -15,7 +15,7 @@ from template_learning.files import checked_id, read_mrc, read_table, write_tabl
 from template_learning.geometry import Grid
 from template_learning.picking.annotations import read_annotations
 from template_learning.picking.matching import Curve, f_beta, match, threshold_curve
-from template_learning.provenance import generator_for, grid_of, versions, write_json
+from template_learning.provenance import generator_for, grid_of, made_with, write_json
 from template_learning.settings import EvaluateSettings
 from template_learning.tables import CurveRow, ParticleRow, PickRow, TableRow, TomogramScoreRow
 
@@ -155,7 +155,7 @@ def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, out
             "id": identifier,
             "stage": STAGE,
             "settings": settings.model_dump(mode="json"),
-            "versions": versions(),
+            **made_with(),
             "tomograms": [t.identifier for t in tomograms],
             "matching": "largest one-to-one matching within the radius (Hungarian), class by class",
             **scores,
