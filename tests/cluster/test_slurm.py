@@ -85,6 +85,7 @@ def test_parakeet_simulates_two_nucleosomes_in_its_image(slurm, structures, new_
             "scheme": "sobol",
             "tomograms": 1,
             "validation_tomograms": 0,
+            "test_tomograms": 0,
             "total_dose_e_per_angstrom2": [100.0],
             "tilt_step_deg": [40.0],
             "tilt_range_deg": [40.0],
