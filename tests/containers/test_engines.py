@@ -67,8 +67,7 @@ def two_nucleosomes(folder: Path) -> Path:
 @pytest.mark.parametrize("phase_shift_deg", [0.0, 90.0])
 def test_parakeet_simulates_two_nucleosomes(tmp_path: Path, phase_shift_deg: float) -> None:
     placed = two_nucleosomes(tmp_path)
-    tilted = {"tilt_range_deg": 20, "tilt_step_deg": 20} if not phase_shift_deg else {"tilt_range_deg": 1, "tilt_step_deg": 2}
-    row = DesignRow(id="two", phase_shift_deg=phase_shift_deg, **CONDITIONS, **tilted)
+    row = DesignRow(id="two", phase_shift_deg=phase_shift_deg, tilt_range_deg=20, tilt_step_deg=20, **CONDITIONS)
     settings = SimulateSettings(engine="parakeet", pixel_size_angstrom=4.0, ice_shape="cuboid")
     write_json(tmp_path / "row.json", row.model_dump(mode="json"))
     write_json(tmp_path / "settings.json", settings.model_dump(mode="json"))
