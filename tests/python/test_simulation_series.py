@@ -92,8 +92,6 @@ def test_bad_input_is_named(placed: Path, tmp_path: Path) -> None:
         simulate_sample(bare, [tmp_path], ROW, SETTINGS, 1, tmp_path)
     with pytest.raises(BadInput, match="pixel_size_angstrom"):
         simulate_sample(placed, [tmp_path], ROW, SimulateSettings(), 1, tmp_path)
-    with pytest.raises(BadInput, match=r"simulate\.engine: parakeet"):
-        simulate_sample(placed, [tmp_path], ROW, SETTINGS.model_copy(update={"engine": "parakeet"}), 1, tmp_path)
     placed.write_text(placed.read_text().replace("blob", "nothing"))
     with pytest.raises(BadInput, match="'nothing' of particle 1 is not in the library"):
         simulate_sample(placed, [tmp_path], ROW, SETTINGS, 1, tmp_path)
