@@ -161,9 +161,18 @@ def _recorded(shop: Workshop, record: Path, base: dict[str, str]) -> dict[str, s
     return base
 
 
+def build_arguments() -> list[str]:
+    """The recipes' own arguments as BUILD_ARGS gives them: NAME=value, separated by blanks."""
+    given = os.environ.get("BUILD_ARGS", "").split()
+    for one in given:
+        if not one.partition("=")[0].isidentifier() or "=" not in one:
+            raise ImageError(f"BUILD_ARGS: {one!r}; NAME=value was expected")
+    return given
+
+
 def key_of(image: Image, base_digest: str) -> str:
     """SHA-256 of an image's recipe, of all that it copies, of what tries it, and of the base."""
-    digest = hashlib.sha256(f"{base_digest}\n{image.version}\n".encode())
+    digest = hashlib.sha256("\n".join([base_digest, image.version, *build_arguments(), ""]).encode())
     for path in [image.recipe, FOLDER / "smoke.sh", image.recipe.parent / "smoke.sh", *copied(image.recipe)]:
         mode = "x" if os.access(path, os.X_OK) else "-"
         digest.update(f"{path.relative_to(ROOT)}\n{mode}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -283,6 +292,7 @@ def _make(shop: Workshop, image: Image, base: dict[str, str], key: str) -> dict[
     shop.run(
         ["buildah", "build", "--layers", "--network=host", f"--build-arg=BASE={base['reference']}", "--format=oci", "-t", tag]
         + [f"--{kind}={name}={value}" for name, value in notes.items() for kind in ("annotation", "label")]
+        + [f"--build-arg={argument}" for argument in build_arguments()]
         + [*_secrets(shop), "-f", context / image.recipe.relative_to(ROOT), context],
         log,
     )

@@ -83,6 +83,17 @@ def test_the_key_follows_all_that_an_image_is_made_of(copy_of_recipe):
     assert len(seen) == 8
 
 
+def test_the_key_follows_the_recipes_arguments(copy_of_recipe, monkeypatch):
+    _, key = copy_of_recipe
+    first = key()
+    monkeypatch.setenv("BUILD_ARGS", "IMOD_SHA256=abc OTHER=2")
+    assert build.build_arguments() == ["IMOD_SHA256=abc", "OTHER=2"]
+    assert key() != first
+    monkeypatch.setenv("BUILD_ARGS", "IMOD_SHA256")
+    with pytest.raises(images.ImageError, match="NAME=value was expected"):
+        key()
+
+
 def test_the_key_leaves_out_what_python_leaves_behind(copy_of_recipe):
     folder, key = copy_of_recipe
     first = key()
