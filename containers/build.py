@@ -289,8 +289,18 @@ def _make(shop: Workshop, image: Image, base: dict[str, str], key: str) -> dict[
     context = _context(shop, image)
     oci, sif, tag = work / f"{image.stem}.oci.tar", work / f"{image.stem}.sif", f"localhost/template-learning/{image.name}"
     notes = annotations(image, base)
+    layers = os.environ.get("LAYERS") == "yes"
     shop.run(
-        ["buildah", "build", "--layers=false", "--network=host", f"--build-arg=BASE={base['reference']}", "--format=oci", "-t", tag]
+        [
+            "buildah",
+            "build",
+            f"--layers={str(layers).lower()}",
+            "--network=host",
+            f"--build-arg=BASE={base['reference']}",
+            "--format=oci",
+            "-t",
+            tag,
+        ]
         + [f"--{kind}={name}={value}" for name, value in notes.items() for kind in ("annotation", "label")]
         + [f"--build-arg={argument}" for argument in build_arguments()]
         + [*_secrets(shop), "-f", context / image.recipe.relative_to(ROOT), context],
@@ -298,9 +308,22 @@ def _make(shop: Workshop, image: Image, base: dict[str, str], key: str) -> dict[
     )
     shutil.rmtree(context)
     shop.run(["buildah", "push", "-q", tag, f"oci-archive:{oci}:{image.name}:{image.version}"], log)
-    shop.run(["buildah", "rmi", "-f", tag], log)  # the archive holds it: the store keeps the base alone
+    if not layers:
+        shop.run(["buildah", "rmi", "-f", tag], log)  # the archive holds it: the store keeps the base alone
     built = time.monotonic()
-    shop.run(["apptainer", "-q", "build", "--disable-cache", "--mksquashfs-args", "-Xcompression-level 4", sif, f"oci-archive:{oci}"], log)
+    shop.run(
+        [
+            "apptainer",
+            "-q",
+            "build",
+            "--disable-cache",
+            "--mksquashfs-args",
+            "-Xcompression-level 4",
+            sif,
+            f"oci-archive:{oci}",
+        ],
+        log,
+    )
     squashed = time.monotonic()
     try_image(shop, image, sif)
     bill = bill_of_materials(
