@@ -10,7 +10,7 @@ NO_NETWORK = ("unshare", "--user", "--map-current-user", "--net", "--")
 
 def test_a_run_without_any_network(account):
     routes = account.call(*NO_NETWORK, "cat", "/proc/net/route").stdout
-    assert len(routes.splitlines()) == 1, "the test itself: there is a network in here"
+    assert routes.splitlines()[1:] == [], "the test itself: there is a network in here"
     pipeline = account.pipeline("offline", prefix=NO_NETWORK)
     (pipeline.folder / "structures").mkdir()
     structures = few_structures_in(pipeline.folder / "structures")

@@ -5,6 +5,7 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import mrcfile
 import numpy as np
@@ -158,6 +159,25 @@ def test_patches_are_centred_on_targets_and_depend_on_their_number_alone(toy: tu
     assert not np.array_equal(early[0][0], early[1][0])
     middle = np.concatenate([early[index][1] for index in range(8)])[:, 6:10, 6:10, 6:10]
     assert (middle.reshape(len(middle), -1) == 1).any(axis=1).mean() > 0.6  # those near a border are moved inside
+
+
+def test_high_doses_come_first_and_the_others_by_and_by(toy: tuple[Path, Path]) -> None:
+    chosen = SMALL.model_copy(
+        update={"high_dose_first": 0.5, "epochs": 10, "steps_per_epoch": 10, "background_fraction": 0.3, "batch_size": 4}
+    )
+    doses = {"t0": 20.0, "t1": 100.0}
+    tomograms = [open_tomogram(toy[1], name, total_dose_e_per_angstrom2=dose) for name, dose in doses.items()]
+
+    def taken_from_low_dose(split: Literal["train", "validation"], batches: range) -> float:
+        patches = Patches(tomograms, chosen, 3, split=split, first=0, count=100)
+        low = (np.asarray(tomograms[0].data) - tomograms[0].mean) / tomograms[0].deviation
+        greys = [grey for batch in batches for grey in patches[batch][0][..., 0]]
+        there = [all(np.isclose(low, grey[5, 5, x], atol=1e-6, rtol=0).any() for x in range(4, 8)) for grey in greys]
+        return float(np.mean(there))
+
+    assert taken_from_low_dose("train", range(0, 18)) == 0
+    assert 0.2 < taken_from_low_dose("train", range(50, 70)) < 0.8
+    assert 0.2 < taken_from_low_dose("validation", range(0, 18)) < 0.8
 
 
 def test_a_wider_wedge_is_what_a_shorter_tilt_series_leaves() -> None:

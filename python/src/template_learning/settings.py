@@ -283,6 +283,12 @@ class TrainSettings(Section):
     wedge_variation_deg: float = Field(
         0.0, ge=0, lt=45, description="patches lose the tilts beyond the series' largest less up to this: a wider missing wedge"
     )
+    high_dose_first: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the training over which tomograms are let in, from the highest dose down; 0 = all from the first step",
+    )
     validation_steps: int = Field(10, ge=1, description="batches of validation patches, the same ones each epoch")
     crossentropy_weight: float = Field(
         1.0, ge=0, description="share of class-balanced cross-entropy beside the Tversky loss (DeepFinder: 0)"

@@ -4,6 +4,7 @@ Every batch depends on the seed, its split and its number alone, so that a train
 batches that it would have seen.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ class TrainingTomogram:
     species: tuple[str, ...]
     class_names: dict[int, str]
     largest_tilt_deg: float = 60.0
+    total_dose_e_per_angstrom2: float = 0.0
 
 
 def grey_statistics(data: NDArray[Any]) -> tuple[float, float]:
@@ -53,10 +55,12 @@ def grey_statistics(data: NDArray[Any]) -> tuple[float, float]:
     return mean, float(np.sqrt(squares / data.size))
 
 
-def open_tomogram(folder: Path, identifier: str, largest_tilt_deg: float = 60.0) -> TrainingTomogram:
+def open_tomogram(
+    folder: Path, identifier: str, largest_tilt_deg: float = 60.0, total_dose_e_per_angstrom2: float = 0.0
+) -> TrainingTomogram:
     """The tomogram <id>.mrc of ``folder`` with <id>.labels.mrc and the targets (class_id > 0) of <id>.particles.csv.
 
-    ``largest_tilt_deg`` is where its tilt series ends on both sides.
+    ``largest_tilt_deg`` is where its tilt series ends on both sides, ``total_dose_e_per_angstrom2`` what it took.
 
     Raises BadInput where a file is missing or wrong, shapes differ, or grey values are NaN, infinite or all the same.
     """
@@ -84,6 +88,7 @@ def open_tomogram(folder: Path, identifier: str, largest_tilt_deg: float = 60.0)
         species=tuple(row.species for row in rows),
         class_names={row.class_id: row.class_name for row in rows if row.class_name},
         largest_tilt_deg=largest_tilt_deg,
+        total_dose_e_per_angstrom2=total_dose_e_per_angstrom2,
     )
 
 
@@ -103,7 +108,8 @@ class Patches(keras.utils.PyDataset):
     """Batches of patches: grey values [batch, z, y, x, 1] float32 and labels [batch, z, y, x] int32.
 
     A patch is centred on a particle, class after class drawn equally often (``bootstrap``), and shifted at random; a
-    share lies anywhere.  Patches that would stick out are moved inside.
+    share lies anywhere.  Patches that would stick out are moved inside.  With ``high_dose_first`` a training begins with the
+    fifth of the tomograms that took the most dose, where shapes are seen best, and lets in the others by and by.
     """
 
     def __init__(
@@ -117,7 +123,9 @@ class Patches(keras.utils.PyDataset):
         count: int,
     ) -> None:
         super().__init__()
-        self.tomograms = tomograms
+        self.tomograms = list(tomograms)
+        if settings.high_dose_first > 0:
+            self.tomograms.sort(key=lambda one: -one.total_dose_e_per_angstrom2)
         self.settings = settings
         self.root_seed = root_seed
         self.split = split
@@ -134,7 +142,7 @@ class Patches(keras.utils.PyDataset):
         table = np.concatenate(
             [
                 np.column_stack([tomogram.class_id, np.full(len(tomogram.class_id), number), tomogram.centre])
-                for number, tomogram in enumerate(tomograms)
+                for number, tomogram in enumerate(self.tomograms)
             ]
         )
         if len(table) == 0:
@@ -154,19 +162,29 @@ class Patches(keras.utils.PyDataset):
         edge, size = settings.patch_voxels, settings.batch_size
         grey = np.empty((size, edge, edge, edge, 1), dtype=np.float32)
         labels = np.empty((size, edge, edge, edge), dtype=np.int32)
+        let_in = self.let_in(self.first + index)
         for item in range(size):
-            grey[item, ..., 0], labels[item] = self._patch(generator)
+            grey[item, ..., 0], labels[item] = self._patch(generator, let_in)
         return grey, labels
 
-    def _patch(self, generator: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    def let_in(self, batch: int) -> int:
+        """How many of the tomograms, from the highest dose down, that batch draws from: all, but early in a training."""
+        over = self.settings.high_dose_first * self.settings.epochs * self.settings.steps_per_epoch
+        if self.split == "validation" or batch >= over:
+            return len(self.tomograms)
+        first_with_particles = min(int(rows[0, 0]) for rows in self.particles.values())
+        return max(1 + first_with_particles, math.ceil((0.2 + 0.8 * batch / over) * len(self.tomograms)))
+
+    def _patch(self, generator: np.random.Generator, let_in: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         settings = self.settings
         edge = settings.patch_voxels
         if generator.random() < settings.background_fraction:
-            tomogram = self.tomograms[int(generator.integers(len(self.tomograms)))]
+            tomogram = self.tomograms[int(generator.integers(let_in))]
             centre = generator.integers(0, np.array(tomogram.data.shape))
         else:
-            rows = self.particles[int(generator.choice(list(self.particles)))]
-            row = rows[generator.integers(len(rows))]
+            known = {group: int(np.searchsorted(rows[:, 0], let_in)) for group, rows in self.particles.items()}
+            group = int(generator.choice([group for group, count in known.items() if count > 0]))
+            row = self.particles[group][generator.integers(known[group])]
             tomogram = self.tomograms[row[0]]
             reach = settings.random_shift_voxels
             centre = row[1:] + generator.integers(-reach, reach + 1, size=3)

@@ -48,7 +48,11 @@ def train_network(design: Path, data: Path, settings: TrainSettings, root_seed: 
     """
     rows = read_table(design, DesignRow)
     tomograms = {
-        split: [open_tomogram(data, row.id, row.tilt_range_deg) for row in rows if row.split == split]
+        split: [
+            open_tomogram(data, row.id, row.tilt_range_deg, row.total_dose_e_per_angstrom2)
+            for row in rows
+            if row.split == split
+        ]
         for split in ("train", "validation")
     }
     if not tomograms["train"]:
