@@ -80,6 +80,7 @@ def make_run(folder):
         ]  # fmt: skip
         write_table(folder / f"tetris/{name}.placed.csv", ParticleRow, rows)
         facts = {"shape_voxels": SHAPE, "voxel_size_angstrom": VOXEL, "filled_fraction": 0.21, "protein_mg_per_ml": 180.0}
+        facts["closest_approach_angstrom"] = 3.25 + len(name) * (name not in TESTS)
         write_sidecar(
             folder / f"tetris/{name}.placed.csv", stage="tetris", item=name, seed=3, settings=SETTINGS.tetris, **facts
         )
@@ -243,6 +244,8 @@ def test_figures_of_merit_are_those_of_the_evaluation(whole, run_folder):
     assert "size threshold (voxels) 30 from the model (best F1 on 2 tomograms)" in text
     assert "3 selected picks, 2 right, 1 wrong; 1 particle missed" in text
     assert "templates placed 12 4 distractors beside them" in text
+    assert "4 samples 16 12 4 0.33 21.0 180 3.25" in text  # filled, concentration, and the least of the closest approaches
+    assert "t003 4 3 1 0.33 21.0 180 7.25" in text
     assert "The picks in the experimental tomograms are not scored" in text
     assert "rest on 6 particles only" in text
 

@@ -124,6 +124,7 @@ def packing_section(run: Run) -> Section | None:
                 number(_percent(facts[item].get("filled_fraction")), 1),
                 number(_percent(facts[item].get("filled_fraction_of_centres")), 1),
                 number(facts[item].get("protein_mg_per_ml"), 0),
+                number(facts[item].get("closest_approach_angstrom"), 2),
             ]
         )
     columns = [
@@ -135,13 +136,14 @@ def packing_section(run: Run) -> Section | None:
         "box filled (%)",
         "filled where centres may be (%)",
         "protein (mg/mL)",
+        "closest atoms of two molecules (Å)",
     ]
     pictures = (_packing_illustration(run, item, placed[item]) for item in list(placed)[:SAMPLES_SHOWN])
     blocks: list[Block] = [picture for picture in pictures if picture]
     used = [place for place in range(len(columns)) if any(line[place] != NOTHING for line in lines)]
     columns, lines, totals = [columns[k] for k in used], [[line[k] for k in used] for line in lines], _totals(lines)
     if len(lines) > 1:
-        blocks.append(Table(columns, [[totals[k] for k in used]], "All samples (sums and means)"))
+        blocks.append(Table(columns, [[totals[k] for k in used]], "All samples (sums, means, and the closest of all)"))
     summary = f"Occupancy of each sample ({len(lines)})" if len(lines) > 1 else ""
     blocks.append(Table(columns, lines, "Occupancy", summary))
     species = Counter(row.species for rows in placed.values() for row in rows)
@@ -165,9 +167,11 @@ def _percent(fraction: float | None) -> float | None:
 def _totals(lines: Sequence[Sequence[str]]) -> list[str]:
     count, templates, distractors = (sum(int(line[place]) for line in lines) for place in (1, 2, 3))
 
+    def known(place: int) -> list[float]:
+        return [float(line[place]) for line in lines if line[place] != NOTHING]
+
     def mean(place: int, digits: int) -> str:
-        values = [float(line[place]) for line in lines if line[place] != NOTHING]
-        return f"{np.mean(values):.{digits}f}" if values else NOTHING
+        return f"{np.mean(known(place)):.{digits}f}" if known(place) else NOTHING
 
     ratio = number(distractors / templates if templates else None, 2)
     return [
@@ -179,6 +183,7 @@ def _totals(lines: Sequence[Sequence[str]]) -> list[str]:
         mean(5, 1),
         mean(6, 1),
         mean(7, 0),
+        number(min(known(8), default=None), 2),
     ]
 
 
