@@ -1,6 +1,5 @@
 """The rules of packing, checked from the atoms and from the tables, never from the grid that was packed on."""
 
-import itertools
 import json
 import sys
 from collections import Counter
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.signal import fftconvolve
 from scipy.spatial import cKDTree
 from scipy.stats import kstest
@@ -97,21 +96,25 @@ def placed_atoms(particles: list[ParticleRow], library: dict[str, LibraryEntry])
 
 def closest_atoms(molecules: list[np.ndarray], within_angstrom: float) -> float:
     """Least distance of atoms of different molecules (``within_angstrom`` if none are nearer), from k-d trees."""
-    low = np.array([atoms.min(axis=0) for atoms in molecules]) - within_angstrom
-    high = np.array([atoms.max(axis=0) for atoms in molecules])
+    middle = np.array([(atoms.min(axis=0) + atoms.max(axis=0)) / 2 for atoms in molecules])
+    half = np.array([np.ptp(atoms, axis=0) / 2 for atoms in molecules])
     trees = [cKDTree(atoms) for atoms in molecules]
     least = within_angstrom
-    for first, second in itertools.combinations(range(len(molecules)), 2):
-        if (low[first] < high[second]).all() and (low[second] < high[first]).all():
+    for first, second in cKDTree(middle).query_pairs(2 * half.max() + within_angstrom, p=np.inf, output_type="ndarray"):
+        if (np.abs(middle[first] - middle[second]) < half[first] + half[second] + least).all():
             distance, _ = trees[first].query(molecules[second], distance_upper_bound=least)
             least = min(least, float(np.min(distance)))
     return least
 
 
 def _packed(folder: Path, output: Path, seed: int = 1, **options: Any) -> tuple[list[ParticleRow], dict[str, Any]]:
+    """The table and sidecar of a packing, its distance checked from the atoms of the table."""
     chosen = TetrisSettings.model_validate({"shape_voxels": (24, 32, 40), **options})
     path = pack_sample([folder], "s1", chosen, seed, output)
-    return read_table(path, ParticleRow), json.loads((output / "s1.placed.csv.json").read_text())
+    particles, facts = read_table(path, ParticleRow), json.loads((output / "s1.placed.csv.json").read_text())
+    closest = closest_atoms(placed_atoms(particles, read_library([folder])), chosen.minimum_distance_angstrom + 1.0)
+    assert closest >= chosen.minimum_distance_angstrom - 2e-3  # the table is rounded
+    return particles, facts
 
 
 @pytest.mark.parametrize(
@@ -145,6 +148,22 @@ def test_atoms_keep_the_distance_and_stay_in_the_box(
     assert facts["molecules"] == len(particles)
 
 
+def test_the_papers_bodies_share_no_voxel(library_folder: Path, tmp_path: Path) -> None:
+    particles, facts = _packed(library_folder, tmp_path, minimum_distance_angstrom=0.0, smoothing_voxels=1.65, threshold=0.25)
+    library = read_library([library_folder])
+    voxel = np.stack(np.meshgrid(*map(np.arange, (24, 32, 40)), indexing="ij"), axis=-1)[..., ::-1]  # x, y, z
+    bodies = np.zeros((24, 32, 40), int)
+    for row in particles:
+        smooth = gaussian_filter(np.pad(library[row.molecule].density()[0], 6), 1.65, mode="constant")
+        own = (voxel - np.array([row.x_angstrom, row.y_angstrom, row.z_angstrom]) / VOXEL_ANGSTROM).reshape(-1, 3)
+        index = rotation_from_angles(_angles(row)).inv().apply(own)[:, ::-1] + (smooth.shape[0] - 1) / 2
+        value = map_coordinates(smooth, index.T, order=1).reshape(bodies.shape)
+        bodies += value > 1.001 * 0.25 * smooth.max()  # the table is rounded
+    assert len(particles) > 60
+    assert bodies.max() == 1
+    assert facts["filled_fraction"] == pytest.approx(bodies.mean(), rel=0.01)
+
+
 def test_touching_molecules_are_near_the_distance_asked(library_folder: Path, tmp_path: Path) -> None:
     # the guard costs at most a voxel's diagonal: a packing that kept everything far apart would pass the test above
     particles, facts = _packed(
@@ -173,11 +192,9 @@ def test_no_distractors_when_none_are_asked_for(library_folder: Path, tmp_path: 
 
 
 def test_same_seed_same_bytes_and_another_seed_another_packing(library_folder: Path, tmp_path: Path) -> None:
-    options = TetrisSettings(shape_voxels=(24, 24, 24))
-    first, again, other = (
-        pack_sample([library_folder], "s1", options, seed, tmp_path / folder).read_bytes()
-        for folder, seed in (("a", 1), ("b", 1), ("c", 2))
-    )
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        _packed(library_folder, tmp_path / name, seed, shape_voxels=(24, 24, 24))
+    first, again, other = ((tmp_path / name / "s1.placed.csv").read_bytes() for name in "abc")
     assert first == again
     assert first != other
 
