@@ -23,7 +23,7 @@ PUBLISHED = [
 
 @pytest.fixture
 def run_folder(tmp_path, monkeypatch):
-    """A run as REPORT collects it: CHECK's real answer, two sidecars of an image, one of another."""
+    """A run as REPORT collects it: CHECK's real answer, two sidecars of an image, three of another."""
     shutil.copy(DEMO / "templates/7pex.cif.gz", tmp_path / "t.cif.gz")
     request = {
         "params": {"seed": 7, "flex": {"modes": 9}},
@@ -38,6 +38,11 @@ def run_folder(tmp_path, monkeypatch):
     ):
         monkeypatch.setenv("TEMPLATE_LEARNING_IMAGE", image)
         write_sidecar(tmp_path / "run" / path, stage=stage, item="t001", seed=None if stage == "LABEL" else 7, settings={})
+    programs = {"program": "Parakeet", "program_version": "0.6.8", "multem_version": "0.4.1"}
+    write_sidecar(tmp_path / "run/simulate/t001.tilts.mrc", stage="simulate", item="t001", seed=7, settings={}, **programs)
+    write_sidecar(
+        tmp_path / "run/reconstruct/t001.mrc", stage="reconstruct", item="t001", seed=7, settings={}, program="native"
+    )
     (tmp_path / "listing.txt").write_text("\n".join(PUBLISHED) + "\n")
     about = {"nextflow": "25.04.4", "revision": "f" * 40, "image_sha256": {"native-0.1.0.sif": "a" * 64, "other.sif": "c" * 64}}
     write_json(tmp_path / "about.json", about)
@@ -83,8 +88,12 @@ def test_it_says_what_the_run_was_made_from_and_with(crate, run_folder):
     assert values["seed"] == values["seed of tetris t001"] == 7
     assert {one["sha256"] for one in (crate[name] for name in references(run["containerImage"]))} == {"a" * 64, "b" * 64}
     assert crate["#image-native-0.1.0.sif"]["description"] == "of DESIGN, LABEL"
-    software = {crate[name]["name"] for name in references(crate["#workflow"]["softwareRequirements"])}
-    assert {"template-learning", "python", "numpy"} <= software
+    software = {
+        crate[name]["name"]: crate[name]["softwareVersion"] for name in references(crate["#workflow"]["softwareRequirements"])
+    }
+    assert {"template-learning", "python", "numpy"} <= software.keys()
+    assert (software["Parakeet"], software["MULTEM"]) == ("0.6.8", "0.4.1")
+    assert "native" not in software
     assert {crate[name]["@id"] for name in references(run["result"])} == set(PUBLISHED) - {CRATE}
     assert run["startTime"] <= run["endTime"]
 

@@ -167,11 +167,17 @@ def _seeds(sidecars: Iterable[Entity]) -> list[Entity]:
 
 
 def _software(sidecars: Iterable[Entity]) -> list[Entity]:
-    found = {(name, version) for facts in sidecars for name, version in facts["versions"].items()}
+    found = {one for facts in sidecars for one in [*facts["versions"].items(), *_programs(facts)]}
     return [
         {"@id": f"#software-{name}-{version}", "@type": "SoftwareApplication", "name": name, "softwareVersion": version}
         for name, version in sorted(found)
     ]
+
+
+def _programs(facts: Entity) -> list[tuple[str, str]]:
+    """The programs that a stage's engine ran, and their versions."""
+    named = [(facts.get("program"), facts.get("program_version")), ("MULTEM", facts.get("multem_version"))]
+    return [(name, version) for name, version in named if name and version]
 
 
 def _images(sidecars: Iterable[Entity], sha256: Entity) -> list[Entity]:
