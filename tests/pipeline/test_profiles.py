@@ -1,6 +1,7 @@
 """Profiles for executors and container engines: they parse, join, and give every process its image and its resources."""
 
 import json
+import os
 import re
 import subprocess
 
@@ -79,6 +80,31 @@ def test_every_process_gets_its_image(tmp_path, profiles, settings, place):
         assert re.fullmatch(
             re.escape(place.format(names[process])) + r"(:[0-9.]+|@sha256:[0-9a-f]{64}|-[0-9.]+\.sif)", image
         ), process
+
+
+# Stands in for Slurm: runs a job, or each of an array, at once.
+SBATCH = """#!/bin/bash
+last=$(sed -n 's/^#SBATCH --array 0-//p' "$1")
+for task in $(seq 0 "${last:-0}"); do SLURM_ARRAY_TASK_ID=$task bash "$1" >/dev/null 2>&1; done
+echo "Submitted batch job $$"
+"""
+
+
+def test_slurm_is_asked_for_the_gpus_that_the_user_asks_for(pipeline, monkeypatch):
+    folder = pipeline.folder / "bin"
+    folder.mkdir()
+    for name, text in (("sbatch", SBATCH), ("squeue", "#!/bin/sh\n")):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    (pipeline.folder / "quick.config").write_text("executor { pollInterval = '1s'; queueStatInterval = '2s' }\n")
+    pipeline.main = ROOT / "tests/cluster/probe"
+    run = pipeline.run("-c", "quick.config", "-profile", "slurm,gpu", "--gpus", "2")
+    assert run.status == 0, run.printed
+    jobs = [path.read_text() for path in (pipeline.folder / "work").glob("*/*/.command.run")]
+    assert sum("#SBATCH --array 0-1\n" in job for job in jobs) == 1
+    assert all("#SBATCH --gres=gpu:2\n" in job for job in jobs)
+    assert all("#SBATCH -c 2\n" in job and "#SBATCH --mem 2048M\n" in job and "#SBATCH -t 01:00:00\n" in job for job in jobs)
 
 
 def test_nextflow_files_are_ascii():
