@@ -1,7 +1,6 @@
 """How close molecules come to one another, from their atoms."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -119,25 +118,43 @@ def _clusters(atom: NDArray[np.float32]) -> Clusters:
     order = np.lexsort(cell.T)
     sorted_atom, cell = atom[order].astype(float), cell[order]
     start = np.flatnonzero(np.r_[True, (np.diff(cell, axis=0) != 0).any(axis=1), True])
-    sphere = np.empty((len(start) - 1, 4))
-    for index, (first, last) in enumerate(pairwise(start)):
-        middle = sorted_atom[first:last].mean(axis=0)
-        sphere[index] = *middle, np.linalg.norm(sorted_atom[first:last] - middle, axis=1).max()
+    count = np.diff(start)
+    middle = np.add.reduceat(sorted_atom, start[:-1], axis=0) / count[:, None]
+    apart = np.linalg.norm(sorted_atom - np.repeat(middle, count, axis=0), axis=1)
+    sphere = np.column_stack([middle, np.maximum.reduceat(apart, start[:-1])])
     return sorted_atom, start, float(np.linalg.norm(sorted_atom, axis=1).max()), sphere
 
 
 @compiled
 def _nearer(
-    best: Any, atom: Any, start: Any, radius: Any, sphere: Any, other: Any, begin: Any, _: Any, ball: Any, turn: Any, shift: Any
+    best: Any,
+    atom: Any,
+    start: Any,
+    radius: Any,
+    sphere: Any,
+    other: Any,
+    begin: Any,
+    far: Any,
+    ball: Any,
+    turn: Any,
+    shift: Any,
 ) -> Any:
     """Least distance below ``best`` of an atom to one of another molecule, brought into its frame by turn and shift."""
+    facing = np.empty(sphere.shape[0], np.int64)  # the cells that the other molecule, a ball of radius ``far``, may come near
+    count = 0
+    for a in range(sphere.shape[0]):
+        reach = best + sphere[a, 3] + far
+        x, y, z = sphere[a, 0] - shift[0], sphere[a, 1] - shift[1], sphere[a, 2] - shift[2]
+        if x * x + y * y + z * z < reach * reach:
+            facing[count] = a
+            count += 1
     for b in range(ball.shape[0]):
         x = turn[0, 0] * ball[b, 0] + turn[0, 1] * ball[b, 1] + turn[0, 2] * ball[b, 2] + shift[0]
         y = turn[1, 0] * ball[b, 0] + turn[1, 1] * ball[b, 1] + turn[1, 2] * ball[b, 2] + shift[1]
         z = turn[2, 0] * ball[b, 0] + turn[2, 1] * ball[b, 1] + turn[2, 2] * ball[b, 2] + shift[2]
         if np.sqrt(x * x + y * y + z * z) - ball[b, 3] - radius >= best:
             continue
-        for a in range(sphere.shape[0]):
+        for a in facing[:count]:
             reach = best + ball[b, 3] + sphere[a, 3]
             if (x - sphere[a, 0]) ** 2 + (y - sphere[a, 1]) ** 2 + (z - sphere[a, 2]) ** 2 >= reach * reach:
                 continue
