@@ -90,21 +90,41 @@ echo "Submitted batch job $$"
 """
 
 
-def test_slurm_is_asked_for_the_gpus_that_the_user_asks_for(pipeline, monkeypatch):
-    folder = pipeline.folder / "bin"
-    folder.mkdir()
-    for name, text in (("sbatch", SBATCH), ("squeue", "#!/bin/sh\n")):
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-    (pipeline.folder / "quick.config").write_text("executor { pollInterval = '1s'; queueStatInterval = '2s' }\n")
-    pipeline.main = ROOT / "tests/cluster/probe"
-    run = pipeline.run("-c", "quick.config", "-profile", "slurm,gpu", "--gpus", "2")
-    assert run.status == 0, run.printed
-    jobs = [path.read_text() for path in (pipeline.folder / "work").glob("*/*/.command.run")]
+@pytest.fixture
+def slurm_run(pipeline, monkeypatch):
+    """Runs tests/cluster/probe with these arguments and this sbatch: the run, and what sbatch was given, one text a job."""
+
+    def run(sbatch, *arguments):
+        folder = pipeline.folder / "bin"
+        folder.mkdir()
+        for name, text in (("sbatch", sbatch), ("squeue", "#!/bin/sh\n")):
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+        (pipeline.folder / "quick.config").write_text(
+            "executor { pollInterval = '1s'; queueStatInterval = '2s'; exitReadTimeout = '2s' }\n"
+        )
+        pipeline.main = ROOT / "tests/cluster/probe"
+        done = pipeline.run("-c", "quick.config", *arguments)
+        assert done.status == 0, done.printed
+        return done, [path.read_text() for path in (pipeline.folder / "work").glob("*/*/.command.run")]
+
+    return run
+
+
+def test_slurm_is_asked_for_the_gpus_that_the_user_asks_for(slurm_run):
+    _, jobs = slurm_run(SBATCH, "-profile", "slurm,gpu", "--gpus", "2")
     assert sum("#SBATCH --array 0-1\n" in job for job in jobs) == 1
     assert all("#SBATCH --gres=gpu:2\n" in job for job in jobs)
     assert all("#SBATCH -c 2\n" in job and "#SBATCH --mem 2048M\n" in job and "#SBATCH -t 01:00:00\n" in job for job in jobs)
+
+
+def test_a_job_that_left_no_exit_code_is_tried_again_with_more(slurm_run):
+    # The one job that is no array begins and is gone.
+    gone = 'if ! grep -q "^#SBATCH --array" "$1" && mkdir ../../gone; then touch .command.begin; echo "Submitted batch job $$"; exit; fi'
+    run, jobs = slurm_run(SBATCH.replace("last=", f"{gone}\nlast="), "-profile", "slurm")
+    assert sum(line.startswith("task") for line in run.printed.splitlines()) == 3
+    assert sum("#SBATCH --mem 4096M\n" in job for job in jobs) == 1
 
 
 def test_nextflow_files_are_ascii():
