@@ -9,8 +9,9 @@ import pytest
 import yaml
 from template_learning.errors import BadInput
 from template_learning.learning.deepfinder import load_weights, network_sizes, read_weights, save_weights
+from template_learning.learning.deepfinder_program import OWN_WAYS, effective_settings
 from template_learning.learning.network import build_network, tversky_loss
-from template_learning.settings import Settings
+from template_learning.settings import Settings, TrainSettings
 
 # Keras on NumPy 2 warns of its own saving and weight reading.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -89,4 +90,14 @@ def test_the_preset_is_deepfinders_training() -> None:
     assert 52 <= preset.patch_voxels <= 56
     assert (preset.crossentropy_weight, preset.background_fraction, preset.noise_jitter, preset.contrast_jitter) == (0, 0, 0, 0)
     assert (preset.normalisation, preset.rotation, preset.bootstrap, preset.learning_rate) == ("patch", "tilt_axis", True, 1e-4)
-    assert preset.filters == 32
+    assert (preset.wedge_variation_deg, preset.high_dose_first, preset.filters) == (0, 0, 32)
+
+
+def test_what_deepfinder_does_not_have_is_set_to_its_own_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = TrainSettings(engine="deepfinder", wedge_variation_deg=10, high_dose_first=0.5, filters=32)
+    done = effective_settings(asked)
+    assert (done.wedge_variation_deg, done.high_dose_first, done.rotation) == (0, 0, "tilt_axis")
+    assert {"wedge_variation_deg", "high_dose_first"} <= set(capsys.readouterr().err.split("hold: ")[1].strip().split(", "))
+    # Every other setting is passed on, or is about the package itself.
+    passed = {"epochs", "steps_per_epoch", "batch_size", "patch_voxels", "random_shift_voxels", "bootstrap", "validation_steps"}
+    assert set(TrainSettings.model_fields) == {*OWN_WAYS, *passed, "learning_rate", "engine", "device"}

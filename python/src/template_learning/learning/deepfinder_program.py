@@ -30,6 +30,8 @@ OWN_WAYS: dict[str, Any] = {
     "rotation": "tilt_axis",
     "contrast_jitter": 0.0,
     "noise_jitter": 0.0,
+    "wedge_variation_deg": 0.0,
+    "high_dose_first": 0.0,
     "crossentropy_weight": 0.0,
     "learning_rate_schedule": "constant",
     "early_stopping_epochs": None,
