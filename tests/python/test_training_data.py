@@ -1,0 +1,100 @@
+"""What a training is fed with: tomograms that stay on disk, several classes; and models of other versions."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from template_learning.files import write_mrc, write_table
+from template_learning.learning.model_file import CARD, ModelCard, load_model, save_model
+from template_learning.learning.network import build_network
+from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
+from template_learning.learning.train import class_names, train_network
+from template_learning.settings import TrainSettings
+from template_learning.tables import DesignRow, ParticleRow
+
+# Keras on NumPy 2 warns of its own saving.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+SMALL = TrainSettings(epochs=1, steps_per_epoch=2, batch_size=4, patch_voxels=16, random_shift_voxels=0, filters=4)
+
+
+def write_tomogram(folder: Path, name: str, shape: tuple[int, int, int], classes: dict[int, int]) -> None:
+    """Noise with cubes of five voxels, so many of each class, on a lattice of twelve."""
+    generator = np.random.default_rng(len(name))
+    data, labels = generator.standard_normal(shape, dtype=np.float32), np.zeros(shape, dtype=np.int8)
+    rows = []
+    for class_id in [number for number, count in classes.items() for _ in range(count)]:
+        place = np.unravel_index(len(rows), [count // 12 for count in shape])
+        z, y, x = (12 * int(one) + 6 for one in place)
+        labels[z - 2 : z + 3, y - 2 : y + 3, x - 2 : x + 3] = class_id
+        position = {"x_angstrom": 10.0 * x, "y_angstrom": 10.0 * y, "z_angstrom": 10.0 * z}
+        rows.append(ParticleRow(particle=len(rows) + 1, species=f"s{class_id}", class_id=class_id, **position))
+    write_mrc(folder / f"{name}.mrc", data - 2 * labels, 10.0)
+    write_mrc(folder / f"{name}.labels.mrc", labels, 10.0)
+    write_table(folder / f"{name}.particles.csv", ParticleRow, rows)
+
+
+def own_memory() -> int:
+    """Bytes of this process that are not pages of files."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
+
+
+def test_tomograms_are_streamed_from_their_files(tmp_path: Path) -> None:
+    shape = (64, 320, 320)
+    for name in ("a", "bb", "ccc"):
+        write_tomogram(tmp_path, name, shape, {1: 20})
+    before = own_memory()
+    tomograms = [open_tomogram(tmp_path, name) for name in ("a", "bb", "ccc")]
+    patches = Patches(tomograms, SMALL, 1, split="train", first=0, count=5)
+    assert all(isinstance(volume, np.memmap) for one in tomograms for volume in (one.data, one.labels))
+    assert [patches[index][0].shape for index in range(5)] == [(4, 16, 16, 16, 1)] * 5
+    assert own_memory() - before < 0.3 * sum(one.data.nbytes for one in tomograms)
+
+
+@pytest.fixture
+def rare(tmp_path: Path) -> TrainingTomogram:
+    """A tomogram of two classes, one of them rare."""
+    write_tomogram(tmp_path, "rare", (48, 48, 48), {1: 36, 2: 4})
+    return open_tomogram(tmp_path, "rare")
+
+
+@pytest.mark.parametrize(("bootstrap", "least", "most"), [(True, 0.4, 0.6), (False, 0.04, 0.2)])
+def test_classes_are_drawn_equally_often_where_asked(
+    rare: TrainingTomogram, bootstrap: bool, least: float, most: float
+) -> None:
+    settings = SMALL.model_copy(
+        update={"bootstrap": bootstrap, "background_fraction": 0.0, "batch_size": 200, "rotation": "none"}
+    )
+    labels = Patches([rare], settings, 1, split="train", first=0, count=1)[0][1]
+    # A patch of 16 that was moved inside the border holds its particle off the middle, and parts of others.
+    share = np.mean([np.bincount(one.ravel(), minlength=3)[1:].argmax() == 1 for one in labels])
+    assert least < share < most
+
+
+def test_a_class_for_each_group_of_templates(rare: TrainingTomogram, tmp_path: Path) -> None:
+    assert class_names([rare]) == {1: ["s1"], 2: ["s2"]}
+    row = DesignRow(id="rare", total_dose_e_per_angstrom2=100, defocus_um=-3, tilt_range_deg=60, tilt_step_deg=3,
+                    ice_density_g_per_cm3=0.94)  # fmt: skip
+    write_table(tmp_path / "design.csv", DesignRow, [row])
+    train_network(tmp_path / "design.csv", tmp_path, SMALL, 1, tmp_path / "out")
+    network, card = load_model(tmp_path / "out/trained.keras")
+    assert network.output_shape[-1] == 3
+    assert card.classes == {1: ["s1"], 2: ["s2"]}
+
+
+def test_a_model_of_another_version_is_loaded(tmp_path: Path) -> None:
+    card = ModelCard(voxel_size_angstrom=8, classes={1: ["a"]}, filters=4, patch_voxels=16, minimum_size_voxels={1: 7})
+    network = build_network(2, 4)
+    save_model(tmp_path / "ours.keras", network, card)
+    # A later version has written more into the card, an earlier one less.
+    content = card.model_dump(mode="json") | {"versions": {"template-learning": "99.0"}, "something_new": [1, 2]}
+    for gone in ("class_names", "radial_spectrum", "minimum_size_chosen"):
+        del content[gone]
+    with zipfile.ZipFile(tmp_path / "ours.keras") as ours, zipfile.ZipFile(tmp_path / "theirs.keras", "w") as theirs:
+        for member in ours.infolist():
+            theirs.writestr(member, json.dumps(content) if member.filename == CARD else ours.read(member))
+    other, found = load_model(tmp_path / "theirs.keras")
+    assert (found.minimum_size_voxels, found.versions, found.class_names) == ({1: 7}, {"template-learning": "99.0"}, {})
+    assert all(np.array_equal(a, b) for a, b in zip(network.get_weights(), other.get_weights(), strict=True))
