@@ -102,6 +102,7 @@ workflow {
     def last = stages.indexOf(params.stop_after)
     def plan = [
         runs: stages.withIndex().collectEntries { stage, index -> [stage, index >= first && index <= last && (stage != 'finetune' || start == stage) && (stage != 'match' || params.match.run)] },
+        labels: params.finetune.labels,
         from: params.from_results ? checked_file(params.from_results) : null,
         model: model,
         about: [nextflow: nextflow.version.toString(), revision: workflow.commitId ?: git_revision(), image_sha256: image_sha256],

@@ -56,7 +56,7 @@ workflow TEMPLATE_LEARNING {
     templates           // (row: map of id, role, class_name, class_id, share, reading; structure or map)
     distractors         // (row, structure)
     tomograms           // (id, tomogram, annotations or [], mask or [], voxel size or '')
-    plan                // map: runs (stage -> boolean), from (results folder or null), model (file or null), design_table (file or null), about (for the crate)
+    plan                // map: runs (stage -> boolean), labels (of FINETUNE), from (results folder or null), model (file or null), design_table (file or null), about (for the crate)
 
     main:
     // --- one line of JSON a stage: a change in one section re-runs that stage and what depends on it, no other
@@ -66,7 +66,7 @@ workflow TEMPLATE_LEARNING {
     }
     calibration = settings.map { all -> json([segment: all.segment, cluster: all.cluster, evaluate: all.evaluate]) }
     matching_scores = settings.map { all -> json(all.evaluate + [rank: 'score']) }       // what matching finds has no size
-    finetuning = settings.map { all -> json([finetune: all.finetune, train: all.train, segment: all.segment, cluster: all.cluster, evaluate: all.evaluate]) }
+    finetuning = settings.map { all -> json([finetune: all.finetune, label: all.label, train: all.train, segment: all.segment, cluster: all.cluster, evaluate: all.evaluate]) }
     none = Channel.empty()
 
     // --- templates and distractors -> library folders
@@ -107,7 +107,7 @@ workflow TEMPLATE_LEARNING {
         VOLUME(flexed.mix(others), of.volume)
         library = VOLUME.out.library.toSortedList { a, b -> a.name <=> b.name }
     }
-    else if (plan.runs.tetris || plan.runs.simulate || plan.runs.label || plan.runs.match) {
+    else if (plan.runs.tetris || plan.runs.simulate || plan.runs.label || plan.runs.match || (plan.runs.finetune && plan.labels == 'shape')) {
         library = Channel.fromPath("${plan.from}/volume/*", type: 'dir', checkIfExists: true).map { folder -> checked_file(folder) }.toSortedList { a, b -> a.name <=> b.name }
     }
 
@@ -199,17 +199,18 @@ workflow TEMPLATE_LEARNING {
     else if (plan.runs.segment || plan.runs.finetune) {
         model = Channel.value(file("${plan.from}/calibrate/model.keras", checkIfExists: true))
     }
-    finetune_files = none
+    finetune_facts = none
     if (plan.runs.finetune) {
         annotated = tomograms.filter { _id, _tomogram, annotations, _mask, _voxel_size -> annotations }
             .toSortedList { a, b -> a[0] <=> b[0] }
             .map { all ->
-                def lines = all.withIndex().collect { item, index -> "${item[0]},tomograms/${index + 1}/${item[1].name},annotations/${index + 1}/${item[2].name}" }
-                tuple((['id,path,annotations'] + lines).join('\n'), all.collect { item -> item[1] }, all.collect { item -> item[2] })
+                def lines = all.withIndex().collect { item, index -> "${item[0]},tomograms/${index + 1}/${item[1].name},annotations/${index + 1}/${item[2].name},${item[4]}" }
+                tuple((['id,path,annotations,voxel_size_angstrom'] + lines).join('\n'), all.collect { item -> item[1] }, all.collect { item -> item[2] })
             }
-        FINETUNE(model, annotated, finetuning, seed)
+        shapes = plan.labels == 'shape' ? library : Channel.value([])
+        FINETUNE(model, annotated, shapes, finetuning, seed)
         model = FINETUNE.out.model
-        finetune_files = FINETUNE.out.model.mix(FINETUNE.out.facts.flatten())
+        finetune_facts = FINETUNE.out.facts.flatten()
     }
 
     // --- picks: in the simulated tomograms held out of training, and in the user's
@@ -283,6 +284,7 @@ workflow TEMPLATE_LEARNING {
             label: truth.flatMap { item -> item.drop(1) }.mix(label_facts.flatten()),
             train: history.mix(train_facts.flatten()),
             calibrate: calibrate_facts,
+            finetune: finetune_facts,
             segment: segmentation.flatMap { item -> item.drop(1) },
             cluster: picks.flatMap { item -> item.drop(1) },
             evaluate: scores.flatMap { item -> item.drop(1) },
@@ -294,7 +296,7 @@ workflow TEMPLATE_LEARNING {
             match: match_files,
             train: plan.runs.train ? network : none,
             calibrate: plan.runs.calibrate ? CALIBRATE.out.model : none,
-            finetune: finetune_files,
+            finetune: plan.runs.finetune ? FINETUNE.out.model : none,
             export: exported.flatMap { _id, files -> (files instanceof List ? files : [files]).collectMany { one -> files_at(one, one.name) } },
         ]
         names_of = [files_of, more].collectMany { group ->
@@ -318,7 +320,7 @@ workflow TEMPLATE_LEARNING {
         REPORT(listing, json(plan.about), own.map { all -> all.collect { item -> item[0] } }, own.map { all -> all.collect { item -> item[1] } },
             own.map { all -> all.findAll { item -> item[2] }.collect { item -> item[0] } }, own.map { all -> all.findAll { item -> item[2] }.collect { item -> item[2] } },
             check_files, library.ifEmpty([]), staged.flex, staged.design, staged.tetris, staged.simulate, staged.reconstruct, staged.label,
-            staged.train, staged.calibrate, staged.segment, staged.cluster, staged.evaluate)
+            staged.train, staged.calibrate, staged.finetune, staged.segment, staged.cluster, staged.evaluate)
     }
 }
 

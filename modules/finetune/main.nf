@@ -5,7 +5,8 @@ process FINETUNE {
     input:
     path model, stageAs: 'model.keras'
     tuple val(table), path(tomograms, stageAs: 'tomograms/?/*'), path(annotations, stageAs: 'annotations/?/*')    // table: lines of CSV
-    val settings                                    // finetune, train, segment, cluster and evaluate
+    path library, stageAs: 'library/*'              // [] unless labels are shapes
+    val settings                                    // finetune, label, train, segment, cluster and evaluate
     val seed
 
     output:
@@ -13,6 +14,7 @@ process FINETUNE {
     path 'finetune/*.{csv,json}', emit: facts
 
     script:
+    def shapes = library ? '--library library' : ''
     """
     cat > settings.json <<'SETTINGS'
     ${settings}
@@ -20,7 +22,7 @@ process FINETUNE {
     cat > table.csv <<'TABLE'
     ${table.replace('\n', '\n    ')}
     TABLE
-    template-learning finetune --model model.keras --tomograms table.csv --settings settings.json --seed ${seed} --output finetune
+    template-learning finetune --model model.keras --tomograms table.csv ${shapes} --settings settings.json --seed ${seed} --output finetune
     """
 
     stub:

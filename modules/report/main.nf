@@ -19,6 +19,7 @@ process REPORT {
     path label, stageAs: 'run/label/*'
     path train, stageAs: 'run/train/*'
     path calibrate, stageAs: 'run/calibrate/*'
+    path finetune, stageAs: 'run/finetune/*'
     path segment, stageAs: 'run/segment/*'
     path cluster, stageAs: 'run/cluster/*'
     path evaluate, stageAs: 'run/evaluate/*'

@@ -3,7 +3,9 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+from template_learning.files import write_mrc
 
 from ..runs import ROOT
 
@@ -129,6 +131,25 @@ def test_template_matching_runs_on_the_results_of_a_run(pipeline, demo, tmp_path
     run.outdir = tmp_path / "matched"
     assert counts(run) == {"CHECK": 1, "MATCH": 2, "EXPORT": 2, "EVALUATE_SIMULATED": 1, "EVALUATE_MATCHED": 1, "REPORT": 1}
     assert (run.outdir / "evaluate/simulated_matched.evaluation.json").is_file()
+
+
+@pytest.mark.parametrize("labels", ["sphere", "shape"])
+def test_fine_tuning_is_one_call_on_annotated_tomograms(pipeline, demo, labels):
+    write_mrc(pipeline.folder / "a.mrc", np.random.default_rng(1).standard_normal((16, 16, 16)).astype(np.float32), 8.0)
+    (pipeline.folder / "a.csv").write_text("x,y,z\n1,2,3\n")
+    table = pipeline.folder / "tomograms.csv"
+    table.write_text("id,path,annotations,voxel_size_angstrom\na1,a.mrc,a.csv,8\na2,a.mrc,a.csv,\nbare,a.mrc,,\n")
+    arguments = ("--tomograms", str(table), "--finetune.labels", labels, "--design.test_tomograms", "0")
+    run = pipeline.run("-profile", "demo", "-stub", "--start_at", "finetune", "--from_results", str(demo.outdir), *arguments)
+    assert run.status == 0, run.printed
+    found = counts(run)
+    assert (found["FINETUNE"], found["EVALUATE_EXPERIMENTAL"], found["REPORT"]) == (1, 1, 1)
+    (task,) = [row["hash"] for row in run.trace() if "FINETUNE" in row["name"]]
+    (staging,) = pipeline.folder.glob(f"work/{task}*/.command.run")
+    staged = [line.split()[-1] for line in staging.read_text().splitlines() if "ln -s" in line]
+    assert sorted(one for one in staged if one.startswith("tomograms/")) == ["tomograms/1/a.mrc", "tomograms/2/a.mrc"]
+    assert any(one.startswith("library/") for one in staged) == (labels == "shape")
+    assert (run.outdir / "finetune/finetuning.csv").is_file()
 
 
 def test_without_tomograms_the_run_stops_at_a_model(pipeline):

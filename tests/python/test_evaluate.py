@@ -10,7 +10,7 @@ from template_learning.errors import BadInput
 from template_learning.files import read_table, write_mrc, write_table
 from template_learning.geometry import Grid
 from template_learning.picking.annotations import read_annotations
-from template_learning.picking.evaluate import choose_minimum_size, evaluate_picks, recall_by_angle
+from template_learning.picking.evaluate import choose_minimum_size, evaluate_picks, recall_by_angle, recall_on_sphere
 from template_learning.picking.matching import Curve, match, matched_after, threshold_curve
 from template_learning.provenance import write_sidecar
 from template_learning.settings import EvaluateSettings
@@ -204,6 +204,26 @@ def test_recall_by_angle_counts_both_ends():
     particles = [(truth_row((0, 0, 0), axis=(0, 0, 1)), True), (truth_row((0, 0, 0), axis=(1, 0, 0)), False)]
     assert [b["recall"] for b in recall_by_angle(particles)] == [1.0, None, 0.0]
     assert recall_by_angle([(truth_row((0, 0, 0)), True)]) is None
+
+
+def test_recall_on_the_sphere_tells_directions_apart_all_round():
+    cap = (0.3, 0.0, np.sqrt(1 - 0.09))
+    axes = [cap, (1, 0.1, 0.01), (-1, -0.1, -0.01), (0.1, 1, 0.2), (-1, 0.2, 0.1), (0.0, -0.7, 0.7), (0.0, 0.7, -0.7)]
+    unit = [np.array(axis) / np.linalg.norm(axis) for axis in axes]
+    found = [True, True, False, True, False, False, True]
+    rows = [truth_row((0, 0, 0), axis=tuple(one)) for one in unit]
+    cells = recall_on_sphere(list(zip(rows, found, strict=True)))
+    there = {(c["polar_from_deg"], c["azimuth_from_deg"]): (c["particles"], c["recall"]) for c in cells if c["particles"]}
+    # Of the two ends of an axis the one that points up counts, so that opposite axes are one direction.
+    assert there == {(0, -180): (1, 1.0), (60, -45): (2, 0.5), (60, 45): (1, 1.0), (60, 135): (1, 0.0), (30, 225): (2, 0.5)}
+    area = [
+        (np.cos(np.deg2rad(c["polar_from_deg"])) - np.cos(np.deg2rad(c["polar_to_deg"])))
+        * (c["azimuth_to_deg"] - c["azimuth_from_deg"]) / 360
+        for c in cells
+    ]  # fmt: skip
+    assert sum(area) == pytest.approx(1)
+    assert max(area) < 1.5 * min(area)
+    assert recall_on_sphere([(truth_row((0, 0, 0)), True)]) is None
 
 
 def test_annotations_in_every_format(tmp_path):

@@ -213,7 +213,7 @@ def test_images_decode_and_have_words_for_who_cannot_see_them(whole):
     images = Page(whole).images
     kinds = [source.split(";")[0] for source, _ in images]
     assert kinds.count("data:image/png") == 3 + 2 + 2  # tomograms, packed samples, tilt series
-    assert kinds.count("data:image/svg+xml") == 4  # curves, tomograms' scores, histograms, training
+    assert kinds.count("data:image/svg+xml") == 5  # curves, tomograms' scores, orientations, histograms, training
     for source, alternative in images:
         content = base64.b64decode(source.split(",", 1)[1], validate=True)
         if source.startswith("data:image/png"):
@@ -413,6 +413,22 @@ def test_classes_and_masks_have_rows_of_their_own(part):
     assert "within the mask all" in text
     assert "whole tomogram core<i>" in text
     assert "lowest score" in text
+
+
+def test_fine_tuning_has_its_table_and_says_which_tomograms_were_taught(part):
+    (part / "finetune").mkdir()
+    rows = ["split,epochs,taught,id,annotations,selected,matched,precision,recall,f1"]
+    rows += [
+        f"{split},{epochs},2,ts_{split},10,8,6,0.75,0.6,{0.25 * split + epochs / 100}" for split in (1, 2) for epochs in (0, 10)
+    ]
+    (part / "finetune/finetuning.csv").write_text("\n".join(rows) + "\n")
+    shutil.copy(part / "evaluate/simulated.evaluation.json", part / "evaluate/experimental.evaluation.json")
+    for name in ("curve", "per_tomogram"):
+        shutil.copy(part / f"evaluate/simulated.{name}.csv", part / f"evaluate/experimental.{name}.csv")
+    page = read_page(part)
+    assert "finetuning" in page.sections
+    assert "1 2 1 0.250 0.350 2 2 1 0.500 0.600 all 0.375 0.475" in page.text
+    assert "fine-tuned on the experimental tomograms' annotations" in page.text
 
 
 def test_template_matching_is_shown_beside_the_network(part):

@@ -192,6 +192,8 @@ def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
     start, stop = STAGES.index(settings.start_at), STAGES.index(settings.stop_after)
     if start > stop:
         raise BadInput(f"parameter start_at = {settings.start_at!r} lies after stop_after = {settings.stop_after!r}")
+    if settings.start_at == "finetune" and settings.finetune.labels == "shape" and settings.from_results is None:
+        raise BadInput("parameter finetune.labels = 'shape': the templates come from --from_results, which was not given")
     if settings.model is not None and settings.start_at not in ("flex", "finetune", "segment"):
         raise BadInput(f"parameter start_at = {settings.start_at!r}: with --model a run starts at 'segment' or 'finetune'")
     if settings.model is None and start <= STAGES.index("volume") and not templates and settings.from_results is None:

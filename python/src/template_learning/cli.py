@@ -253,8 +253,13 @@ def calibrate(model: ModelFile, design: Design, data: Data, output: Output, sett
 @app.command()
 def finetune(
     model: ModelFile,
-    tomograms: Annotated[Path, typer.Option(help="CSV: id, path, annotations; files relative to the table")],
+    tomograms: Annotated[
+        Path, typer.Option(help="CSV: id, path, annotations and, where known, voxel_size_angstrom; files relative to the table")
+    ],
     output: Output,
+    library: Annotated[
+        list[Path] | None, typer.Option(help="for shapes as labels: folder with a library.csv, or its parent; may be repeated")
+    ] = None,
     settings: SettingsFile = None,
     seed: Seed = 1,
 ) -> None:
@@ -262,7 +267,7 @@ def finetune(
     from template_learning.learning.finetune import finetune_model
     from template_learning.settings import FinetuneCommandSettings
 
-    finetune_model(model, tomograms, _model(settings, FinetuneCommandSettings), seed, output)
+    finetune_model(model, tomograms, _model(settings, FinetuneCommandSettings), seed, output, library or [])
 
 
 @app.command()

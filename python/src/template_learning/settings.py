@@ -404,7 +404,11 @@ class FinetuneSettings(Section):
     epochs: list[int] = Field([10, 30], min_length=1, description="each number of epochs is tried (paper: 10 and 30)")
     steps_per_epoch: int = Field(10, ge=1, description="training steps an epoch (paper: 10)")
     learning_rate: float = Field(1e-4, gt=0, description="Adam's step")
-    sphere_radius_angstrom: float = Field(60.0, gt=0, description="labels are spheres of this radius about the annotations")
+    labels: Literal["sphere", "shape"] = Field(
+        "sphere",
+        description="a sphere about each annotation, or its template's shape (annotations with angles; templates of from_results)",
+    )
+    sphere_radius_angstrom: float = Field(60.0, gt=0, description="sphere: its radius")
 
 
 class ExportSettings(Section):
@@ -429,9 +433,10 @@ class CalibrateSettings(Section):
 
 
 class FinetuneCommandSettings(Section):
-    """What fine-tuning depends on (no section of its own: made of five)."""
+    """What fine-tuning depends on (no section of its own: made of six)."""
 
     finetune: FinetuneSettings = FinetuneSettings()
+    label: LabelSettings = LabelSettings()
     train: TrainSettings = TrainSettings()
     segment: SegmentSettings = SegmentSettings()
     cluster: ClusterSettings = ClusterSettings()

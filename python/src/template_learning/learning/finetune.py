@@ -1,5 +1,6 @@
 """FINETUNE: a model trained on simulations taught further on annotated tomograms, and what that gains on others."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,23 +8,29 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, read_mrc, read_table, write_table
 from template_learning.geometry import Grid
+from template_learning.labels import draw_labels
 from template_learning.learning.model_file import ModelCard, load_model, save_model
 from template_learning.learning.network import device_scope
 from template_learning.learning.patches import TrainingTomogram, grey_statistics
 from template_learning.learning.segment import VOXEL_SIZE_TOLERANCE, classes_and_probability, resample, segment_volume
+from template_learning.learning.spectrum import match_spectrum
 from template_learning.learning.train import Training
+from template_learning.library import LibraryEntry, read_library
 from template_learning.picking.annotations import read_annotations
 from template_learning.picking.cluster import find_picks
 from template_learning.picking.evaluate import choose_minimum_size
 from template_learning.picking.matching import f_beta, match
+from template_learning.picking.template_matching import chosen_templates
 from template_learning.provenance import generator_for, versions, write_sidecar
 from template_learning.settings import FinetuneCommandSettings
 from template_learning.tables import ParticleRow, PickRow
+
+log = logging.getLogger(__name__)
 
 
 class AnnotatedRow(BaseModel):
@@ -34,6 +41,12 @@ class AnnotatedRow(BaseModel):
     id: str
     path: str
     annotations: str
+    voxel_size_angstrom: float | None = Field(default=None, gt=0, description="goes before the header's")
+
+    @field_validator("voxel_size_angstrom", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return None if value == "" else value
 
 
 class FinetuningRow(BaseModel):
@@ -53,26 +66,33 @@ class FinetuningRow(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Annotated:
-    """An annotated tomogram on the model's voxel size."""
+    """An annotated tomogram as the network sees it: the model's voxel size, protein dark, its spectrum where that is asked for."""
 
     volume: TrainingTomogram
     truth: list[ParticleRow]
     grid: Grid
-    spectrum: list[float] | None
 
 
-def finetune_model(model: Path, tomograms: Path, settings: FinetuneCommandSettings, root_seed: int, output: Path) -> None:
+def finetune_model(
+    model: Path,
+    tomograms: Path,
+    settings: FinetuneCommandSettings,
+    root_seed: int,
+    output: Path,
+    libraries: Sequence[Path] = (),
+) -> None:
     """Write finetuning.csv (scores on held-out tomograms, split by split) and finetuned.keras (taught on all of them).
 
     The paper's protocol: the tomograms of the table (id, path, annotations) are divided at random, the model goes on
-    training on spheres about the annotations of one part, and picks in the other; its size threshold is chosen on the
-    part that is taught.  ``finetuned.keras`` has the largest number of epochs.  Patches and batches are as
-    ``settings.train`` says, the network is the model's.  Raises BadInput for files that cannot be read, fewer than two
-    tomograms, and classes that the model does not have.
+    training on the annotations of one part, and picks in the other; its size threshold is chosen on the
+    part that is taught.  Labels are spheres or, with ``libraries``, the templates' shapes.  ``finetuned.keras`` has the
+    largest number of epochs.  Patches and batches are as ``settings.train`` says, the network is the model's.  Raises
+    BadInput for files that cannot be read, fewer than two tomograms, and classes that the model does not have.
     """
+    library = read_library(list(libraries)) if settings.finetune.labels == "shape" and libraries else {}
     with device_scope(settings.train.device):
         network, card = load_model(model)
-        annotated = [_open(row, tomograms.parent, card, settings) for row in read_table(tomograms, AnnotatedRow)]
+        annotated = [_open(row, tomograms.parent, card, settings, library) for row in read_table(tomograms, AnnotatedRow)]
         if len(annotated) < 2:
             raise BadInput(f"{tomograms}: {len(annotated)} tomogram(s); at least two were expected, one of them to test on")
         rows: list[FinetuningRow] = []
@@ -141,10 +161,32 @@ def draw_spheres(
     return labels
 
 
-def _open(row: AnnotatedRow, folder: Path, card: ModelCard, settings: FinetuneCommandSettings) -> Annotated:
+def draw_shapes(
+    truth: Sequence[ParticleRow], library: dict[str, LibraryEntry], grid: Grid, settings: FinetuneCommandSettings, name: str
+) -> NDArray[np.uint8]:
+    """Labels [z, y, x]: the annotated molecules' shapes, that of their class's first template where none is named.
+
+    Raises BadInput where there is no template of a class and where an annotation, of the file ``name``, has no orientation.
+    """
+    first = {entry.row.class_id: entry.row.molecule for entry in chosen_templates(library, 1)}
+    rows = []
+    for number, particle in enumerate(truth, start=1):
+        if None in (particle.rot_deg, particle.tilt_deg, particle.psi_deg):
+            raise BadInput(f"{name}: annotation {number} has no orientation; finetune.labels = shape needs rot, tilt and psi")
+        molecule = particle.molecule if particle.molecule in library else first.get(particle.class_id)
+        if molecule is None:
+            raise BadInput(f"finetune.labels = shape: no template of class {particle.class_id} in the library")
+        rows.append(particle.model_copy(update={"molecule": molecule, "particle": number}))
+    return draw_labels(rows, library, grid, settings.label.model_copy(update={"kind": "shape"}))[0]
+
+
+def _open(
+    row: AnnotatedRow, folder: Path, card: ModelCard, settings: FinetuneCommandSettings, library: dict[str, LibraryEntry]
+) -> Annotated:
     checked_id(row.id)
     path = folder / row.path
-    data, voxel_size = read_mrc(path, memory_map=True)
+    data, header_voxel_size = read_mrc(path, memory_map=True, need_voxel_size=row.voxel_size_angstrom is None)
+    voxel_size = row.voxel_size_angstrom or header_voxel_size
     truth = [
         particle
         for particle in read_annotations(
@@ -156,18 +198,30 @@ def _open(row: AnnotatedRow, folder: Path, card: ModelCard, settings: FinetuneCo
     if unknown:
         raise BadInput(f"{folder / row.annotations}: class {unknown[0]}; the model knows {', '.join(map(str, card.classes))}")
     if abs(card.voxel_size_angstrom / voxel_size - 1) > VOXEL_SIZE_TOLERANCE:
+        log.warning("%s: resampled from %g to the model's %g Å", path, voxel_size, card.voxel_size_angstrom)
         data, voxel_size = resample(data, card.voxel_size_angstrom / voxel_size), card.voxel_size_angstrom
     if settings.segment.contrast == "protein_bright":
         data = -np.asarray(data, dtype=np.float32)
     mean, deviation = grey_statistics(data)
     if not np.isfinite(deviation) or deviation == 0:
         raise BadInput(f"{path}: grey values are NaN, infinite or all the same; a tomogram was expected")
+    if settings.segment.match_spectrum:
+        if card.radial_spectrum is None:
+            raise BadInput("segment.match_spectrum: the model's card holds no spectrum of its training tomograms")
+        grey = (np.asarray(data, dtype=np.float32) - np.float32(mean)) / np.float32(deviation)
+        data = match_spectrum(grey, np.array(card.radial_spectrum))
+        mean, deviation = grey_statistics(data)
+    grid = Grid(shape=data.shape, voxel_size_angstrom=voxel_size)
     centre = np.array([(p.z_angstrom, p.y_angstrom, p.x_angstrom) for p in truth], dtype=float).reshape(-1, 3) / voxel_size
     class_id = np.array([particle.class_id for particle in truth], dtype=np.int64)
+    if settings.finetune.labels == "shape":
+        labels = draw_shapes(truth, library, grid, settings, row.annotations)
+    else:
+        labels = draw_spheres(data.shape, centre, class_id, settings.finetune.sphere_radius_angstrom / voxel_size)
     volume = TrainingTomogram(
         identifier=row.id,
         data=data,
-        labels=draw_spheres(data.shape, centre, class_id, settings.finetune.sphere_radius_angstrom / voxel_size),
+        labels=labels,
         voxel_size_angstrom=voxel_size,
         mean=mean,
         deviation=deviation,
@@ -176,9 +230,7 @@ def _open(row: AnnotatedRow, folder: Path, card: ModelCard, settings: FinetuneCo
         species=tuple(particle.species for particle in truth),
         class_names=card.class_names,
     )
-    return Annotated(
-        volume=volume, truth=truth, grid=Grid(shape=data.shape, voxel_size_angstrom=voxel_size), spectrum=card.radial_spectrum
-    )
+    return Annotated(volume=volume, truth=truth, grid=grid)
 
 
 def _teach(
@@ -208,8 +260,9 @@ def _teach(
 
 
 def _picks(network: Any, one: Annotated, minimum: dict[int, int], settings: FinetuneCommandSettings) -> list[PickRow]:
-    segment = settings.segment.model_copy(update={"contrast": "protein_dark"})  # the volume has been inverted already
-    classes, probability = classes_and_probability(segment_volume(network, one.volume.data, segment, one.spectrum))
+    # Sign and spectrum of the volume are the model's already.
+    segment = settings.segment.model_copy(update={"contrast": "protein_dark", "match_spectrum": False})
+    classes, probability = classes_and_probability(segment_volume(network, one.volume.data, segment))
     return find_picks(classes, probability, one.grid.voxel_size_angstrom, settings.cluster, minimum)
 
 

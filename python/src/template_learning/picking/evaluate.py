@@ -28,6 +28,8 @@ TOMOGRAMS_TO_DRAW = 5
 NEARLY_BEST = 0.005
 """Thresholds whose F1 is this near to the best are as good; the middle of their range is chosen."""
 POLAR_BINS_DEG = (0.0, 30.0, 60.0, 90.0)
+SECTORS = (1, 4, 4)
+"""Parts of each ring of polar angles on the half sphere: nearly equal areas.  The first of four is about the x axis."""
 Region = Literal["all", "masked"]
 
 
@@ -267,6 +269,7 @@ def _score(
         "crossing": None if crossing is None else {"threshold": crossing[0], "f1": crossing[1]},
         "average_precision": curve.average_precision,
         "orientation": recall_by_angle(particles),
+        "orientation_sphere": recall_on_sphere(particles),
     }
 
 
@@ -286,6 +289,40 @@ def recall_by_angle(particles: Sequence[tuple[ParticleRow, bool]]) -> list[dict[
         recall = float(here.mean()) if len(here) else None
         bins.append({"from_deg": low, "to_deg": high, "particles": len(here), "found": int(here.sum()), "recall": recall})
     return bins
+
+
+def recall_on_sphere(particles: Sequence[tuple[ParticleRow, bool]]) -> list[dict[str, float | int | None]] | None:
+    """Recall of the particles in each part of the half sphere that their axes point to, all round the beam.
+
+    An axis has no sign: that end counts which points up.  None where no particle's axis is known.
+    """
+    known = [((row.axis_x, row.axis_y, row.axis_z), found) for row, found in particles if row.axis_z is not None]
+    if not known:
+        return None
+    axis = np.array([one for one, _ in known], dtype=float)
+    axis[axis[:, 2] < 0] *= -1
+    found = np.array([hit for _, hit in known])
+    ring = np.digitize(np.rad2deg(np.arccos(np.clip(axis[:, 2], 0, 1))), POLAR_BINS_DEG[1:-1])
+    azimuth = np.rad2deg(np.arctan2(axis[:, 1], axis[:, 0]))
+    cells: list[dict[str, float | int | None]] = []
+    for number, ((low, high), sectors) in enumerate(zip(itertools.pairwise(POLAR_BINS_DEG), SECTORS, strict=True)):
+        width = 360 / sectors
+        sector = np.floor((azimuth + width / 2) / width).astype(int) % sectors
+        for place in range(sectors):
+            here = found[(ring == number) & (sector == place)]
+            begin = (place - 0.5) * width
+            cells.append(
+                {
+                    "polar_from_deg": low,
+                    "polar_to_deg": high,
+                    "azimuth_from_deg": begin,
+                    "azimuth_to_deg": begin + width,
+                    "particles": len(here),
+                    "found": int(here.sum()),
+                    "recall": float(here.mean()) if len(here) else None,
+                }
+            )
+    return cells
 
 
 def _interval(each: Sequence[_Outcome], total: _Outcome, generator: np.random.Generator) -> tuple[list[float], str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -397,6 +397,36 @@ def score_figure(
             panel.set_yticks(np.linspace(0, 1, 6))
             panel.grid(axis="y", color="#e5e9ec", linewidth=0.8)
             panel.set_axisbelow(True)
+        return _svg(figure)
+
+
+def sphere_figure(cells_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Recall in each part of the half sphere of axes, seen along the beam in equal areas, a disc for each kind that has parts.
+
+    The parts are those of ``evaluate.recall_on_sphere``: from and to which polar angle and azimuth, particles, recall.
+    """
+    shown = {label: cells for label, cells in cells_of.items() if cells}
+    colours = colormaps["cividis"]
+    with _drawn(2.9) as figure:
+        for place, (label, cells) in enumerate(shown.items(), start=1):
+            axes: Any = figure.add_subplot(1, 2, place, projection="polar")
+            for cell in cells:
+                low, high = (np.sqrt(1 - np.cos(np.deg2rad(cell[f"polar_{end}_deg"]))) for end in ("from", "to"))
+                begin, end = (np.deg2rad(cell[f"azimuth_{end}_deg"]) for end in ("from", "to"))
+                recall = cell["recall"]
+                face = "white" if recall is None else colours(recall)
+                line = 0 if low == 0 else 1.2  # a whole disc has no side to draw
+                axes.bar(begin, high - low, end - begin, low, align="edge", color=face, edgecolor="white", linewidth=line)
+                words = f"{cell['particles']}" if recall is None else f"{recall:.2f}\n{cell['particles']}"
+                middle = 0.0 if low == 0 else (low + high) / 2
+                ink = INK if recall is None or recall > 0.5 else "white"
+                axes.text((begin + end) / 2, middle, words, ha="center", va="center", fontsize=7.2, color=ink)
+            axes.set_title(label, pad=12)
+            axes.set_ylim(0, 1)
+            axes.set_yticks([])
+            axes.set_xticks(np.deg2rad([0, 90, 180, 270]), ["x", "y\n(tilt axis)", "", ""])
+            axes.grid(False)
+            axes.spines["polar"].set_visible(False)
         return _svg(figure)
 
 

@@ -11,7 +11,7 @@ from template_learning.provenance import read_sidecar
 from template_learning.report.account import parameters_section, provenance_section
 from template_learning.report.blocks import Section, counted
 from template_learning.report.domain_gap import domain_gap_section
-from template_learning.report.picked import SETS, picks_section, scores_section, training_section
+from template_learning.report.picked import SETS, finetuning_section, picks_section, scores_section, training_section
 from template_learning.report.run import Run
 from template_learning.report.simulated import (
     class_names,
@@ -62,6 +62,7 @@ def report_sections(run: Run) -> list[Section]:
         candidates.append(picks_section(run, which, items))
     candidates += [scores_section(run, which, found) for which, found in run.evaluations.items() if which not in SETS]
     candidates += [
+        finetuning_section(run),
         domain_gap_section(run),
         training_section(run),
         molecules_section(run),
@@ -150,6 +151,11 @@ def notes(run: Run) -> list[str]:
                 f"On {title} another threshold ({score['best']['threshold']:.3g}) would reach F1 {score['best']['f1']:.2f}; "
                 f"the one in the model gives {score['selected']['f1']:.2f}."
             )
+    if run.table("finetune/finetuning.csv") and "experimental" in run.evaluations:
+        found.append(
+            "The model was fine-tuned on the experimental tomograms' annotations: their scores say how well it learnt these, "
+            "not how well it picks in others. The table under Fine-tuning does."
+        )
     unscored = [item for item in run.picks if not run.evaluations and item]
     if unscored:
         found.append("Nothing says what is in the tomograms that were picked in: the picks are not scored.")

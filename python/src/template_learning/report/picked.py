@@ -22,6 +22,7 @@ from template_learning.report.figures import (
     line_figure,
     score_figure,
     size_figure,
+    sphere_figure,
     tomogram_figure,
 )
 from template_learning.report.run import MATCHED, Run
@@ -71,6 +72,44 @@ def training_section(run: Run) -> Section | None:
     return Section("training", "Training", [figure])
 
 
+def finetuning_section(run: Run) -> Section | None:
+    """What fine-tuning gains on tomograms that were not taught: means over them for each split and number of epochs."""
+    rows = run.table("finetune/finetuning.csv")
+    if not rows:
+        return None
+    epochs = sorted({int(row["epochs"]) for row in rows})
+    splits = sorted({int(row["split"]) for row in rows})
+
+    def mean(split: int | None, count: int) -> str:
+        values = [float(row["f1"]) for row in rows if int(row["epochs"]) == count and split in (None, int(row["split"]))]
+        return number(float(np.mean(values)) if values else None, 3)
+
+    columns = ["split", "tomograms taught", "tested", *(f"F1, {count} epochs" for count in epochs)]
+    lines = []
+    for split in splits:
+        here = [row for row in rows if int(row["split"]) == split]
+        tested = str(len({row["id"] for row in here}))
+        lines.append([str(split), here[0]["taught"], tested, *(mean(split, count) for count in epochs)])
+    lines.append(["all", "", "", *(mean(None, count) for count in epochs)])
+    each = [
+        [row["split"], row["epochs"], row["id"], row["annotations"], row["selected"], row["matched"]]
+        + [number(float(row[name]), 3) for name in ("precision", "recall", "f1")]
+        for row in rows
+    ]
+    names = ["split", "epochs", "tomogram", "particles", "picks", "right", "precision", "recall", "F1"]
+    text = (
+        "The annotated tomograms were divided at random; the model was taught on one part and scored on the other, its size "
+        "threshold chosen on the part that was taught. 0 epochs is the model as it came. The model that this run went on with "
+        "was taught on all of them."
+    )
+    blocks: list[Block] = [
+        Text(text),
+        Table(columns, lines, "Mean F1 of the tested tomograms"),
+        Table(names, each, "Each tested tomogram", "Each tested tomogram"),
+    ]
+    return Section("finetuning", "Fine-tuning", blocks)
+
+
 def scores_section(run: Run, which: str, evaluation: dict[str, Any]) -> Section:
     """Figures of merit of one set of tomograms: together, against the threshold, one by one, by orientation."""
     title = SETS.get(which, which)
@@ -90,8 +129,12 @@ def scores_section(run: Run, which: str, evaluation: dict[str, Any]) -> Section:
     ]
     rows = read_table(run.folder / f"evaluate/{which}.per_tomogram.csv", TomogramScoreRow)
     orientation = evaluation[regions[0]]["joint"].get("orientation") or []
+    sphere = evaluation[regions[0]]["joint"].get("orientation_sphere") or []
+    matched_sphere = (matching[regions[0]]["joint"].get("orientation_sphere") or []) if matching else []
     matched = (matching[regions[0]]["joint"].get("orientation") or []) if matching else []
     blocks += [_score_illustration(rows, orientation, matched, title), _per_tomogram_table(rows, regions, names)]
+    if sphere:
+        blocks.append(_sphere_illustration(sphere, matched_sphere))
     if orientation:
         blocks.append(_orientation_table(orientation, "Recall by orientation"))
     if matched:
@@ -228,6 +271,16 @@ def _per_tomogram_table(rows: Sequence[TomogramScoreRow], regions: Sequence[str]
     ]  # fmt: skip
     used = [place for place in range(len(columns)) if any(line[place] for line in lines)]
     return Table([columns[k] for k in used], [[line[k] for k in used] for line in lines], "Each tomogram")
+
+
+def _sphere_illustration(cells: Sequence[dict[str, Any]], matched: Sequence[dict[str, Any]]) -> Illustration:
+    known = [float(cell["recall"]) for cell in cells if cell["recall"] is not None]
+    text = f"Recall by orientation on the half sphere, from {min(known):.2f} to {max(known):.2f} among its {len(cells)} parts."
+    caption = (
+        "Recall by the direction of the molecule's axis, on the half sphere seen along the beam (equal areas): top views in the "
+        "middle, side views at the rim. Below each recall the number of particles; few make it uncertain."
+    )
+    return Illustration(sphere_figure({"network": cells, "template matching": matched}), text, caption)
 
 
 def _orientation_table(orientation: Sequence[dict[str, Any]], caption: str) -> Table:

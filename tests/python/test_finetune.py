@@ -1,0 +1,92 @@
+"""Fine-tuning's labels and tomograms, on a model that is never trained."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from template_learning.errors import BadInput
+from template_learning.files import write_mrc, write_table
+from template_learning.geometry import Grid
+from template_learning.labels import draw_labels
+from template_learning.learning import finetune
+from template_learning.learning.finetune import AnnotatedRow, draw_shapes
+from template_learning.learning.model_file import ModelCard
+from template_learning.learning.spectrum import radial_spectrum
+from template_learning.library import read_library
+from template_learning.settings import FinetuneCommandSettings, FinetuneSettings, LabelSettings, SegmentSettings
+from template_learning.tables import LibraryRow, ParticleRow
+
+SHAPE, VOXEL = (24, 40, 48), 10.0
+CARD = ModelCard(voxel_size_angstrom=VOXEL, classes={1: ["rod"]}, filters=4, patch_voxels=16)
+
+
+@pytest.fixture
+def tomogram(tmp_path: Path) -> np.ndarray:
+    """The noise of noise.mrc, whose header says nothing of its voxel size; one annotation in noise.csv."""
+    data = np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)
+    write_mrc(tmp_path / "noise.mrc", data, 0.0)
+    (tmp_path / "noise.csv").write_text("x,y,z\n20,18,12\n")
+    return data
+
+
+def open_one(folder: Path, settings: FinetuneCommandSettings, card: ModelCard = CARD, **row: float) -> finetune.Annotated:
+    return finetune._open(AnnotatedRow(id="n", path="noise.mrc", annotations="noise.csv", **row), folder, card, settings, {})
+
+
+def test_the_tables_voxel_size_goes_before_the_headers(tomogram: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="voxel size"):
+        open_one(tmp_path, FinetuneCommandSettings())
+    assert (
+        AnnotatedRow.model_validate({"id": "n", "path": "", "annotations": "", "voxel_size_angstrom": ""}).voxel_size_angstrom
+        is None
+    )
+    same = open_one(tmp_path, FinetuneCommandSettings(), voxel_size_angstrom=VOXEL)
+    assert isinstance(same.volume.data, np.memmap)
+    assert same.volume.centre.tolist() == [[12, 18, 20]]
+    finer = open_one(tmp_path, FinetuneCommandSettings(), voxel_size_angstrom=VOXEL / 2)
+    assert finer.grid == Grid(shape=(12, 20, 24), voxel_size_angstrom=VOXEL)
+    assert finer.volume.centre.tolist() == [[6, 9, 10]]
+    assert finer.volume.labels[6, 9, 10] == 1
+
+
+def test_the_network_is_taught_with_the_sign_and_spectrum_that_it_picks_with(tomogram: np.ndarray, tmp_path: Path) -> None:
+    target = radial_spectrum(tomogram) * np.linspace(2, 0.5, 32)
+    card = CARD.model_copy(update={"radial_spectrum": target.tolist()})
+    settings = FinetuneCommandSettings(segment=SegmentSettings(match_spectrum=True, contrast="protein_bright"))
+    taught = open_one(tmp_path, settings, card, voxel_size_angstrom=VOXEL).volume
+    grey = (taught.data - taught.mean) / taught.deviation
+    found = radial_spectrum(grey)
+    np.testing.assert_allclose(found[3:] / found[10], target[3:] / target[10], rtol=0.05)
+    assert np.corrcoef(grey.ravel(), tomogram.ravel())[0, 1] < -0.5
+    with pytest.raises(BadInput, match="holds no spectrum"):
+        open_one(tmp_path, settings, voxel_size_angstrom=VOXEL)
+
+
+def test_shapes_are_those_of_the_templates_as_they_are_turned(tmp_path: Path) -> None:
+    generator = np.random.default_rng(2)
+    for name, reach in (("rod", (80, 12, 12)), ("ball", (30, 30, 30))):
+        position = (generator.uniform(-1, 1, (3000, 3)) * reach).astype(np.float32)
+        np.savez(tmp_path / f"{name}.npz", position_angstrom=position, element=np.full(3000, 6, np.uint8))
+    facts = {"role": "template", "class_id": 1, "share": 1.0, "mass_dalton": 2e5, "atom_count": 3000, "density": "none"}
+    rows = [LibraryRow(molecule=name, species=name, atoms=f"{name}.npz", **facts) for name in ("rod", "ball")]
+    write_table(tmp_path / "library.csv", LibraryRow, rows)
+    library = read_library([tmp_path])
+    settings = FinetuneCommandSettings(finetune=FinetuneSettings(labels="shape"), label=LabelSettings(kind="sphere"))
+    grid = Grid(shape=SHAPE, voxel_size_angstrom=VOXEL)
+    place = {"x_angstrom": 200.0, "y_angstrom": 180.0, "z_angstrom": 120.0}
+    turned = ParticleRow(particle=9, molecule="rod", rot_deg=0, tilt_deg=0, psi_deg=90, **place)
+    labels = draw_shapes([turned], library, grid, settings, "a.csv")
+    expected, _ = draw_labels([turned], library, grid, LabelSettings())
+    np.testing.assert_array_equal(labels, expected)
+    z, y, x = np.ptp(np.argwhere(labels), axis=0)
+    assert y > 2 * x
+    assert y > 2 * z
+    # An annotation that names no molecule is taken for the class's first template by id: the ball.
+    z, y, x = np.ptp(
+        np.argwhere(draw_shapes([turned.model_copy(update={"molecule": ""})], library, grid, settings, "a.csv")), axis=0
+    )
+    assert max(z, y, x) <= 1.5 * min(z, y, x)
+    with pytest.raises(BadInput, match=r"a\.csv: annotation 2 has no orientation"):
+        draw_shapes([turned, ParticleRow(particle=1, **place)], library, grid, settings, "a.csv")
+    with pytest.raises(BadInput, match="no template of class 2"):
+        draw_shapes([turned.model_copy(update={"molecule": "", "class_id": 2})], library, grid, settings, "a.csv")
