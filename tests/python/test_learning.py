@@ -7,23 +7,35 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
+import keras
 import mrcfile
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydantic import ValidationError
 from scipy import ndimage
 from template_learning.errors import BadInput
 from template_learning.files import read_mrc, read_table, write_mrc, write_table
 from template_learning.learning.calibrate import calibrate_model
 from template_learning.learning.finetune import FinetuningRow, draw_spheres, finetune_model
 from template_learning.learning.model_file import CARD, ModelCard, copy_model, load_model, read_card
-from template_learning.learning.network import build_network, device_scope, has_gpu, tversky_loss
+from template_learning.learning.network import (
+    balanced_crossentropy,
+    build_network,
+    device_scope,
+    grid_multiple,
+    has_gpu,
+    tversky_loss,
+)
+from template_learning.learning.noise import lower_dose, noise_amplitude
 from template_learning.learning.patches import HALF_TURNS, Patches, open_tomogram, widen_wedge
 from template_learning.learning.segment import resample, segment_tomogram, segment_volume, tile_layout, tile_weight
 from template_learning.learning.spectrum import match_spectrum, radial_spectrum
 from template_learning.learning.train import HistoryRow, train_network
 from template_learning.provenance import read_sidecar
+from template_learning.reconstruction.native import back_project
 from template_learning.settings import (
     CalibrateSettings,
     FinetuneCommandSettings,
@@ -73,6 +85,12 @@ def toy_tomogram(folder: Path, identifier: str, seed: int, targets: int = 6) -> 
     write_table(folder / f"{identifier}.particles.csv", ParticleRow, rows)
 
 
+def imaged(dose: float) -> DesignRow:
+    """How a tomogram of that dose was imaged."""
+    tilts = {"tilt_range_deg": 60, "tilt_step_deg": 3}
+    return DesignRow(id="t", total_dose_e_per_angstrom2=dose, defocus_um=-3, ice_density_g_per_cm3=0.94, **tilts)
+
+
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Design and data folder of three training and one validation tomogram."""
@@ -80,17 +98,8 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     rows = []
     for number in range(4):
         toy_tomogram(folder, f"t{number}", number)
-        rows.append(
-            DesignRow(
-                id=f"t{number}",
-                split="validation" if number == 3 else "train",
-                total_dose_e_per_angstrom2=100 + number,
-                defocus_um=-3,
-                tilt_range_deg=60,
-                tilt_step_deg=3,
-                ice_density_g_per_cm3=0.94,
-            )
-        )
+        split = "validation" if number == 3 else "train"
+        rows.append(imaged(100 + number).model_copy(update={"id": f"t{number}", "split": split}))
     write_table(folder / "design.csv", DesignRow, rows)
     return folder / "design.csv", folder
 
@@ -113,6 +122,66 @@ def test_network_has_deepfinders_size_and_takes_any_multiple_of_four() -> None:
     probability = np.asarray(small.predict_on_batch(np.zeros((1, 8, 12, 16, 1), np.float32)))
     assert probability.shape == (1, 8, 12, 16, 2)
     assert np.allclose(probability.sum(axis=-1), 1, atol=1e-5)
+
+
+def test_blocks_of_two_voxels_take_an_eighth_of_the_work_and_any_multiple_of_eight() -> None:
+    keras.utils.set_random_seed(3)
+    network = build_network(classes=3, filters=8, block_voxels=2)
+    assert (grid_multiple(network), grid_multiple(build_network(3, 4))) == (8, 4)
+    probability = np.asarray(network.predict_on_batch(np.zeros((1, 8, 16, 24, 1), np.float32)))
+    assert probability.shape == (1, 8, 16, 24, 3)
+    assert np.allclose(probability.sum(axis=-1), 1, atol=1e-5)
+    volume = np.random.default_rng(2).standard_normal((21, 30, 44)).astype(np.float32)
+    whole = segment_volume(network, volume, SegmentSettings(tile_voxels=64))
+    tiled = segment_volume(network, volume, SegmentSettings(tile_voxels=36, overlap_voxels=16))
+    assert whole.shape == tiled.shape == (21, 30, 44, 3)
+    assert np.abs(whole - tiled).mean() < 0.2 * whole.std()
+
+
+def test_settings_that_cannot_be_trained_are_refused() -> None:
+    with pytest.raises(ValidationError, match="a multiple of 8 was expected"):
+        TrainSettings(patch_voxels=52, block_voxels=2)
+    with pytest.raises(ValidationError, match="a weight above 0 was expected"):
+        TrainSettings(tversky_weight=0, crossentropy_weight=0)
+
+
+def test_crossentropy_between_balanced_and_plain() -> None:
+    generator = np.random.default_rng(3)
+    labels = (generator.random((2, 4, 4, 4)) < 0.1).astype(np.int32)
+    probability = generator.dirichlet(np.ones(2), labels.shape).astype(np.float32)
+    surprise = -np.log(np.take_along_axis(probability, labels[..., None], axis=-1)[..., 0])
+    means = [surprise[labels == number].mean() for number in (0, 1)]
+    assert float(balanced_crossentropy(labels, probability)) == pytest.approx(np.mean(means), rel=1e-5)
+    assert float(balanced_crossentropy(labels, probability, 0.0)) == pytest.approx(surprise.mean(), rel=1e-5)
+    share = np.sqrt([(labels == number).sum() for number in (0, 1)])
+    assert float(balanced_crossentropy(labels, probability, 0.5)) == pytest.approx(np.average(means, weights=share), rel=1e-5)
+
+
+def test_noise_of_a_lower_dose_is_that_of_a_reconstruction() -> None:
+    """Against a series of noise that is reconstructed on a larger field than the one measured."""
+    amplitude = noise_amplitude(24, 60.0, 3.0)
+    generator = np.random.default_rng(5)
+    angles = np.arange(-60.0, 61.0, 3.0)
+    images = [generator.standard_normal((41, 60, 140), dtype=np.float32) for _ in range(8)]
+    noise = np.array([back_project(image, angles, (60, 60, 60))[18:42, 18:42, 18:42] for image in images])
+    made = np.array([lower_dose(np.zeros((24, 24, 24), np.float32), 0.25, amplitude, generator) for _ in range(8)])
+    # A quarter of the dose is four times the variance, of which three quarters are new.
+    assert made.std() == pytest.approx(np.sqrt(0.75), rel=0.05)
+    bands = [(0.05, 0.2), (0.2, 0.35), (0.35, 0.5)]
+    z, _, x = np.meshgrid(*[np.fft.fftfreq(24)] * 3, indexing="ij")
+    steep = np.abs(z) > 2.5 * np.abs(x) + 0.05  # well inside the missing wedge
+
+    def shares(volumes: NDArray[np.float32]) -> NDArray[np.float64]:
+        window = np.hanning(24)[:, None, None] * np.hanning(24)[:, None] * np.hanning(24)
+        power = (np.abs(np.fft.fftn(volumes * window, axes=(1, 2, 3))) ** 2).mean(axis=0)
+        radius = np.hypot(z, x)
+        return np.array([*(power[(radius >= a) & (radius < b)].mean() for a, b in bands), power[steep].mean()]) / power.mean()
+
+    found, expected = shares(made), shares(noise)
+    np.testing.assert_allclose(found[:3], expected[:3], rtol=0.25)
+    assert max(found[3], expected[3]) < 0.1
+    own = generator.standard_normal((24, 24, 24)).astype(np.float32)
+    assert np.allclose(lower_dose(own, 1.0, amplitude, generator), own)
 
 
 def test_tversky_loss_is_classes_minus_dice() -> None:
@@ -149,8 +218,8 @@ def test_patches_hold_what_the_tomogram_holds_there(toy: tuple[Path, Path]) -> N
 
 
 def test_patches_are_centred_on_targets_and_depend_on_their_number_alone(toy: tuple[Path, Path]) -> None:
-    chosen = SMALL.model_copy(update={"background_fraction": 0.0, "random_shift_voxels": 0, "noise_jitter": 0.1})
-    tomograms = [open_tomogram(toy[1], "t0"), open_tomogram(toy[1], "t1")]
+    chosen = SMALL.model_copy(update={"background_fraction": 0.0, "random_shift_voxels": 0, "least_dose_e_per_angstrom2": 10})
+    tomograms = [open_tomogram(toy[1], name, imaged(60.0)) for name in ("t0", "t1")]
     early = Patches(tomograms, chosen, 3, split="train", first=0, count=8)
     late = Patches(tomograms, chosen, 3, split="train", first=4, count=4)
     for index in range(4):
@@ -166,7 +235,7 @@ def test_high_doses_come_first_and_the_others_by_and_by(toy: tuple[Path, Path]) 
         update={"high_dose_first": 0.5, "epochs": 10, "steps_per_epoch": 10, "background_fraction": 0.3, "batch_size": 4}
     )
     doses = {"t0": 20.0, "t1": 100.0}
-    tomograms = [open_tomogram(toy[1], name, total_dose_e_per_angstrom2=dose) for name, dose in doses.items()]
+    tomograms = [open_tomogram(toy[1], name, imaged(dose)) for name, dose in doses.items()]
 
     def taken_from_low_dose(split: Literal["train", "validation"], batches: range) -> float:
         patches = Patches(tomograms, chosen, 3, split=split, first=0, count=100)

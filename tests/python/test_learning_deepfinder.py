@@ -88,7 +88,12 @@ def test_the_preset_is_deepfinders_training() -> None:
     # Facts of cryoet-deepfinder 0.2.1 (training.py); its own numbers where the paper's text gives a range.
     assert (preset.epochs, preset.steps_per_epoch, preset.batch_size, preset.random_shift_voxels) == (100, 100, 25, 13)
     assert 52 <= preset.patch_voxels <= 56
-    assert (preset.crossentropy_weight, preset.background_fraction, preset.noise_jitter, preset.contrast_jitter) == (0, 0, 0, 0)
+    assert (
+        preset.crossentropy_weight,
+        preset.background_fraction,
+        preset.least_dose_e_per_angstrom2,
+        preset.contrast_jitter,
+    ) == (0, 0, None, 0)
     assert (preset.normalisation, preset.rotation, preset.bootstrap, preset.learning_rate) == ("patch", "tilt_axis", True, 1e-4)
     assert (preset.wedge_variation_deg, preset.high_dose_first, preset.filters) == (0, 0, 32)
 

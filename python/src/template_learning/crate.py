@@ -31,7 +31,7 @@ def write_crate(listing: Path, data: Path, about: Path, output: Path) -> None:
     """Write the crate of a run.
 
     ``listing`` is a text file with the published paths, one a line; ``data`` a folder with ``check/settings.json``,
-    ``check/inputs.json`` and the sidecars of the stages, as REPORT collects them; ``about`` JSON of what only Nextflow knows:
+    ``check/inputs.json`` and the sidecars of the stages, as CRATE collects them; ``about`` JSON of what only Nextflow knows:
     ``nextflow`` (version), ``revision`` (git) and ``image_sha256`` (image -> SHA-256), each null or empty where unknown.
 
     Raises BadInput for a missing file.

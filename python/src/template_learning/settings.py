@@ -277,8 +277,8 @@ class TrainSettings(Section):
         description="augmentation that keeps the missing wedge: half turns about the tilt axis (DeepFinder), or about x, y and z",
     )
     contrast_jitter: float = Field(0.0, ge=0, lt=1, description="patches are scaled by 1 +- up to this, and shifted by as much")
-    noise_jitter: float = Field(
-        0.0, ge=0, description="Gaussian noise added to patches, deviation up to this times the tomogram's"
+    least_dose_e_per_angstrom2: float | None = Field(
+        None, gt=0, description="patches get the noise of doses between this and their tomogram's own; none = only its own"
     )
     wedge_variation_deg: float = Field(
         0.0, ge=0, lt=45, description="patches lose the tilts beyond the series' largest less up to this: a wider missing wedge"
@@ -290,8 +290,10 @@ class TrainSettings(Section):
         description="share of the training over which tomograms are let in, from the highest dose down; 0 = all from the first step",
     )
     validation_steps: int = Field(10, ge=1, description="batches of validation patches, the same ones each epoch")
-    crossentropy_weight: float = Field(
-        1.0, ge=0, description="share of class-balanced cross-entropy beside the Tversky loss (DeepFinder: 0)"
+    tversky_weight: float = Field(1.0, ge=0, description="weight of the Tversky loss (DeepFinder: 1)")
+    crossentropy_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy beside it (DeepFinder: 0)")
+    crossentropy_balance: float = Field(
+        1.0, ge=0, le=1, description="1: each class counts the same in the cross-entropy; 0: each voxel does; between: between"
     )
     learning_rate: float = Field(1e-4, gt=0, description="Adam's step")
     learning_rate_schedule: Literal["constant", "cosine"] = Field(
@@ -300,6 +302,13 @@ class TrainSettings(Section):
     early_stopping_epochs: int | None = Field(
         None, ge=1, description="stop after this many epochs without a better validation loss; none = never"
     )
+    block_voxels: int = Field(
+        1,
+        ge=1,
+        le=2,
+        description="2: the network's first level has voxels of twice the size, eight times less work; 1: DeepFinder",
+    )
+    batch_normalisation: bool = Field(False, description="after each convolution: learns in fewer steps (DeepFinder: none)")
     filters: int = Field(32, ge=4, multiple_of=4, description="feature maps of the first level (DeepFinder: 32)")
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
         "float32", description="arithmetic of the layers: mixed_float16 for GPUs, mixed_bfloat16 for GPUs and newer CPUs"
@@ -307,6 +316,17 @@ class TrainSettings(Section):
     device: Literal["cpu", "gpu", "auto"] = Field(
         "auto", description="gpu: an error without one; auto takes one where there is one"
     )
+
+    @model_validator(mode="after")
+    def _can_be_trained(self) -> "TrainSettings":
+        if self.patch_voxels % (4 * self.block_voxels):
+            raise ValueError(
+                f"patch_voxels = {self.patch_voxels}: a multiple of {4 * self.block_voxels} was expected"
+                f" with block_voxels = {self.block_voxels}"
+            )
+        if self.tversky_weight + self.crossentropy_weight == 0:
+            raise ValueError("tversky_weight = crossentropy_weight = 0: a weight above 0 was expected")
+        return self
 
 
 class SegmentSettings(Section):

@@ -251,6 +251,8 @@ def _teach(
             "learning_rate_schedule": "constant",
             "early_stopping_epochs": None,
             "filters": card.filters,
+            "block_voxels": card.block_voxels,
+            "batch_normalisation": card.batch_normalisation,
         }
     )
     volumes: dict[str, list[TrainingTomogram]] = {"train": [one.volume for one in taught], "validation": []}

@@ -25,6 +25,8 @@ class ModelCard(BaseModel):
     contrast: Literal["protein_dark"] = "protein_dark"
     classes: dict[int, list[str]] = Field(description="class id to the species that belong to it; 0 is the background")
     filters: int
+    block_voxels: int = 1
+    batch_normalisation: bool = False
     patch_voxels: int
     class_names: dict[int, str] = Field(default_factory=dict)
     radial_spectrum: list[float] | None = Field(default=None, description="of the training tomograms (see spectrum.py)")

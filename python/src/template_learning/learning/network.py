@@ -7,26 +7,33 @@ from typing import Any, Literal
 import keras
 
 from template_learning.errors import BadInput
+from template_learning.settings import TrainSettings
 
-DOWNSAMPLING = 4  # two poolings by two: inputs are multiples of this
 # Only JAX needs XLA; with TensorFlow it makes 3D convolutions on the CPU ten times slower.
 JIT_COMPILE = keras.backend.backend() == "jax"
 
 
-def build_network(classes: int, filters: int = 32) -> Any:
+def build_network(classes: int, filters: int = 32, block_voxels: int = 1, batch_normalisation: bool = False) -> Any:
     """DeepFinder's 3D U-Net: ``[batch, z, y, x, 1]`` to class probabilities ``[batch, z, y, x, classes]``.
 
     ``classes`` counts the background.  With ``filters`` = 32 the layers are those of cryoet-deepfinder 0.2.1 in their
-    order, so that weights pass between the two (see ``deepfinder.py``); other values scale every level.  Any size
-    is taken that is a multiple of 4 on each axis.
+    order, so that weights pass between the two (see ``deepfinder.py``); other values scale every level.  With
+    ``block_voxels`` = 2 the first level works on blocks of 2 x 2 x 2 voxels, made by a convolution of stride 2 and
+    taken apart by its transpose: an eighth of the work.  ``batch_normalisation`` follows each convolution but the last
+    (Ioffe and Szegedy 2015).  Any size is taken that is a multiple of ``grid_multiple`` on each axis.
     """
     first, second, third = filters, filters * 3 // 2, filters * 2
 
-    def convolve(tensor: Any, count: int, edge: int = 3) -> Any:
-        return keras.layers.Conv3D(count, edge, padding="same", activation="relu")(tensor)
+    def convolve(tensor: Any, count: int, edge: int = 3, stride: int = 1) -> Any:
+        options: dict[str, Any] = {"padding": "same", "kernel_initializer": "he_normal", "use_bias": not batch_normalisation}
+        if not batch_normalisation:
+            return keras.layers.Conv3D(count, edge, stride, activation="relu", **options)(tensor)
+        tensor = keras.layers.Conv3D(count, edge, stride, **options)(tensor)
+        return keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.95)(tensor))
 
     grey = keras.layers.Input((None, None, None, 1))
-    high = convolve(convolve(grey, first), first)
+    high = convolve(grey, first, 3 if block_voxels == 1 else 2 * block_voxels, block_voxels)
+    high = convolve(high, first)
     middle = convolve(convolve(keras.layers.MaxPooling3D(2)(high), second), second)
     deep = keras.layers.MaxPooling3D(2)(middle)
     for _ in range(4):
@@ -38,8 +45,15 @@ def build_network(classes: int, filters: int = 32) -> Any:
     joined = keras.layers.Concatenate()([joined, high])
     joined = convolve(convolve(joined, first), first)
     # Probabilities and loss stay in float32 where the layers compute in half precision.
-    probability = keras.layers.Conv3D(classes, 1, padding="same", activation="softmax", dtype="float32")(joined)
-    return keras.Model(grey, probability)
+    last: dict[str, Any] = {"padding": "same", "activation": "softmax", "dtype": "float32"}
+    if block_voxels == 1:
+        return keras.Model(grey, keras.layers.Conv3D(classes, 1, **last)(joined))
+    return keras.Model(grey, keras.layers.Conv3DTranspose(classes, block_voxels, block_voxels, **last)(joined))
+
+
+def grid_multiple(network: Any) -> int:
+    """What the edges of a network's inputs must be multiples of: 4, or 8 where its first level has blocks of 2 voxels."""
+    return 4 * int(next(layer for layer in network.layers if isinstance(layer, keras.layers.Conv3D)).strides[0])
 
 
 def tversky_loss(labels: Any, probability: Any) -> Any:
@@ -55,31 +69,42 @@ def tversky_loss(labels: Any, probability: Any) -> Any:
     return keras.ops.sum(1.0 - common / keras.ops.maximum(0.5 * either, 1e-7))
 
 
-def balanced_crossentropy(labels: Any, probability: Any) -> Any:
+def balanced_crossentropy(labels: Any, probability: Any, balance: float = 1.0) -> Any:
     """Mean over the classes of each one's mean cross-entropy over its own voxels; shapes as for ``tversky_loss``.
 
-    The Tversky index of a small class has next to no gradient once the network says "background" everywhere, which is
-    where a quick start ends; this loss leads out of there.
+    ``balance`` = 0 weighs the classes by their voxels instead: the plain mean, whose probabilities are true to how often
+    a class is there; between, by that power.  The Tversky index of a small class has next to no gradient once the network
+    says "background" everywhere, which is where a quick start ends; this loss leads out of there.
     """
     axes = (0, 1, 2, 3)
     truth = keras.ops.one_hot(keras.ops.cast(labels, "int32"), probability.shape[-1], dtype=probability.dtype)
     surprise = -keras.ops.sum(truth * keras.ops.log(keras.ops.maximum(probability, 1e-7)), axis=axes)
-    return keras.ops.mean(surprise / keras.ops.maximum(keras.ops.sum(truth, axis=axes), 1.0))
+    voxels = keras.ops.maximum(keras.ops.sum(truth, axis=axes), 1.0)
+    weight = voxels ** (1.0 - balance)
+    return keras.ops.sum(weight * surprise / voxels) / keras.ops.sum(weight)
 
 
-def training_loss(crossentropy_weight: float) -> Callable[[Any, Any], Any]:
-    """The loss to train with: Tversky, plus so much of the balanced cross-entropy."""
-    if crossentropy_weight == 0:
-        return tversky_loss
+def training_loss(settings: TrainSettings) -> Callable[[Any, Any], Any]:
+    """The loss to train with: Tversky and cross-entropy, in the settings' weights."""
 
     def loss(labels: Any, probability: Any) -> Any:
-        return tversky_loss(labels, probability) + crossentropy_weight * balanced_crossentropy(labels, probability)
+        parts = []
+        if settings.tversky_weight > 0:
+            parts.append(settings.tversky_weight * tversky_loss(labels, probability))
+        if settings.crossentropy_weight > 0:
+            entropy = balanced_crossentropy(labels, probability, settings.crossentropy_balance)
+            parts.append(settings.crossentropy_weight * entropy)
+        return sum(parts)
 
     return loss
 
 
 def has_gpu() -> bool:
     """Whether the backend finds a GPU."""
+    if keras.backend.backend() == "torch":  # keras lists no devices of it
+        import torch
+
+        return bool(torch.cuda.is_available())
     # All devices are listed: JAX raises where a kind of device is asked for by name and there is none.
     return any(name.startswith(("gpu", "cuda")) for name in keras.distribution.list_devices())
 
@@ -92,4 +117,7 @@ def device_scope(device: Literal["cpu", "gpu", "auto"]) -> AbstractContextManage
     found = has_gpu()
     if device == "gpu" and not found:
         raise BadInput(f"device = gpu: {keras.backend.backend()} finds no GPU on this machine; set device to cpu or auto")
-    return keras.device("gpu:0" if found and device != "cpu" else "cpu:0")
+    if found and device != "cpu":
+        return keras.device("gpu:0")
+    # To PyTorch "cpu:0" is another device than "cpu", where gradients are.
+    return keras.device("cpu" if keras.backend.backend() == "torch" else "cpu:0")

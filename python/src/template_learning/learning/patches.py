@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, read_mrc, read_table
+from template_learning.learning.noise import lower_dose, noise_amplitude
 from template_learning.provenance import generator_for
 from template_learning.settings import TrainSettings
-from template_learning.tables import ParticleRow
+from template_learning.tables import DesignRow, ParticleRow
 
 # Half turns about z, y and x as the pairs of array axes that they reverse ([z, y, x] arrays).  They, and no others,
 # take the wedge of a symmetric tilt series about y onto itself and keep the hand; mirrors would not keep the hand.
@@ -27,6 +28,8 @@ HALF_TURNS: dict[str, list[tuple[int, ...]]] = {
     "tilt_axis": [(), (0, 2)],
     "half_turns": [(), (1, 2), (0, 2), (0, 1)],
 }
+
+IMAGING = ("tilt_range_deg", "tilt_step_deg", "total_dose_e_per_angstrom2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,8 @@ class TrainingTomogram:
     class_id: NDArray[np.int64]
     species: tuple[str, ...]
     class_names: dict[int, str]
-    largest_tilt_deg: float = 60.0
+    tilt_range_deg: float = 60.0
+    tilt_step_deg: float = 3.0
     total_dose_e_per_angstrom2: float = 0.0
 
 
@@ -55,12 +59,10 @@ def grey_statistics(data: NDArray[Any]) -> tuple[float, float]:
     return mean, float(np.sqrt(squares / data.size))
 
 
-def open_tomogram(
-    folder: Path, identifier: str, largest_tilt_deg: float = 60.0, total_dose_e_per_angstrom2: float = 0.0
-) -> TrainingTomogram:
+def open_tomogram(folder: Path, identifier: str, row: DesignRow | None = None) -> TrainingTomogram:
     """The tomogram <id>.mrc of ``folder`` with <id>.labels.mrc and the targets (class_id > 0) of <id>.particles.csv.
 
-    ``largest_tilt_deg`` is where its tilt series ends on both sides, ``total_dose_e_per_angstrom2`` what it took.
+    ``row`` says how it was imaged: its tilts and its dose.
 
     Raises BadInput where a file is missing or wrong, shapes differ, or grey values are NaN, infinite or all the same.
     """
@@ -87,8 +89,7 @@ def open_tomogram(
         class_id=np.array([row.class_id for row in rows], dtype=np.int64),
         species=tuple(row.species for row in rows),
         class_names={row.class_id: row.class_name for row in rows if row.class_name},
-        largest_tilt_deg=largest_tilt_deg,
-        total_dose_e_per_angstrom2=total_dose_e_per_angstrom2,
+        **({name: getattr(row, name) for name in IMAGING} if row else {}),
     )
 
 
@@ -195,14 +196,15 @@ class Patches(keras.utils.PyDataset):
         if settings.normalisation == "patch":
             mean, deviation = float(grey.mean()), max(float(grey.std()), 1e-6 * tomogram.deviation)
         grey = (grey - mean) / deviation
+        least, own = settings.least_dose_e_per_angstrom2, tomogram.total_dose_e_per_angstrom2
+        if least is not None and least < own:
+            share = (least / own) ** generator.random()
+            grey = lower_dose(grey, share, noise_amplitude(edge, tomogram.tilt_range_deg, tomogram.tilt_step_deg), generator)
         if settings.wedge_variation_deg > 0:
-            grey = widen_wedge(grey, tomogram.largest_tilt_deg - generator.uniform(0, settings.wedge_variation_deg))
+            grey = widen_wedge(grey, tomogram.tilt_range_deg - generator.uniform(0, settings.wedge_variation_deg))
         turns = HALF_TURNS[settings.rotation]
         axes = turns[generator.integers(len(turns))]
         if settings.contrast_jitter > 0:
             scale, offset = generator.uniform(-settings.contrast_jitter, settings.contrast_jitter, size=2)
             grey = grey * np.float32(1 + scale) + np.float32(offset)
-        if settings.noise_jitter > 0:
-            noise = generator.standard_normal(grey.shape, dtype=np.float32)
-            grey = grey + np.float32(generator.uniform(0, settings.noise_jitter)) * noise
         return np.flip(grey, axes), np.flip(np.asarray(tomogram.labels[window], dtype=np.int32), axes)

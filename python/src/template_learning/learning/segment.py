@@ -14,7 +14,7 @@ from scipy import ndimage
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, read_mrc, write_mrc
 from template_learning.learning.model_file import ModelCard, load_model
-from template_learning.learning.network import DOWNSAMPLING, JIT_COMPILE, device_scope
+from template_learning.learning.network import JIT_COMPILE, device_scope, grid_multiple
 from template_learning.learning.patches import HALF_TURNS, grey_statistics
 from template_learning.learning.spectrum import match_spectrum
 from template_learning.provenance import write_sidecar
@@ -143,7 +143,7 @@ def segment_volume(
 ) -> NDArray[np.float32]:
     """Class probabilities [z, y, x, class] of a tomogram [z, y, x] of any size, protein as ``settings.contrast`` says.
 
-    The volume is brought to zero mean and unit deviation, reflected at its borders up to a multiple of 4, and cut into
+    The volume is brought to zero mean and unit deviation, reflected at its borders up to what the network needs, and cut into
     tiles that overlap; where they do, their probabilities are averaged with weights that fall off towards each tile's
     border.  ``spectrum`` is the radial spectrum to match where the settings ask for it.
     """
@@ -157,8 +157,9 @@ def segment_volume(
             raise BadInput("segment.match_spectrum: the model's card holds no spectrum of its training tomograms")
         grey = match_spectrum(grey, np.array(spectrum))
     shape = grey.shape
-    grey = np.pad(grey, [(0, -count % DOWNSAMPLING) for count in shape], mode="reflect")
-    layout = [tile_layout(count, settings.tile_voxels, settings.overlap_voxels) for count in grey.shape]
+    multiple = grid_multiple(network)
+    grey = np.pad(grey, [(0, -count % multiple) for count in shape], mode="reflect")
+    layout = [tile_layout(count, settings.tile_voxels, settings.overlap_voxels, multiple) for count in grey.shape]
     tile, starts = tuple(edge for edge, _ in layout), [begins for _, begins in layout]
     total = np.zeros((*grey.shape, network.output_shape[-1]), dtype=np.float32)
     weights = np.zeros((*grey.shape, 1), dtype=np.float32)
@@ -177,18 +178,19 @@ def segment_volume(
     return total[: shape[0], : shape[1], : shape[2]]
 
 
-def tile_layout(count: int, largest: int, overlap: int) -> tuple[int, list[int]]:
+def tile_layout(count: int, largest: int, overlap: int, multiple: int = 4) -> tuple[int, list[int]]:
     """Edge of the tiles along an axis of ``count`` voxels, and where they begin.
 
     As few tiles of at most ``largest`` as overlap by ``overlap`` or more, and no larger than that takes.  All numbers
-    are multiples of 4, so that the poolings' grid is the same in every tile.
+    are multiples of ``multiple``, so that the poolings' grid is the same in every tile.
     """
-    overlap = -(-overlap // DOWNSAMPLING) * DOWNSAMPLING
-    step = max(DOWNSAMPLING, largest - overlap)
+    overlap = -(-overlap // multiple) * multiple
+    largest = largest // multiple * multiple
+    step = max(multiple, largest - overlap)
     gaps = -(-max(0, count - largest) // step)
-    tile = min(count, largest, -(-(count + gaps * overlap) // (gaps + 1) // DOWNSAMPLING) * DOWNSAMPLING)
-    last = (count - tile) // DOWNSAMPLING
-    return tile, [index * last // gaps * DOWNSAMPLING for index in range(gaps + 1)] if gaps else [0]
+    tile = min(count, largest, -(-(count + gaps * overlap) // (gaps + 1) // multiple) * multiple)
+    last = (count - tile) // multiple
+    return tile, [index * last // gaps * multiple for index in range(gaps + 1)] if gaps else [0]
 
 
 def tile_weight(start: tuple[int, ...], tile: tuple[int, ...], shape: tuple[int, ...], overlap: int) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Spectrum matching: a tomogram filtered so that its radial amplitude spectrum becomes that of the training tomograms."""
+"""Spectrum and grey values of tomograms, and filtering one so that its spectrum becomes that of the training tomograms."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,6 +6,8 @@ from scipy import fft
 
 SHELLS = 32
 """Shells of equal width between zero and Nyquist; frequencies beyond (the corners) count to the last one."""
+GREY_BINS = np.linspace(-5.0, 5.0, 81)
+"""Borders of the bins of normalised grey values."""
 
 
 def _shell_positions(shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -31,6 +33,11 @@ def radial_spectrum(volume: NDArray[np.float32]) -> NDArray[np.float64]:
     count = np.bincount(shell.ravel(), weights.ravel(), minlength=SHELLS)
     total = np.bincount(shell.ravel(), (power * weights).ravel(), minlength=SHELLS)
     return np.asarray(np.sqrt(total / np.maximum(count, 1)))
+
+
+def grey_histogram(volume: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Share of a normalised volume's voxels per unit of grey value in each of ``GREY_BINS``; voxels beyond them do not count."""
+    return np.histogram(volume, GREY_BINS, density=True)[0]
 
 
 def match_spectrum(volume: NDArray[np.float32], target: NDArray[np.float64]) -> NDArray[np.float32]:

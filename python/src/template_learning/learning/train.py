@@ -48,12 +48,7 @@ def train_network(design: Path, data: Path, settings: TrainSettings, root_seed: 
     """
     rows = read_table(design, DesignRow)
     tomograms = {
-        split: [
-            open_tomogram(data, row.id, row.tilt_range_deg, row.total_dose_e_per_angstrom2)
-            for row in rows
-            if row.split == split
-        ]
-        for split in ("train", "validation")
+        split: [open_tomogram(data, row.id, row) for row in rows if row.split == split] for split in ("train", "validation")
     }
     if not tomograms["train"]:
         raise BadInput(f"{design}: no row has split = train")
@@ -90,6 +85,8 @@ def train_network(design: Path, data: Path, settings: TrainSettings, root_seed: 
         voxel_size_angstrom=tomograms["train"][0].voxel_size_angstrom,
         classes=classes,
         filters=settings.filters,
+        block_voxels=settings.block_voxels,
+        batch_normalisation=settings.batch_normalisation,
         patch_voxels=settings.patch_voxels,
         class_names={number: name for tomogram in tomograms["train"] for number, name in tomogram.class_names.items()},
         radial_spectrum=mean_spectrum(tomograms["train"]),
@@ -137,7 +134,7 @@ class Training:
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy(settings.precision)
         try:
-            self.network = build_network(classes, settings.filters)
+            self.network = build_network(classes, settings.filters, settings.block_voxels, settings.batch_normalisation)
         finally:
             keras.config.set_dtype_policy(policy)
         if start is not None:
@@ -148,7 +145,7 @@ class Training:
             rate = keras.optimizers.schedules.CosineDecay(rate, settings.epochs * settings.steps_per_epoch)
         self.network.compile(
             optimizer=keras.optimizers.Adam(rate, epsilon=1e-8),
-            loss=training_loss(settings.crossentropy_weight),
+            loss=training_loss(settings),
             jit_compile=JIT_COMPILE,
         )
         self.network.optimizer.build(self.network.trainable_variables)

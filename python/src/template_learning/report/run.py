@@ -111,6 +111,11 @@ class Run:
         candidates = [self.folder / f"reconstruct/{item}.mrc", *beside]
         return next((path for path in candidates if path.is_file()), None)
 
+    def voxel_size(self, item: str) -> float | None:
+        """The voxel size in ångström that the user's table gives a tomogram, None where it leaves that to the header."""
+        rows = (self.json("check/inputs.json") or {}).get("tomograms", [])
+        return next((row.get("voxel_size_angstrom") for row in rows if row["id"] == item), None)
+
     def minimum_sizes(self, items: Iterable[str]) -> list[int]:
         """The different sizes in voxels from which on segments of these tomograms were selected, as CLUSTER says."""
         facts = (read_sidecar(self.folder / f"cluster/{item}.picks.csv") for item in items)

@@ -1,0 +1,47 @@
+"""Training patches as a lower dose would give them: with more of the noise that a tilt series leaves in a tomogram."""
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from template_learning.reconstruction.native import back_project
+from template_learning.simulation.acquisition import tilt_angles
+
+DRAWS = 8
+
+
+@cache
+def noise_amplitude(edge: int, tilt_range_deg: float, tilt_step_deg: float) -> NDArray[np.float32]:
+    """What back-projection makes of white noise in the images: Fourier amplitudes (edge, edge // 2 + 1) over z and x.
+
+    Measured on series of noise in a volume of ``edge`` voxels, since ramp, wedge, interpolation and the gaps between the tilts
+    all have their part; the mean square over the whole Fourier volume is 1.  The noise is white along y, the tilt axis.
+    """
+    angles = tilt_angles(tilt_range_deg, tilt_step_deg)
+    generator = np.random.default_rng(edge)  # a measurement, the same each time: no draw of the training's
+    power = np.zeros((edge, edge, edge // 2 + 1))
+    for _ in range(DRAWS):
+        images = generator.standard_normal((len(angles), edge, 3 * edge // 2 + 2), dtype=np.float32)
+        power += np.abs(fft.rfftn(back_project(images, angles, (edge, edge, edge)))) ** 2
+    flat = power.mean(axis=1)
+    counted = np.full(flat.shape[1], 2.0)  # the half that rfftn leaves out is the other's twin
+    counted[0] = 1.0
+    if edge % 2 == 0:
+        counted[-1] = 1.0
+    return np.sqrt(flat / ((flat * counted).sum() / edge**2)).astype(np.float32)
+
+
+def lower_dose(
+    grey: NDArray[np.float32], share: float, amplitude: NDArray[np.float32], generator: np.random.Generator
+) -> NDArray[np.float32]:
+    """A patch [z, y, x] of unit deviation as ``share`` (up to 1) of its dose would give it, again of unit deviation.
+
+    All of its variance is taken for noise, which it nearly is.  ``amplitude``: see ``noise_amplitude``.  What less dose
+    damages less is not undone.
+    """
+    more = 1 / share - 1
+    white = fft.rfftn(generator.standard_normal(grey.shape, dtype=np.float32))
+    noise = fft.irfftn(white * amplitude[:, None, :], s=grey.shape)
+    return np.asarray((grey + np.float32(np.sqrt(more)) * noise) * np.float32(np.sqrt(share)), dtype=np.float32)
