@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from template_learning.export.formats import export_picks
 from template_learning.files import read_mrc, read_table, write_mrc, write_table
 from template_learning.provenance import read_sidecar, write_json
-from template_learning.settings import ClusterSettings, SegmentSettings, SimulateSettings, TrainSettings
+from template_learning.settings import ClusterSettings, ExportSettings, SegmentSettings, SimulateSettings, TrainSettings
 from template_learning.simulation.series import simulate_sample
 from template_learning.structure import read_structure
 from template_learning.tables import DesignRow, LibraryRow, ParticleRow, PickRow
@@ -144,3 +145,32 @@ def test_deepfinder_trains_segments_and_picks(tmp_path: Path) -> None:
     picks = read_table(tmp_path / "l.picks.csv", PickRow)
     assert sum(pick.size_voxels for pick in picks) == int((truth > 0).sum())
     assert json.loads((tmp_path / "l.picks.csv.json").read_text())["program"] == "cryoet-deepfinder"
+
+
+# Runs DeepFinder's own reader: object list in, what it made of each object out.
+READ_OBJECTS = """
+import json, sys
+from deepfinder.utils.objl import read
+with open(sys.argv[2], "w") as written:
+    json.dump(read(sys.argv[1]), written)
+"""
+
+
+def test_deepfinder_reads_the_exported_picks(tmp_path: Path) -> None:
+    voxels = np.array([(10.25, 20.5, 30.0), (0.0, 0.0, 0.0), (80.0, 59.0, 39.0)])  # x, y, z, each its own range
+    names = ("x_angstrom", "y_angstrom", "z_angstrom")
+    rows = [
+        PickRow(
+            **dict(zip(names, voxel * 13.48, strict=True)),
+            **{"pick": number, "class_id": kind, "score": 0.875, "size_voxels": 100 * number},
+            **{"touches_edge": False, "selected": True},
+        )
+        for number, (voxel, kind) in enumerate(zip(voxels, (1, 3, 2), strict=True), 1)
+    ]
+    write_table(tmp_path / "t.picks.csv", PickRow, rows)
+    write_json(tmp_path / "t.picks.csv.json", {"shape_voxels": [40, 60, 81], "voxel_size_angstrom": 13.48})
+    (path,) = export_picks(tmp_path / "t.picks.csv", "t", ExportSettings(formats=["deepfinder"]), tmp_path)
+    inside(image("deepfinder"), tmp_path, "python3", "-c", READ_OBJECTS, path.name, "objects.json")
+    objects = json.loads((tmp_path / "objects.json").read_text())
+    np.testing.assert_allclose([[one[axis] for axis in "xyz"] for one in objects], voxels, atol=1e-3)
+    assert [(one["label"], one["cluster_size"], one["tomo_idx"]) for one in objects] == [(1, 100, 0), (3, 200, 0), (2, 300, 0)]
