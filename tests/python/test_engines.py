@@ -3,16 +3,22 @@
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import gemmi
 import numpy as np
 import pytest
 import yaml
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
 from template_learning.check import check_run
 from template_learning.density import build_library
 from template_learning.errors import BadInput, Fault
-from template_learning.files import read_mrc, write_table
+from template_learning.files import read_mrc, write_mrc, write_table
+from template_learning.gaussians import density_of_atoms
+from template_learning.geometry import rotation_from_angles
 from template_learning.learning import deepfinder, deepfinder_program
 from template_learning.picking.cluster import find_picks
 from template_learning.provenance import read_sidecar, seed_for, write_json
@@ -36,14 +42,16 @@ ROW = DesignRow(
 SETTINGS = SimulateSettings(
     engine="parakeet", pixel_size_angstrom=6.5, ice_shape="cuboid", astigmatism_um=0.1, astigmatism_deg=20
 )
-# Stands in for the program: images whose pixels are the tilt and the seed's draw; it writes down what it was called with.
+# Stands in for the program: images whose pixels are the tilt and the seed's draw; it writes down what it was called with, and
+# keeps what the sample is made of.
 STAND_IN = """#!{python}
-import json, os, sys, h5py, numpy, yaml
+import json, os, shutil, sys, h5py, numpy, yaml
 config = yaml.safe_load(open("config.yaml"))
 with open("{log}", "a") as log:
     log.write(json.dumps([sys.argv[1:], config["scan"]["angles"][0], os.environ.get("CUDA_VISIBLE_DEVICES"), config["multiprocessing"]["device"]]) + "\\n")
 if "sample" in sys.argv:
     open("../sample.h5", "w").write("atoms")
+    shutil.copytree("..", "{log}.sample", dirs_exist_ok=True)
     assert all(os.path.isfile(m["filename"]) for m in config["sample"]["molecules"]["local"])
 else:
     assert os.path.isfile("../sample.h5")
@@ -163,6 +171,43 @@ def test_a_series_by_the_program(placed: Path, tmp_path: Path, stand_in, monkeyp
     assert sorted(path.name for path in out.iterdir()) == ["t1.tilts.mrc", "t1.tilts.mrc.json", "t1.tlt"]
     np.random.seed(seed_for(1, "simulate", "t1/tilt_2") % 2**32)
     assert tilts[2, 0, 0] - tilts[2, 1, 1] == pytest.approx(np.random.random(), abs=1e-4)
+
+
+def test_a_density_maps_pseudoatoms_reach_the_program(tmp_path: Path, stand_in) -> None:
+    """From a map by VOLUME to the structure and instances that Parakeet is given; those atoms, turned back, are the map."""
+    generator = np.random.default_rng(5)
+    lobes = {(0, 0, 0): 600, (36, 0, 0): 400, (0, 30, 0): 300, (0, 0, 26): 200}  # no mirror image of itself
+    cloud = np.concatenate([generator.normal(size=(count, 3)) * 7 + at for at, count in lobes.items()])
+    volume = density_of_atoms(cloud, np.full(len(cloud), 7, np.uint8), 6.0, 18.0, (24, 26, 28))
+    write_mrc(tmp_path / "m.mrc", volume, 6.0)
+    reading = {"mass_dalton": 12_000, "resolution_angstrom": 18.0}
+    entry = {"molecule": "m", "species": "m", "role": "template", "class_id": 1, "file": "m.mrc", "reading": reading}
+    (tmp_path / "molecules.json").write_text(json.dumps([entry]))
+    build_library(tmp_path / "molecules.json", VolumeSettings(voxel_size_angstrom=16.0), tmp_path)
+    names = ("x_angstrom", "y_angstrom", "z_angstrom", "rot_deg", "tilt_deg", "psi_deg")
+    at = [(100.0, 110.0, 80.0, 30.0, 40.0, 50.0), (300.0, 180.0, 60.0, -70.0, 100.0, 10.0)]
+    rows = [ParticleRow(particle=i, molecule="m", **dict(zip(names, one, strict=True))) for i, one in enumerate(at, 1)]
+    write_table(tmp_path / "t1.placed.csv", ParticleRow, rows)
+    write_json(tmp_path / "t1.placed.csv.json", {"shape_voxels": [10, 20, 26], "voxel_size_angstrom": 16.0})
+    stand_in()
+    row = ROW.model_copy(update={"tilt_range_deg": 5.0})
+    parakeet.simulate_sample(tmp_path / "t1.placed.csv", [tmp_path], row, SETTINGS, 1, tmp_path / "out")
+
+    kept = tmp_path / "calls.jsonl.sample"
+    sample = yaml.safe_load((kept / "sample" / "config.yaml").read_text())["sample"]
+    (kind,) = sample["molecules"]["local"]
+    atoms = [one.atom for one in gemmi.read_structure(str(kept / "sample" / kind["filename"]))[0].all()]
+    assert Counter(atom.element.name for atom in atoms) == {"C": round(12_000 / 12.011)}
+    own = np.array([atom.pos.tolist() for atom in atoms])
+    middle = (ndimage.center_of_mass(volume) - (np.array(volume.shape) - 1) / 2)[::-1] * 6.0
+    half = np.array([25, 19, 9]) / 2 * 16.0  # of the sample, whose centre is Parakeet's
+    for instance, (x, y, z, *angles) in zip(kind["instances"], at, strict=True):
+        # Parakeet turns a structure about the mean of its atoms and puts that at the instance's position.
+        put = Rotation.from_rotvec(instance["orientation"]).apply(own - own.mean(axis=0)) + instance["position"]
+        back = rotation_from_angles(angles).inv().apply(put - sample["centre"] + half - (x, y, z)) + middle
+        for turned, agrees in ((back, True), (back * (1, 1, -1), False), (back[:, ::-1], False)):
+            density = density_of_atoms(turned, np.full(len(turned), 6, np.uint8), 6.0, 18.0, volume.shape)
+            assert (np.corrcoef(density.ravel(), volume.ravel())[0, 1] > 0.97) == agrees
 
 
 def test_tilts_are_spread_over_the_gpus_that_are_given(placed: Path, tmp_path: Path, stand_in, monkeypatch) -> None:
