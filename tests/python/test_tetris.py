@@ -26,7 +26,7 @@ from template_learning.packing import Box, Shape
 from template_learning.plan import plan_sample
 from template_learning.settings import TetrisSettings, VolumeSettings
 from template_learning.tables import LibraryRow, ParticleRow
-from template_learning.tetris import pack_sample
+from template_learning.tetris import pack, pack_sample
 
 from .strict_device import STRICT
 
@@ -269,6 +269,26 @@ def test_orientations_are_uniform(library_folder: Path, tmp_path: Path, options:
     # each entry of a uniform rotation's matrix is uniform in [-1, 1] (Archimedes)
     for entry in rotation.as_matrix().reshape(-1, 9).T:
         assert kstest(entry, "uniform", args=(-1, 2)).pvalue > 1e-3
+
+
+def test_orientations_are_uniform_where_most_tries_are_refused(library_folder: Path) -> None:
+    # a box that is filled to the end: if refusals chose orientations, for the box's faces or for the gaps, it would show here
+    library = read_library([library_folder])
+    dense = TetrisSettings(shape_voxels=(24, 24, 24), keep_shares=False)
+    turned: dict[str, list[np.ndarray]] = {}
+    refused = 0
+    for seed in range(25):
+        packing = pack(library, dense, np.random.default_rng(seed))
+        refused += packing.misfits
+        for row, rotation in zip(packing.rows, packing.rotation, strict=True):
+            turned.setdefault(row.species, []).append(rotation.as_matrix())
+    assert refused > 3 * sum(map(len, turned.values()))
+    for species in ("disc", "rod", "chip"):
+        matrix = np.array(turned[species]).reshape(-1, 9)
+        assert len(matrix) > 100
+        for entry in matrix.T:  # its size too: an axis that prefers a direction is as often against it
+            assert kstest(entry, "uniform", args=(-1, 2)).pvalue > 1e-3
+            assert kstest(np.abs(entry), "uniform").pvalue > 1e-3
 
 
 @pytest.mark.parametrize(
