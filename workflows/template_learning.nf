@@ -19,6 +19,7 @@ include { EVALUATE as EVALUATE_SIMULATED    } from '../modules/evaluate/main'
 include { EVALUATE as EVALUATE_EXPERIMENTAL } from '../modules/evaluate/main'
 include { EVALUATE as EVALUATE_MATCHED      } from '../modules/evaluate/main'
 include { REPORT      } from '../modules/report/main'
+include { CRATE       } from '../modules/crate/main'
 
 def json(content) {
     return groovy.json.JsonOutput.toJson(content)
@@ -272,39 +273,24 @@ workflow TEMPLATE_LEARNING {
         scores = EVALUATE_SIMULATED.out.scores.mix(EVALUATE_EXPERIMENTAL.out.scores, EVALUATE_MATCHED.out.scores)
     }
 
-    // --- the report, with the large volumes of the tomograms that were picked in only, and the index of all files
+    // --- the report, with the large volumes of the tomograms that were picked in only
+    files_of = [
+        check: check_files.flatMap { all -> all },
+        flex: flex_facts,
+        design: (plan.design_table ? none : design).mix(design_facts),
+        tetris: placed.flatMap { item -> item.drop(1) },
+        simulate: tilts.flatMap { item -> item.drop(1) },
+        reconstruct: simulated.map { item -> item[1] }.mix(reconstruct_facts),
+        label: truth.flatMap { item -> item.drop(1) }.mix(label_facts.flatten()),
+        train: history.mix(train_facts.flatten()),
+        calibrate: calibrate_facts,
+        finetune: finetune_facts,
+        segment: segmentation.flatMap { item -> item.drop(1) },
+        cluster: picks.flatMap { item -> item.drop(1) },
+        evaluate: scores.flatMap { item -> item.drop(1) },
+    ]
+    page = none
     if (plan.runs.report) {
-        files_of = [
-            check: check_files.flatMap { all -> all },
-            flex: flex_facts,
-            design: (plan.design_table ? none : design).mix(design_facts),
-            tetris: placed.flatMap { item -> item.drop(1) },
-            simulate: tilts.flatMap { item -> item.drop(1) },
-            reconstruct: simulated.map { item -> item[1] }.mix(reconstruct_facts),
-            label: truth.flatMap { item -> item.drop(1) }.mix(label_facts.flatten()),
-            train: history.mix(train_facts.flatten()),
-            calibrate: calibrate_facts,
-            finetune: finetune_facts,
-            segment: segmentation.flatMap { item -> item.drop(1) },
-            cluster: picks.flatMap { item -> item.drop(1) },
-            evaluate: scores.flatMap { item -> item.drop(1) },
-        ]
-        more = [
-            flex: conformers.flatMap { _id, files -> files },
-            volume: library.flatMap { all -> all.collectMany { folder -> files_at(folder, folder.name) } },
-            simulate: waves.flatten(),
-            match: match_files,
-            train: plan.runs.train ? network : none,
-            calibrate: plan.runs.calibrate ? CALIBRATE.out.model : none,
-            finetune: plan.runs.finetune ? FINETUNE.out.model : none,
-            export: exported.flatMap { _id, files -> (files instanceof List ? files : [files]).collectMany { one -> files_at(one, one.name) } },
-        ]
-        names_of = [files_of, more].collectMany { group ->
-            group.collect { stage, files -> files.map { one -> "${stage}/${one instanceof String ? one : one.name}".toString() } }
-        }
-        listing = names_of.inject(Channel.of('report/report.html', 'index.json', 'ro-crate-metadata.json')) { all, names -> all.mix(names) }
-            .toSortedList()
-            .map { names -> names.toUnique().join('\n') }
         // Volumes of a few tomograms are enough for its pictures: the simulated ones held out, three others, three of the user's.
         few = rows.toSortedList { a, b -> a[0] <=> b[0] }
             .map { all -> (all.findAll { item -> item[1].split == 'test' }.take(3) + all.findAll { item -> item[1].split != 'test' }.take(3)).collect { item -> item[0] } }
@@ -317,11 +303,37 @@ workflow TEMPLATE_LEARNING {
                 .toSortedList { a, b -> a.name <=> b.name }]
         }
         own = tomograms.toSortedList { a, b -> a[0] <=> b[0] }.map { all -> all.take(3) }       // the user's tomograms and annotations
-        REPORT(listing, json(plan.about), own.map { all -> all.collect { item -> item[0] } }, own.map { all -> all.collect { item -> item[1] } },
+        REPORT(own.map { all -> all.collect { item -> item[0] } }, own.map { all -> all.collect { item -> item[1] } },
             own.map { all -> all.findAll { item -> item[2] }.collect { item -> item[0] } }, own.map { all -> all.findAll { item -> item[2] }.collect { item -> item[2] } },
             check_files, library.ifEmpty([]), staged.flex, staged.design, staged.tetris, staged.simulate, staged.reconstruct, staged.label,
             staged.train, staged.calibrate, staged.finetune, staged.segment, staged.cluster, staged.evaluate)
+        page = REPORT.out.page
     }
+
+    // --- last of all the index of the published files and the crate, whatever part of the pipeline ran
+    more = [
+        flex: conformers.flatMap { _id, files -> files },
+        volume: library.flatMap { all -> all.collectMany { folder -> files_at(folder, folder.name) } },
+        simulate: waves.flatten(),
+        match: match_files,
+        train: plan.runs.train ? network : none,
+        calibrate: plan.runs.calibrate ? CALIBRATE.out.model : none,
+        finetune: plan.runs.finetune ? FINETUNE.out.model : none,
+        export: exported.flatMap { _id, files -> (files instanceof List ? files : [files]).collectMany { one -> files_at(one, one.name) } },
+        report: page,
+    ]
+    names_of = [files_of, more].collectMany { group ->
+        group.collect { stage, files -> files.map { one -> "${stage}/${one instanceof String ? one : one.name}".toString() } }
+    }
+    listing = names_of.inject(Channel.of('index.json', 'ro-crate-metadata.json')) { all, names -> all.mix(names) }
+        .toSortedList()
+        .map { names -> names.toUnique().join('\n') }
+    in_library = library.flatMap { all -> all.collectMany { folder -> folder.listFiles().toList() } }
+    sidecars = (files_of.findAll { stage, _files -> stage != 'check' }.values() + [match_files, in_library])
+        .inject(none) { all, files -> all.mix(files) }
+        .filter { one -> one.name.endsWith('.json') }
+        .toSortedList { a, b -> a.toString() <=> b.toString() }
+    CRATE(listing, json(plan.about), check_files, sidecars)
 }
 
 // A file's name, or those of all files below a folder, as they are published below their stage's folder.

@@ -1,10 +1,8 @@
 process REPORT {
-    tag 'report and index'
+    tag 'report'
     label 'medium'
 
     input:
-    val listing                                     // the published files, one relative path a line
-    val about                                       // JSON of what only Nextflow knows: its version, git revision, images' hashes
     val ids                                         // of the user's tomograms that are shown
     path tomograms, stageAs: 'tomograms/?/*'
     val annotated                                   // of those with annotations
@@ -26,8 +24,6 @@ process REPORT {
 
     output:
     path 'report.html', emit: page
-    path 'index.json', emit: index
-    path 'ro-crate-metadata.json', emit: crate
 
     script:
     // The report finds a user's tomogram and annotations by the id, whatever their files are called.
@@ -39,21 +35,13 @@ process REPORT {
         "ln -s \"\$PWD\"/${one} 'run/tomograms/${id}.${one.name.tokenize('.')[-1].toLowerCase()}'"
     }
     """
-    cat > listing.txt <<'LISTING'
-    ${listing.replace('\n', '\n    ')}
-    LISTING
-    cat > about.json <<'ABOUT'
-    ${about}
-    ABOUT
     mkdir -p run/tomograms
     ${linked.join('\n    ')}
-    template-learning index listing.txt --output index.json
-    template-learning crate listing.txt --data run --about about.json --output ro-crate-metadata.json
     template-learning report --data run --output report.html
     """
 
     stub:
     """
-    touch report.html index.json ro-crate-metadata.json
+    touch report.html
     """
 }

@@ -97,7 +97,7 @@ def test_picks_from_a_model_and_tomograms(tmp_path, undisturbed):
     )
     assert run.status == 0, run.printed
     stages = {name.split(" ")[0] for name in run.tasks("COMPLETED")}
-    assert stages == {"CHECK", "SEGMENT", "CLUSTER", "EXPORT", "EVALUATE_EXPERIMENTAL", "REPORT"}
+    assert stages == {"CHECK", "SEGMENT", "CLUSTER", "EXPORT", "EVALUATE_EXPERIMENTAL", "REPORT", "CRATE"}
     with (run.outdir / "cluster/held_out.picks.csv").open() as mine, (first.outdir / "cluster/t001.picks.csv").open() as theirs:
         assert list(csv.reader(mine)) == list(csv.reader(theirs))
 

@@ -44,7 +44,7 @@ def test_demo_runs_every_stage(demo):
     assert found["VOLUME"] == 8  # six templates, twelve distractors in two batches
     rows = found["TETRIS"]
     assert [found[stage] for stage in ("SIMULATE", "RECONSTRUCT", "LABEL")] == [rows] * 3
-    assert [found[stage] for stage in ("TRAIN", "CALIBRATE", "EVALUATE_SIMULATED", "REPORT")] == [1] * 4
+    assert [found[stage] for stage in ("TRAIN", "CALIBRATE", "EVALUATE_SIMULATED", "REPORT", "CRATE")] == [1] * 5
     assert found["SEGMENT"] == found["CLUSTER"] == 2
     for stage in STAGES:
         assert any((demo.outdir / stage.lower()).iterdir()), stage
@@ -68,7 +68,7 @@ def test_resume_runs_nothing_again_and_one_more_row_only_its_own(pipeline, demo)
 def test_a_later_stages_setting_leaves_the_earlier_cached(pipeline, demo):
     changed = pipeline.run("-profile", "demo", "-stub", "-resume", "--evaluate.match_radius_voxels", "4")
     stages = {name.split(" ")[0] for name in changed.tasks("COMPLETED")}
-    assert stages == {"CHECK", "CALIBRATE", "SEGMENT", "CLUSTER", "EXPORT", "EVALUATE_SIMULATED", "REPORT"}
+    assert stages == {"CHECK", "CALIBRATE", "SEGMENT", "CLUSTER", "EXPORT", "EVALUATE_SIMULATED", "REPORT", "CRATE"}
 
 
 def test_simulation_only_and_going_on_from_it(pipeline, tmp_path):
@@ -90,7 +90,7 @@ def test_simulation_only_and_going_on_from_it(pipeline, tmp_path):
     assert second.status == 0, second.printed
     second.outdir = tmp_path / "second"
     after = counts(second)
-    assert set(after) == {"CHECK", "TRAIN", "CALIBRATE", "SEGMENT", "CLUSTER", "EXPORT", "EVALUATE_SIMULATED", "REPORT"}
+    assert set(after) == {"CHECK", *STAGES[STAGES.index("TRAIN") :], "EVALUATE_SIMULATED", "REPORT", "CRATE"}
     assert after["SEGMENT"] == 2
     assert before["LABEL"] > 2
     assert json.loads((second.outdir / "check/settings.json").read_text())["start_at"] == "train"
@@ -121,7 +121,22 @@ def test_a_run_may_start_and_stop_anywhere(pipeline, demo, tmp_path):
         run.outdir = folder
         first = next(index for index, stage in enumerate(STAGES_IN_ORDER) if stage.lower().startswith(start))
         last = next(index for index, stage in enumerate(STAGES_IN_ORDER) if stage.lower().startswith(stop))
-        assert set(counts(run)) == {"CHECK", *STAGES_IN_ORDER[first : last + 1]}
+        assert set(counts(run)) == {"CHECK", *STAGES_IN_ORDER[first : last + 1], "CRATE"}
+        assert (folder / "ro-crate-metadata.json").is_file()
+
+
+def test_a_run_without_a_report_leaves_its_index_and_crate_too(pipeline):
+    (pipeline.folder / "earlier").mkdir()
+    run = pipeline.run("--start_at", "design", "--stop_after", "design", "--from_results", str(pipeline.folder / "earlier"))
+    assert run.status == 0, run.printed
+    listed = {entry["path"] for entry in json.loads((run.outdir / "index.json").read_text())["files"]}
+    assert listed >= {"check/inputs.json", "design/design.csv", "design/design.csv.json", "ro-crate-metadata.json"}
+    assert "report/report.html" not in listed
+    graph = json.loads((run.outdir / "ro-crate-metadata.json").read_text())["@graph"]
+    crate = {entity["@id"]: entity for entity in graph}
+    assert crate["#run"]["name"] == "design to design"
+    assert {"@id": "design/design.csv"} in crate["#run"]["result"]
+    assert crate["#seed-design-design"]["value"] == "1"
 
 
 def test_template_matching_runs_on_the_results_of_a_run(pipeline, demo, tmp_path):
@@ -129,7 +144,8 @@ def test_template_matching_runs_on_the_results_of_a_run(pipeline, demo, tmp_path
     run = pipeline.run("-profile", "demo", "-stub", *arguments, "--outdir", str(tmp_path / "matched"))
     assert run.status == 0, run.printed
     run.outdir = tmp_path / "matched"
-    assert counts(run) == {"CHECK": 1, "MATCH": 2, "EXPORT": 2, "EVALUATE_SIMULATED": 1, "EVALUATE_MATCHED": 1, "REPORT": 1}
+    expected = {"CHECK": 1, "MATCH": 2, "EXPORT": 2, "EVALUATE_SIMULATED": 1, "EVALUATE_MATCHED": 1, "REPORT": 1, "CRATE": 1}
+    assert counts(run) == expected
     assert (run.outdir / "evaluate/simulated_matched.evaluation.json").is_file()
 
 
@@ -182,7 +198,7 @@ def test_structures_from_a_table(pipeline):
         "volume",
     )
     assert run.status == 0, run.printed
-    assert counts(run) == {"CHECK": 1, "FLEX": 2, "VOLUME": 3}
+    assert counts(run) == {"CHECK": 1, "FLEX": 2, "VOLUME": 3, "CRATE": 1}
     rows = json.loads((run.outdir / "check/inputs.json").read_text())["templates"]
     assert [(row["id"], row["class_name"], row["class_id"], row["share"]) for row in rows] == [
         ("open", "nucleosome", 1, 2.0),

@@ -23,7 +23,7 @@ PUBLISHED = [
 
 @pytest.fixture
 def run_folder(tmp_path, monkeypatch):
-    """A run as REPORT collects it: CHECK's real answer, two sidecars of an image, three of another."""
+    """A run as CRATE collects it: CHECK's real answer, two sidecars of an image, three of another."""
     shutil.copy(DEMO / "templates/7pex.cif.gz", tmp_path / "t.cif.gz")
     request = {
         "params": {"seed": 7, "flex": {"modes": 9}},

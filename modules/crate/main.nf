@@ -1,0 +1,31 @@
+process CRATE {
+    tag 'index and provenance'
+    label 'quick'
+
+    input:
+    val listing                                     // the published files, one relative path a line
+    val about                                       // JSON of what only Nextflow knows: its version, git revision, images' hashes
+    path check, stageAs: 'run/check/*'
+    path sidecars, stageAs: 'run/?/*'
+
+    output:
+    path 'index.json', emit: index
+    path 'ro-crate-metadata.json', emit: crate
+
+    script:
+    """
+    cat > listing.txt <<'LISTING'
+    ${listing.replace('\n', '\n    ')}
+    LISTING
+    cat > about.json <<'ABOUT'
+    ${about}
+    ABOUT
+    template-learning index listing.txt --output index.json
+    template-learning crate listing.txt --data run --about about.json --output ro-crate-metadata.json
+    """
+
+    stub:
+    """
+    touch index.json ro-crate-metadata.json
+    """
+}
