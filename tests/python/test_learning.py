@@ -31,11 +31,12 @@ from template_learning.learning.network import (
 )
 from template_learning.learning.noise import lower_dose, noise_amplitude
 from template_learning.learning.patches import HALF_TURNS, Patches, open_tomogram, widen_wedge
-from template_learning.learning.segment import resample, segment_tomogram, segment_volume, tile_layout, tile_weight
+from template_learning.learning.segment import segment_tomogram, segment_volume, tile_layout, tile_weight
 from template_learning.learning.spectrum import match_spectrum, radial_spectrum
 from template_learning.learning.train import HistoryRow, train_network
 from template_learning.provenance import read_sidecar
 from template_learning.reconstruction.native import back_project
+from template_learning.resampling import resample
 from template_learning.settings import (
     CalibrateSettings,
     FinetuneCommandSettings,
@@ -382,6 +383,23 @@ def test_card_is_read_kept_and_replaced(trained: Path, tmp_path: Path) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(network.get_weights(), other.get_weights(), strict=True))
 
 
+def test_card_and_segmentation_say_how_the_training_tomograms_looked(
+    toy: tuple[Path, Path], trained: Path, tmp_path: Path
+) -> None:
+    card = read_card(trained / "trained.keras")
+    shares = []
+    for name in ("t0", "t1", "t2"):
+        data, _ = read_mrc(toy[1] / f"{name}.mrc")
+        grey = (data - data.mean()) / data.std()
+        place = np.floor((grey + 5) / 0.125).astype(int)  # 80 bins of an eighth between -5 and 5
+        inside = place[(place >= 0) & (place < 80)]
+        shares.append(np.bincount(inside, minlength=80) / inside.size / 0.125)
+    assert card.grey_histogram == pytest.approx(np.mean(shares, axis=0), abs=2e-4)
+    segment_tomogram(trained / "trained.keras", toy[1] / "t3.mrc", "t3", SegmentSettings(), tmp_path)
+    facts = read_sidecar(tmp_path / "t3.segmentation.mrc")
+    assert (facts["training_spectrum"], facts["training_grey_histogram"]) == (card.radial_spectrum, card.grey_histogram)
+
+
 def test_models_that_cannot_be_loaded_are_refused_in_words(trained: Path, tmp_path: Path) -> None:
     import keras
 
@@ -547,6 +565,7 @@ def test_finetuning_scores_held_out_tomograms_and_writes_a_model(toy: tuple[Path
     assert not np.array_equal(before.get_weights()[0], after.get_weights()[0])
     card = read_card(tmp_path / "out" / "finetuned.keras")
     assert card.training["finetuning"]["annotations"] == 18
+    assert card.grey_histogram == read_card(trained / "trained.keras").grey_histogram is not None
     assert card.minimum_size_voxels is not None
     (tmp_path / "one.csv").write_text("\n".join(lines[:2]) + "\n")
     with pytest.raises(BadInput, match="at least two"):

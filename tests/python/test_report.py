@@ -13,10 +13,11 @@ from matplotlib.image import imread
 from template_learning.errors import BadInput
 from template_learning.files import write_mrc, write_table
 from template_learning.geometry import Grid
+from template_learning.learning.spectrum import radial_spectrum as model_spectrum
 from template_learning.picking.evaluate import evaluate_picks
 from template_learning.provenance import write_json, write_sidecar
 from template_learning.report.blocks import Table, number, spread
-from template_learning.report.domain_gap import radial_spectrum
+from template_learning.report.domain_gap import as_the_network_sees, domain_gap_section, radial_spectrum, training_look
 from template_learning.report.page import write_report
 from template_learning.report.picked import richest_depth, shown_tomograms, sorted_marks
 from template_learning.report.run import Run
@@ -306,6 +307,55 @@ def test_experimental_tomograms_and_annotations_beside_the_run_are_shown(part):
     assert "Probability of the target" not in text
     assert f"Tomogram {REAL}" in text
     assert "3 selected picks, 2 right, 1 wrong; 0 particles missed" in text
+
+
+def write_segment_facts(folder, settings, **facts):
+    """What SEGMENT says of the user's tomogram, and its settings; the training's tomograms and design are gone."""
+    for name in ("design", "reconstruct"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    chosen = SETTINGS.model_copy(update={"segment": SETTINGS.segment.model_copy(update=settings)})
+    write_json(folder / "check/settings.json", chosen.model_dump(mode="json"))
+    path = folder / f"segment/{REAL}.segmentation.mrc"
+    write_sidecar(path, stage="segment", item=REAL, seed=None, settings=chosen.segment, **facts)
+
+
+CARD = {"training_spectrum": [2.0] * 16 + [0.5] * 16, "training_grey_histogram": [0.1] * 80, "model_voxel_size_angstrom": 8.0}
+
+
+def test_without_training_tomograms_the_models_card_says_how_they_looked(part):
+    write_mrc(part / f"tomograms/{REAL}.mrc", np.random.default_rng(1).normal(size=SHAPE).astype(np.float32), VOXEL)
+    assert domain_gap_section(Run.open(part)) is not None
+    write_segment_facts(part, {}, **CARD)
+    look = training_look(Run.open(part), REAL)
+    assert look.frequency[-1] == pytest.approx(31.5 / 32 / 16)  # the last shell ends at Nyquist
+    assert (look.power[0], look.power[-1], look.share) == (4.0, 0.25, CARD["training_grey_histogram"])
+    assert "The model's training tomograms and 1 experimental tomogram" in read_page(part).text
+    # A model of an older version says nothing of grey values, or nothing at all.
+    write_segment_facts(part, {}, **{name: CARD[name] for name in ("training_spectrum", "model_voxel_size_angstrom")})
+    assert training_look(Run.open(part), REAL).share == []
+    assert domain_gap_section(Run.open(part)) is not None
+    write_segment_facts(part, {})
+    assert domain_gap_section(Run.open(part)) is None
+
+
+def test_the_gap_is_that_of_the_tomograms_as_the_network_sees_them(part):
+    grey = np.random.default_rng(2).gamma(1.0, size=(32, 32, 32)).astype(np.float32)  # its grey values are far from symmetric
+    write_mrc(part / f"tomograms/{REAL}.mrc", grey, VOXEL)
+    write_segment_facts(part, {}, **CARD, voxel_size_angstrom=VOXEL)
+    plain, voxel = as_the_network_sees(Run.open(part), REAL)
+    assert (voxel, plain.shape) == (8.0, (39, 39, 39))  # 31 steps of 10 are 38 of 8 and some more
+    # The table's voxel size goes before the header's, and it is the model's: nothing is resampled.
+    write_json(part / "check/inputs.json", {"tomograms": [{"id": REAL, "voxel_size_angstrom": 8.0}]})
+    own, voxel = as_the_network_sees(Run.open(part), REAL)
+    assert (voxel, own.shape) == (8.0, grey.shape)
+    np.testing.assert_allclose(own, (grey - grey.mean()) / grey.std(), atol=1e-4)
+    write_segment_facts(part, {"contrast": "protein_bright"}, **CARD)
+    np.testing.assert_allclose(as_the_network_sees(Run.open(part), REAL)[0], -own)
+    assert "inverted" in read_page(part).text
+    write_segment_facts(part, {"match_spectrum": True}, **CARD)
+    matched = model_spectrum(as_the_network_sees(Run.open(part), REAL)[0])
+    np.testing.assert_allclose(matched[3:14], 2.0, rtol=0.2)
+    np.testing.assert_allclose(matched[18:], 0.5, rtol=0.2)
 
 
 def test_picks_are_sorted_by_the_truth(run_folder):

@@ -17,7 +17,7 @@ from template_learning.labels import draw_labels
 from template_learning.learning.model_file import ModelCard, load_model, save_model
 from template_learning.learning.network import device_scope
 from template_learning.learning.patches import TrainingTomogram, grey_statistics
-from template_learning.learning.segment import VOXEL_SIZE_TOLERANCE, classes_and_probability, resample, segment_volume
+from template_learning.learning.segment import classes_and_probability, segment_volume
 from template_learning.learning.spectrum import match_spectrum
 from template_learning.learning.train import Training
 from template_learning.library import LibraryEntry, read_library
@@ -27,6 +27,7 @@ from template_learning.picking.evaluate import choose_minimum_size
 from template_learning.picking.matching import f_beta, match
 from template_learning.picking.template_matching import chosen_templates
 from template_learning.provenance import generator_for, versions, write_sidecar
+from template_learning.resampling import VOXEL_SIZE_TOLERANCE, resample
 from template_learning.settings import FinetuneCommandSettings
 from template_learning.tables import ParticleRow, PickRow
 

@@ -30,6 +30,7 @@ class ModelCard(BaseModel):
     patch_voxels: int
     class_names: dict[int, str] = Field(default_factory=dict)
     radial_spectrum: list[float] | None = Field(default=None, description="of the training tomograms (see spectrum.py)")
+    grey_histogram: list[float] | None = Field(default=None, description="of the training tomograms (see spectrum.py)")
     training: dict[str, Any] = Field(default_factory=dict, description="design, settings, seed and best epoch")
     versions: dict[str, str] = Field(default_factory=dict)
     minimum_size_voxels: dict[int, int] | None = Field(default=None, description="class id to the smallest segment that counts")

@@ -18,10 +18,10 @@ from template_learning.learning.network import JIT_COMPILE, device_scope, grid_m
 from template_learning.learning.patches import HALF_TURNS, grey_statistics
 from template_learning.learning.spectrum import match_spectrum
 from template_learning.provenance import write_sidecar
+from template_learning.resampling import VOXEL_SIZE_TOLERANCE, resample
 from template_learning.settings import SegmentSettings
 
 log = logging.getLogger(__name__)
-VOXEL_SIZE_TOLERANCE = 0.01
 
 
 def segment_tomogram(
@@ -54,12 +54,14 @@ def segment_tomogram(
     classes, best = classes_and_probability(probability)
     minimum = scaled_minimum_size(card, voxel_size)
     facts: dict[str, Any] = {"voxel_size_angstrom": voxel_size, "model_voxel_size_angstrom": card.voxel_size_angstrom}
+    # What the report sets the tomogram beside, where the training tomograms are not in the run.
+    looks = {"training_spectrum": card.radial_spectrum, "training_grey_histogram": card.grey_histogram}
     if settings.engine == "deepfinder":
         from template_learning.learning import deepfinder_program
 
         facts |= deepfinder_program.program("segment")
     for name, volume, more in (
-        ("segmentation", classes, {"minimum_size_voxels": minimum, "minimum_size_chosen": card.minimum_size_chosen}),
+        ("segmentation", classes, {"minimum_size_voxels": minimum, "minimum_size_chosen": card.minimum_size_chosen, **looks}),
         ("probability", best, {}),
     ):
         path = output / f"{identifier}.{name}.mrc"
@@ -124,18 +126,6 @@ def segment_on_own_grid(
         for number in range(probability.shape[-1])
     ]
     return np.stack(back, axis=-1)
-
-
-def resample(data: NDArray[Any], ratio: float) -> NDArray[np.float32]:
-    """A volume on voxels ``ratio`` times as large, the centres of voxel (0, 0, 0) coinciding.
-
-    Larger voxels get a Gaussian first (sigma = half a new voxel's excess), against aliasing.
-    """
-    grey = np.asarray(data, dtype=np.float32)
-    if ratio > 1:
-        grey = ndimage.gaussian_filter(grey, 0.5 * np.sqrt(ratio**2 - 1), mode="nearest")
-    shape = tuple(int((count - 1) / ratio + 1e-6) + 1 for count in data.shape)
-    return np.asarray(ndimage.affine_transform(grey, np.full(3, ratio), output_shape=shape, order=1, mode="nearest"))
 
 
 def segment_volume(

@@ -18,7 +18,7 @@ from template_learning.files import read_table, replacing, write_table
 from template_learning.learning.model_file import ModelCard, save_model
 from template_learning.learning.network import JIT_COMPILE, build_network, device_scope, has_gpu, training_loss, tversky_loss
 from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
-from template_learning.learning.spectrum import radial_spectrum
+from template_learning.learning.spectrum import grey_histogram, radial_spectrum
 from template_learning.provenance import seed_for, versions, write_sidecar
 from template_learning.settings import TrainSettings
 from template_learning.tables import DesignRow
@@ -90,6 +90,7 @@ def train_network(design: Path, data: Path, settings: TrainSettings, root_seed: 
         patch_voxels=settings.patch_voxels,
         class_names={number: name for tomogram in tomograms["train"] for number, name in tomogram.class_names.items()},
         radial_spectrum=mean_spectrum(tomograms["train"]),
+        grey_histogram=mean_histogram(tomograms["train"]),
         training={
             "tomograms": len(tomograms["train"]),
             "validation_tomograms": len(tomograms["validation"]),
@@ -295,11 +296,19 @@ def class_names(tomograms: list[TrainingTomogram]) -> dict[int, list[str]]:
 
 def mean_spectrum(tomograms: list[TrainingTomogram]) -> list[float]:
     """Root mean square of the normalised tomograms' radial spectra."""
-    power = [
-        radial_spectrum((np.asarray(t.data, dtype=np.float32) - np.float32(t.mean)) / np.float32(t.deviation)) ** 2
-        for t in tomograms
-    ]
+    power = [radial_spectrum(_normalised(tomogram)) ** 2 for tomogram in tomograms]
     return [float(value) for value in np.sqrt(np.mean(power, axis=0)).round(6)]
+
+
+def mean_histogram(tomograms: list[TrainingTomogram]) -> list[float]:
+    """Mean of the normalised tomograms' histograms of grey values."""
+    shares = [grey_histogram(_normalised(tomogram)) for tomogram in tomograms]
+    return [float(value) for value in np.mean(shares, axis=0).round(6)]
+
+
+def _normalised(tomogram: TrainingTomogram) -> NDArray[np.float32]:
+    grey = np.asarray(tomogram.data, dtype=np.float32)
+    return (grey - np.float32(tomogram.mean)) / np.float32(tomogram.deviation)
 
 
 def summarise_design(rows: list[DesignRow]) -> dict[str, Any]:
