@@ -463,6 +463,20 @@ def test_tiles_give_what_one_piece_gives(trained: Path) -> None:
     assert np.allclose(one, bright, atol=1e-5)
 
 
+def test_an_inverted_tomogram_is_told_of(
+    toy: tuple[Path, Path], trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, dark = trained / "trained.keras", toy[1] / "t3.mrc"
+    write_mrc(tmp_path / "bright.mrc", -read_mrc(dark)[0], VOXEL)
+    segment_tomogram(model, dark, "dark", SegmentSettings(), tmp_path)
+    assert not caplog.messages
+    segment_tomogram(model, tmp_path / "bright.mrc", "bright", SegmentSettings(contrast="protein_bright"), tmp_path)
+    told = f"{tmp_path / 'bright.mrc'}: inverted for the network, as segment.contrast = protein_bright says"
+    assert caplog.messages == [told]
+    same = [read_mrc(tmp_path / f"{name}.segmentation.mrc")[0] for name in ("dark", "bright")]
+    assert np.array_equal(*same)
+
+
 def test_a_tomogram_of_other_voxels_is_resampled_there_and_back(toy: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:
     network, card = load_model(trained / "trained.keras")
     copy_model(trained / "trained.keras", tmp_path / "model.keras", card.model_copy(update={"minimum_size_voxels": {1: 40}}))

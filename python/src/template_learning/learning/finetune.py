@@ -202,6 +202,7 @@ def _open(
         log.warning("%s: resampled from %g to the model's %g Å", path, voxel_size, card.voxel_size_angstrom)
         data, voxel_size = resample(data, card.voxel_size_angstrom / voxel_size), card.voxel_size_angstrom
     if settings.segment.contrast == "protein_bright":
+        log.warning("%s: inverted for the network, as segment.contrast = protein_bright says", path)
         data = -np.asarray(data, dtype=np.float32)
     mean, deviation = grey_statistics(data)
     if not np.isfinite(deviation) or deviation == 0:

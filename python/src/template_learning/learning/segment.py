@@ -47,6 +47,8 @@ def segment_tomogram(
         network, card = load_model(model)
         data, header_voxel_size = read_mrc(tomogram, need_voxel_size=voxel_size_angstrom is None)
         voxel_size = voxel_size_angstrom or header_voxel_size
+        if settings.contrast == "protein_bright":
+            log.warning("%s: inverted for the network, as segment.contrast = protein_bright says", tomogram)
         if settings.engine == "deepfinder":
             probability = _by_deepfinder(network, card, data, voxel_size, settings, str(tomogram))
         else:
