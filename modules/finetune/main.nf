@@ -1,3 +1,5 @@
+include { state_option } from '../training_state'
+
 process FINETUNE {
     tag 'on annotated tomograms'
     label 'training'
@@ -22,7 +24,7 @@ process FINETUNE {
     cat > table.csv <<'TABLE'
     ${table.replace('\n', '\n    ')}
     TABLE
-    template-learning finetune --model model.keras --tomograms table.csv ${shapes} --settings settings.json --seed ${seed} --output finetune
+    template-learning finetune --model model.keras --tomograms table.csv ${shapes} --settings settings.json --seed ${seed} --output finetune ${state_option()}
     """
 
     stub:

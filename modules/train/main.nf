@@ -1,3 +1,5 @@
+include { state_option } from '../training_state'
+
 process TRAIN {
     tag 'network'
     label 'training'
@@ -18,7 +20,7 @@ process TRAIN {
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning train --design design.csv --data data --settings settings.json --seed ${seed} --output train
+    template-learning train --design design.csv --data data --settings settings.json --seed ${seed} --output train ${state_option()}
     """
 
     stub:

@@ -1,5 +1,6 @@
 """Training, model files and segmentation, on toy tomograms: dark, lopsided particles among round ones, in noise."""
 
+import dataclasses
 import itertools
 import json
 import shutil
@@ -33,7 +34,7 @@ from template_learning.learning.noise import lower_dose, noise_amplitude
 from template_learning.learning.patches import HALF_TURNS, Patches, open_tomogram, widen_wedge
 from template_learning.learning.segment import segment_tomogram, segment_volume, tile_layout, tile_weight
 from template_learning.learning.spectrum import match_spectrum, radial_spectrum
-from template_learning.learning.train import HistoryRow, train_network
+from template_learning.learning.train import HistoryRow, Training, train_network, what_is_learnt
 from template_learning.provenance import read_sidecar
 from template_learning.reconstruction.native import back_project
 from template_learning.resampling import resample
@@ -324,6 +325,47 @@ def test_a_state_of_another_training_is_not_taken_up(toy: tuple[Path, Path], tra
     assert len(read_table(tmp_path / "history.csv", HistoryRow)) == 1
 
 
+def test_a_state_in_a_shared_folder_is_taken_up_by_its_own_training(
+    toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, calls = Training._save, []
+
+    def killed(self: Training) -> None:
+        whole(self)
+        calls.append(self.state)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "_save", killed)
+    states = tmp_path / "states"
+    with pytest.raises(KeyboardInterrupt):
+        train_network(*toy, SMALL, 7, tmp_path / "first", states)
+    train_network(*toy, SMALL, 7, tmp_path / "second", states)
+    assert len(calls) == 3  # one epoch was left
+    assert (tmp_path / "second/history.csv").read_bytes() == (trained / "history.csv").read_bytes()
+    assert not (tmp_path / "second/training_state.npz").exists()
+    train_network(*toy, SMALL.model_copy(update={"epochs": 1}), 7, tmp_path / "third", states)
+    assert len(read_table(tmp_path / "third/history.csv", HistoryRow)) == 1
+    assert sorted(set(calls)) == sorted(states.iterdir())
+    assert len(set(calls)) == 2
+    with pytest.raises(BadInput, match="a folder for the training's state was expected"):
+        train_network(*toy, SMALL, 7, tmp_path / "fourth", calls[0])
+
+
+def test_another_label_dose_or_grey_value_is_another_training(toy: tuple[Path, Path]) -> None:
+    tomogram = open_tomogram(toy[1], "t0", imaged(60.0))
+    labels = np.array(tomogram.labels)
+    labels[3, 5, 7] ^= 1
+    others = [
+        dataclasses.replace(tomogram, labels=labels),
+        dataclasses.replace(tomogram, centre=tomogram.centre[::-1]),
+        dataclasses.replace(tomogram, mean=tomogram.mean + 1e-9),
+        open_tomogram(toy[1], "t0", imaged(61.0)),
+    ]
+    assert what_is_learnt(tomogram) == what_is_learnt(open_tomogram(toy[1], "t0", imaged(60.0)))
+    assert all(what_is_learnt(other) != what_is_learnt(tomogram) for other in others)
+
+
 def test_half_precision_of_gpus_is_refused_without_one(toy: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="needs a GPU"):
         train_network(*toy, SMALL.model_copy(update={"precision": "mixed_float16", "device": "cpu"}), 7, tmp_path)
@@ -560,7 +602,9 @@ def test_spheres_about_annotations() -> None:
         assert np.array_equal(labels == number, np.linalg.norm(grid - position, axis=-1) <= radius)
 
 
-def test_finetuning_scores_held_out_tomograms_and_writes_a_model(toy: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:
+def test_finetuning_scores_held_out_tomograms_and_writes_a_model(
+    toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = ["id,path,annotations"]
     for number in range(3):
         particles = [row for row in read_table(toy[1] / f"t{number}.particles.csv", ParticleRow) if row.class_id == 1]
@@ -571,7 +615,8 @@ def test_finetuning_scores_held_out_tomograms_and_writes_a_model(toy: tuple[Path
         train=SMALL,
         finetune=FinetuneSettings(splits=2, epochs=[2], steps_per_epoch=3, learning_rate=1e-3, sphere_radius_angstrom=30),
     )
-    finetune_model(trained / "trained.keras", tmp_path / "tomograms.csv", chosen, 5, tmp_path / "out")
+    states = tmp_path / "states"
+    finetune_model(trained / "trained.keras", tmp_path / "tomograms.csv", chosen, 5, tmp_path / "out", state=states)
     rows = read_table(tmp_path / "out" / "finetuning.csv", FinetuningRow)
     assert {(row.split, row.epochs) for row in rows} == {(split, epochs) for split in (1, 2) for epochs in (0, 2)}
     assert all(row.annotations == 6 and row.matched <= min(row.selected, 6) for row in rows)
@@ -581,6 +626,10 @@ def test_finetuning_scores_held_out_tomograms_and_writes_a_model(toy: tuple[Path
     assert card.training["finetuning"]["annotations"] == 18
     assert card.grey_histogram == read_card(trained / "trained.keras").grey_histogram is not None
     assert card.minimum_size_voxels is not None
+    # The same call elsewhere finds all of its trainings done.
+    monkeypatch.delattr(Training, "_epoch")
+    finetune_model(trained / "trained.keras", tmp_path / "tomograms.csv", chosen, 5, tmp_path / "again", state=states)
+    assert (tmp_path / "again/finetuning.csv").read_bytes() == (tmp_path / "out/finetuning.csv").read_bytes()
     (tmp_path / "one.csv").write_text("\n".join(lines[:2]) + "\n")
     with pytest.raises(BadInput, match="at least two"):
         finetune_model(trained / "trained.keras", tmp_path / "one.csv", chosen, 5, tmp_path / "other")

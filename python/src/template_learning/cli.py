@@ -230,15 +230,20 @@ def label(
 Design = Annotated[Path, typer.Option(help="table of tomograms with their split")]
 Data = Annotated[Path, typer.Option(help="folder with <id>.mrc, <id>.labels.mrc and <id>.particles.csv of each row")]
 ModelFile = Annotated[Path, typer.Option(help=".keras model")]
+State = Annotated[
+    Path | None, typer.Option("--state", help="folder that keeps the state to go on from after a kill [the output's]")
+]
 
 
 @app.command()
-def train(design: Design, data: Data, output: Output, settings: SettingsFile = None, seed: Seed = 1) -> None:
+def train(
+    design: Design, data: Data, output: Output, settings: SettingsFile = None, seed: Seed = 1, state: State = None
+) -> None:
     """Train the network: trained.keras (best on validation), history.csv and the state to go on from."""
     from template_learning.learning.train import train_network
     from template_learning.settings import TrainSettings
 
-    train_network(design, data, _model(settings, TrainSettings), seed, output)
+    train_network(design, data, _model(settings, TrainSettings), seed, output, state)
 
 
 @app.command()
@@ -262,12 +267,13 @@ def finetune(
     ] = None,
     settings: SettingsFile = None,
     seed: Seed = 1,
+    state: State = None,
 ) -> None:
     """Teach a model further on annotated tomograms, scored on held-out ones: finetuned.keras and finetuning.csv."""
     from template_learning.learning.finetune import finetune_model
     from template_learning.settings import FinetuneCommandSettings
 
-    finetune_model(model, tomograms, _model(settings, FinetuneCommandSettings), seed, output, library or [])
+    finetune_model(model, tomograms, _model(settings, FinetuneCommandSettings), seed, output, library or [], state)
 
 
 @app.command()

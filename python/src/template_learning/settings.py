@@ -511,6 +511,12 @@ class Settings(Section):
     outdir: str = Field("results", description="folder for the results")
     publish_mode: Literal["copy", "link", "symlink"] = Field("copy", description="how the results get into outdir")
     job_array_size: int = Field(
+    training_state: str | None = Field(
+        None,
+        pattern=r"^/[A-Za-z0-9_.+@=-][A-Za-z0-9_.+@=/-]*$",
+        description="folder (absolute path; letters, digits and _ . + @ = - /) where TRAIN and FINETUNE keep their state after "
+        "each epoch: a task that is tried again, and a run with -resume, go on from there",
+    )
         20, ge=2, description="tasks of TETRIS, SIMULATE, RECONSTRUCT and LABEL that go to a scheduler as one job array"
     )
     gpus: int = Field(1, ge=1, description="GPUs that each task with a use for them asks for (profile gpu)")

@@ -19,7 +19,7 @@ from template_learning.learning.network import device_scope
 from template_learning.learning.patches import TrainingTomogram, grey_statistics
 from template_learning.learning.segment import classes_and_probability, segment_volume
 from template_learning.learning.spectrum import match_spectrum
-from template_learning.learning.train import Training
+from template_learning.learning.train import Training, shared_folder
 from template_learning.library import LibraryEntry, read_library
 from template_learning.picking.annotations import read_annotations
 from template_learning.picking.cluster import find_picks
@@ -81,13 +81,15 @@ def finetune_model(
     root_seed: int,
     output: Path,
     libraries: Sequence[Path] = (),
+    state: Path | None = None,
 ) -> None:
     """Write finetuning.csv (scores on held-out tomograms, split by split) and finetuned.keras (taught on all of them).
 
     The paper's protocol: the tomograms of the table (id, path, annotations) are divided at random, the model goes on
     training on the annotations of one part, and picks in the other; its size threshold is chosen on the
     part that is taught.  Labels are spheres or, with ``libraries``, the templates' shapes.  ``finetuned.keras`` has the
-    largest number of epochs.  Patches and batches are as ``settings.train`` says, the network is the model's.  Raises
+    largest number of epochs.  The folder ``state``, or ``output`` without one, keeps the trainings' states: the same call
+    goes on from there.  Patches and batches are as ``settings.train`` says, the network is the model's.  Raises
     BadInput for files that cannot be read, fewer than two tomograms, and classes that the model does not have.
     """
     library = read_library(list(libraries)) if settings.finetune.labels == "shape" and libraries else {}
@@ -97,16 +99,18 @@ def finetune_model(
         if len(annotated) < 2:
             raise BadInput(f"{tomograms}: {len(annotated)} tomogram(s); at least two were expected, one of them to test on")
         rows: list[FinetuningRow] = []
+        shared = shared_folder(state) if state else None
         for split in range(1, settings.finetune.splits + 1):
             taught, tested = divide(annotated, settings.finetune.taught_share, root_seed, split)
             rows += _scores(network, card.minimum_size_voxels or {}, taught, tested, settings, split, 0)
             for epochs in settings.finetune.epochs:
-                state = output / f"split{split}_{epochs}_state.npz"
-                training = _teach(network, card, taught, settings, epochs, root_seed, state)
+                kept = shared or output / f"split{split}_{epochs}_state.npz"
+                training = _teach(network, card, taught, settings, epochs, root_seed, kept)
                 minimum = _minimum_size(training.network, taught, settings)
                 rows += _scores(training.network, minimum, taught, tested, settings, split, epochs)
         epochs = max(settings.finetune.epochs)
-        training = _teach(network, card, annotated, settings, epochs, root_seed, output / "finetuned_state.npz")
+        kept = shared or output / "finetuned_state.npz"
+        training = _teach(network, card, annotated, settings, epochs, root_seed, kept)
         minimum = _minimum_size(training.network, annotated, settings)
     names = ", ".join(one.volume.identifier for one in annotated)
     finetuning = {

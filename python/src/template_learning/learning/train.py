@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,15 @@ class HistoryRow(BaseModel):
     best: bool = False
 
 
-def train_network(design: Path, data: Path, settings: TrainSettings, root_seed: int, output: Path) -> None:
+def train_network(
+    design: Path, data: Path, settings: TrainSettings, root_seed: int, output: Path, state: Path | None = None
+) -> None:
     """Train on the rows of ``design`` with split "train" and write trained.keras, history.csv and their sidecars.
 
     ``data`` holds <id>.mrc, <id>.labels.mrc and <id>.particles.csv of each row.  The model kept is the best on the
-    "validation" rows, the last where there are none.  ``output`` keeps a state, replaced after each epoch: the same
-    call goes on from there, to the same result.  Raises BadInput for wrong tables or data, Fault where the loss is no
-    longer a number.
+    "validation" rows, the last where there are none.  The folder ``state``, or ``output`` without one, keeps a state,
+    replaced after each epoch: the same call goes on from there, to the same result (DeepFinder's engine keeps none).
+    Raises BadInput for wrong tables or data, Fault where the loss is no longer a number.
     """
     rows = read_table(design, DesignRow)
     tomograms = {
@@ -76,8 +79,9 @@ def train_network(design: Path, data: Path, settings: TrainSettings, root_seed: 
             for n, row in enumerate(epochs, start=1)
         ]
     else:
+        kept = shared_folder(state) if state else output / STATE
         with device_scope(settings.device):
-            training = Training(tomograms, settings, root_seed, 1 + max(classes), output / STATE)
+            training = Training(tomograms, settings, root_seed, 1 + max(classes), kept)
             training.run()
             training.restore_best()
         network, history = training.network, training.history
@@ -127,8 +131,11 @@ class Training:
         state: Path,
         start: list[NDArray[Any]] | None = None,
     ) -> None:
-        """``start`` are weights to begin with (fine-tuning) instead of random ones."""
-        self.tomograms, self.settings, self.root_seed, self.state = tomograms, settings, root_seed, state
+        """``state`` is the state's file, or a folder that trainings share: there it is named after the fingerprint.
+
+        ``start`` are weights to begin with (fine-tuning) instead of random ones.
+        """
+        self.tomograms, self.settings, self.root_seed = tomograms, settings, root_seed
         self.history: list[HistoryRow] = []
         keras.utils.set_random_seed(seed_for(root_seed, "train", "weights") % 2**32)
         # The policy is global to Keras: it is put back, for whatever else this process builds.
@@ -151,6 +158,7 @@ class Training:
         )
         self.network.optimizer.build(self.network.trainable_variables)
         self.fingerprint = self._fingerprint(classes)
+        self.state = state / f"training_{self.fingerprint}.npz" if state.is_dir() else state
         self._go_on()
 
     def run(self) -> None:
@@ -216,11 +224,10 @@ class Training:
 
     def _fingerprint(self, classes: int) -> str:
         """What the training depends on: a state of another training is not taken up."""
-        volumes = [
-            (split, t.identifier, t.data.shape, t.mean, t.deviation) for split, all_ in self.tomograms.items() for t in all_
-        ]
+        volumes = [(split, what_is_learnt(one)) for split, tomograms in self.tomograms.items() for one in tomograms]
         start = [float(np.sum(weight, dtype=np.float64)) for weight in self.best]
-        content = json.dumps([volumes, self.settings.model_dump(mode="json"), self.root_seed, classes, start], default=str)
+        settings = self.settings.model_dump(mode="json")
+        content = json.dumps([volumes, settings, self.root_seed, classes, start, versions()], default=str)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def _save(self) -> None:
@@ -243,6 +250,27 @@ class Training:
             for i, variable in enumerate(self.network.optimizer.variables):
                 variable.assign(saved[f"optimizer_{i}"])
             self.history = [HistoryRow.model_validate(row) for row in json.loads(str(saved["history"]))]
+
+
+def shared_folder(folder: Path) -> Path:
+    """A folder for the states of trainings, made if need be; BadInput where nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder}: {error.strerror}; a folder for the training's state was expected") from None
+    if not os.access(folder, os.W_OK):
+        raise BadInput(f"{folder}: cannot be written; a folder for the training's state was expected")
+    return folder
+
+
+def what_is_learnt(tomogram: TrainingTomogram) -> list[Any]:
+    """What a training depends on in a tomogram: grey values by their statistics, labels and particles by their SHA-256."""
+    digest = hashlib.sha256()
+    for part in (*tomogram.labels, tomogram.centre, tomogram.class_id):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    t = tomogram
+    imaging = [t.tilt_range_deg, t.tilt_step_deg, t.total_dose_e_per_angstrom2]
+    return [t.identifier, t.data.shape, t.mean, t.deviation, *imaging, digest.hexdigest()]
 
 
 def validate(network: Any, batches: list[tuple[NDArray[Any], NDArray[Any]]]) -> tuple[float, float]:
