@@ -508,15 +508,15 @@ class Settings(Section):
     from_results: str | None = Field(None, description="results of an earlier run: where the stages before start_at are read")
     start_at: Stage = Field("flex", description="first stage that runs; finetune runs only where a run starts with it")
     stop_after: Stage = Field("report", description="last stage that runs")
-    outdir: str = Field("results", description="folder for the results")
-    publish_mode: Literal["copy", "link", "symlink"] = Field("copy", description="how the results get into outdir")
-    job_array_size: int = Field(
     training_state: str | None = Field(
         None,
         pattern=r"^/[A-Za-z0-9_.+@=-][A-Za-z0-9_.+@=/-]*$",
         description="folder (absolute path; letters, digits and _ . + @ = - /) where TRAIN and FINETUNE keep their state after "
         "each epoch: a task that is tried again, and a run with -resume, go on from there",
     )
+    outdir: str = Field("results", description="folder for the results")
+    publish_mode: Literal["copy", "link", "symlink"] = Field("copy", description="how the results get into outdir")
+    job_array_size: int = Field(
         20, ge=2, description="tasks of TETRIS, SIMULATE, RECONSTRUCT and LABEL that go to a scheduler as one job array"
     )
     gpus: int = Field(1, ge=1, description="GPUs that each task with a use for them asks for (profile gpu)")
