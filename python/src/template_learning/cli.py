@@ -284,12 +284,18 @@ def segment(
     output: Output,
     settings: SettingsFile = None,
     voxel_size_angstrom: Annotated[float | None, typer.Option(min=0.01, help="instead of the header's")] = None,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="from SIMULATE: protein dark, whatever segment.contrast says of the user's")
+    ] = False,
 ) -> None:
     """Segment one tomogram: <id>.segmentation.mrc (classes) and <id>.probability.mrc."""
     from template_learning.learning.segment import segment_tomogram
     from template_learning.settings import SegmentSettings
 
-    segment_tomogram(model, tomogram, identifier, _model(settings, SegmentSettings), output, voxel_size_angstrom)
+    chosen = _model(settings, SegmentSettings)
+    if simulated:
+        chosen = chosen.model_copy(update={"contrast": "protein_dark"})
+    segment_tomogram(model, tomogram, identifier, chosen, output, voxel_size_angstrom)
 
 
 @app.command()
@@ -321,7 +327,7 @@ def match(
     contrast: Annotated[str, typer.Option(help="protein_dark or protein_bright")] = "protein_dark",
     voxel_size_angstrom: Annotated[float | None, typer.Option(min=0.01, help="instead of the header's")] = None,
 ) -> None:
-    """Search one tomogram by template matching (pytme): <id>.picks.csv and <id>.scores.mrc."""
+    """Search one tomogram by template matching (pytme or pytom-match-pick): <id>.picks.csv and <id>.scores.mrc."""
     from template_learning.picking.template_matching import match_tomogram
     from template_learning.settings import MatchSettings
 

@@ -1,7 +1,9 @@
-"""Loops that decide the speed, compiled by numba and kept on disk between processes, and how many threads may run them."""
+"""Loops that decide the speed, compiled by numba and kept on disk between processes; how many threads may run them, and which GPUs."""
 
 import os
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numba
@@ -30,3 +32,15 @@ def processors() -> int:
     """Threads to use: OMP_NUM_THREADS where it is set, else the processors that this process may run on."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdigit() and int(asked) > 0 else len(os.sched_getaffinity(0))
+
+
+def visible_gpus(environment: Mapping[str, str]) -> list[str]:
+    """The GPUs that this task may use: those of CUDA_VISIBLE_DEVICES, else all that ``nvidia-smi`` lists."""
+    given = environment.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [part.strip() for part in given.split(",") if part.strip() not in ("", "-1", "NoDevFiles")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    asked = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return said.stdout.split() if said.returncode == 0 else []

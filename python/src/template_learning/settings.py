@@ -373,9 +373,12 @@ class ClusterSettings(Section):
 
 
 class MatchSettings(Section):
-    """MATCH: template matching by pytme beside the network, for comparison; off unless `run`."""
+    """MATCH: template matching by pytme or pytom-match-pick beside the network, for comparison; off unless `run`."""
 
-    run: bool = Field(False, description="true: the tomograms are also searched by template matching (pytme)")
+    run: bool = Field(False, description="true: the tomograms are also searched by template matching")
+    engine: Literal["pytme", "pytom"] = Field(
+        "pytme", description="pytme: on the processor; pytom: pytom-match-pick, on GPUs (docs/template_matching.md)"
+    )
     templates: int = Field(
         1, ge=1, description="templates of each class to search with, the first by id; the best score counts"
     )

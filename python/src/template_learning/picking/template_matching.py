@@ -1,4 +1,5 @@
-"""MATCH: template matching by pytme (Maurer, Siggel and Kosinski 2024), the comparison beside the network's picks.
+"""MATCH: template matching, the comparison beside the network's picks: by pytme (Maurer, Siggel and Kosinski 2024) on the
+processor, or by pytom-match-pick on GPUs (``pytom.py``).
 
 pytme is a program under the GPL: it is called as ``pytme match`` and never imported.  Facts about 0.3.6 that decide the
 figures: its phase shift is in radians, whatever its help says; a template in an even box shifts every pick by half a voxel;
@@ -7,13 +8,11 @@ x, y, z, and what it calls the tilt axis is the one that tilting moves: "2,0" is
 Nothing here is random.
 """
 
-import json
 import math
 import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +27,8 @@ from template_learning.files import checked_id, existing, read_mrc, write_mrc, w
 from template_learning.gaussians import density_of_atoms
 from template_learning.library import LibraryEntry, read_library
 from template_learning.machine_code import processors
+from template_learning.picking import pytom
+from template_learning.picking.imaging import Imaging, Search
 from template_learning.provenance import write_sidecar
 from template_learning.settings import MatchSettings
 from template_learning.simulation.physics import wavelength_angstrom
@@ -37,51 +38,6 @@ STAGE = "match"
 PROGRAM = "pytme"
 SOFT_EDGE_VOXELS = 1.5
 """The mask falls from one to zero over about this."""
-
-
-@dataclass(frozen=True)
-class Imaging:
-    """How a tilt series was taken, as far as the template's contrast transfer and missing wedge need it.
-
-    ``defocus_um`` is negative for underfocus, None for no contrast transfer at all; ``ctf_corrected`` says that phases were
-    flipped in the tomogram.
-    """
-
-    angles_deg: tuple[float, ...]
-    defocus_um: float | None
-    phase_shift_deg: float
-    voltage_kv: float
-    spherical_aberration_mm: float
-    ctf_corrected: bool
-
-    @classmethod
-    def of_simulation(cls, sidecar: Path) -> "Imaging":
-        """That of a simulated tilt series, from its sidecar; BadInput where that lacks something."""
-        try:
-            facts = json.loads(existing(sidecar).read_text(encoding="utf-8"))
-            return cls(
-                angles_deg=tuple(float(angle) for angle in facts["angles_deg"]),
-                defocus_um=float(facts["row"]["defocus_um"]),
-                phase_shift_deg=float(facts["row"]["phase_shift_deg"]),
-                voltage_kv=float(facts["settings"]["voltage_kv"]),
-                spherical_aberration_mm=float(facts["settings"]["spherical_aberration_mm"]),
-                ctf_corrected=False,
-            )
-        except (KeyError, TypeError, ValueError):
-            raise BadInput(f"{sidecar}: angles_deg, row and settings of a simulated tilt series were expected") from None
-
-    @classmethod
-    def of_settings(cls, settings: MatchSettings) -> "Imaging":
-        """That of the user's tomograms."""
-        steps = math.floor(settings.tilt_range_deg / settings.tilt_step_deg + 1e-9)
-        return cls(
-            angles_deg=tuple(step * settings.tilt_step_deg for step in range(-steps, steps + 1)),
-            defocus_um=settings.defocus_um,
-            phase_shift_deg=settings.phase_shift_deg,
-            voltage_kv=settings.voltage_kv,
-            spherical_aberration_mm=settings.spherical_aberration_mm,
-            ctf_corrected=settings.ctf_corrected,
-        )
 
 
 def match_tomogram(
@@ -101,12 +57,15 @@ def match_tomogram(
     ``dark`` says that protein is dark in it; ``voxel_size_angstrom`` goes before the tomogram's header.  Each voxel's score is
     the highest over templates and orientations; picks are its maxima.
 
-    Raises BadInput where pytme is missing or a file is wrong, Fault where pytme fails.
+    Raises BadInput where the engine's program or GPU is missing or a file is wrong, Fault where the program fails.
     """
     begun = time.perf_counter()
     checked_id(identifier)
-    if shutil.which(PROGRAM) is None:
+    if settings.engine == "pytom":
+        pytom.find_gpus()
+    elif shutil.which(PROGRAM) is None:
         raise BadInput(f"match.run = true: {PROGRAM} is not on the PATH; run in the image `match`, or leave match.run at false")
+    search = pytom.search_by_pytom if settings.engine == "pytom" else search_by_pytme
     data, voxel_size = read_mrc(existing(tomogram), need_voxel_size=voxel_size_angstrom is None)
     voxel_size = voxel_size_angstrom or voxel_size
     imaging = Imaging.of_settings(settings)
@@ -123,10 +82,10 @@ def match_tomogram(
         density, mask = template_in_box(position, element, voxel_size, imaging, settings)
         if min(data.shape) < density.shape[0]:
             raise BadInput(f"{tomogram}: {data.shape} voxels (z, y, x), fewer than the template's box of {density.shape[0]}")
-        one, command = run_pytme(data, density, mask, voxel_size, imaging, settings, invert=dark)
-        better = one > scores
-        scores[better], classes[better] = one[better], entry.row.class_id
-        commands.append(command)
+        one = search(data, density, mask, voxel_size, imaging, settings, invert=dark)
+        better = one.scores > scores
+        scores[better], classes[better] = one.scores[better], entry.row.class_id
+        commands.append(one.command)
         radii.append(settings.radius_angstrom or exclusion_radius(position))
     mean, deviation = float(scores.mean(dtype=np.float64)), float(scores.std(dtype=np.float64))
     threshold = mean + settings.deviations * deviation
@@ -145,8 +104,8 @@ def match_tomogram(
             voxel_size_angstrom=voxel_size,
             templates=[entry.row.molecule for entry in templates],
             imaging={"from": "settings" if tilt_facts is None else tilt_facts.name, **vars(imaging)},
-            program=PROGRAM,
-            program_version=pytme_version(),
+            program=one.program,
+            program_version=one.program_version,
             commands=commands,
             score_mean=mean,
             score_deviation=deviation,
@@ -239,6 +198,21 @@ def run_pytme(
             said = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
             raise Fault(f"{PROGRAM} ended with exit code {done.returncode}: {said[-1].strip()}")
         return read_scores(work / "scores.hdf5", tomogram.shape), " ".join(command).replace(str(work), ".")
+
+
+def search_by_pytme(
+    tomogram: NDArray[Any],
+    density: NDArray[np.float32],
+    mask: NDArray[np.float32],
+    voxel_size_angstrom: float,
+    imaging: Imaging,
+    settings: MatchSettings,
+    *,
+    invert: bool,
+) -> Search:
+    """``run_pytme`` as one of two engines."""
+    scores, command = run_pytme(tomogram, density, mask, voxel_size_angstrom, imaging, settings, invert=invert)
+    return Search(scores, command, PROGRAM, pytme_version())
 
 
 def read_scores(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ from scipy.spatial.transform import Rotation
 from template_learning.errors import BadInput, Fault
 from template_learning.files import checked_id, replacing, write_mrc
 from template_learning.geometry import Grid
-from template_learning.machine_code import processors
+from template_learning.machine_code import processors, visible_gpus
 from template_learning.provenance import seed_for, write_sidecar
 from template_learning.settings import SimulateSettings
 from template_learning.simulation.acquisition import acquire, tilt_angles
@@ -203,18 +203,6 @@ def disk_bytes(sample: Sample, detector: Detector, tilts: int, workers: int) -> 
     series = 2 * 4 * tilts * int(np.prod(detector.shape))  # written aside, then renamed
     placed = int(atoms[sample.kind].sum()) if len(sample.kind) else 0
     return int(STRUCTURE_ATOM_BYTES * atoms.sum() + ATOM_BYTES * placed + workers * one_tilt + series)
-
-
-def visible_gpus(environment: Mapping[str, str]) -> list[str]:
-    """The GPUs that this task may use: those of CUDA_VISIBLE_DEVICES, else all that ``nvidia-smi`` lists."""
-    given = environment.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [part.strip() for part in given.split(",") if part.strip() not in ("", "-1", "NoDevFiles")]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    asked = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return said.stdout.split() if said.returncode == 0 else []
 
 
 @dataclass(frozen=True)
