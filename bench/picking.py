@@ -67,6 +67,7 @@ COMMON: dict[str, Any] = {
         "tversky_weight": 0,
         "crossentropy_balance": 0.3,
         "least_dose_e_per_angstrom2": 12,
+        "high_dose_first": 0.5,
         "learning_rate": 2e-3,
         "learning_rate_schedule": "cosine",
     },
@@ -78,7 +79,7 @@ NUCLEOSOME = {
     "tetris": {"shape_voxels": [40, 80, 80], "distractors_per_template": 2},
     "reconstruct": {"voxel_size_angstrom": 8},
     "label": {"kind": "sphere", "sphere_radius_angstrom": 36},
-    "train": {"epochs": 90},
+    "train": {"epochs": 70},
     "cluster": {"radius_voxels": 5},
     "evaluate": {"match_radius_voxels": 6},
 }

@@ -216,7 +216,7 @@ workflow TEMPLATE_LEARNING {
 
     // --- picks: in the simulated tomograms held out of training, and in the user's
     tests = rows.filter { _id, row -> row.split == 'test' }.join(simulated).map { id, _row, tomogram -> tuple(id, tomogram, '') }
-    targets = tests.mix(tomograms.map { id, tomogram, _annotations, _mask, voxel_size -> tuple(id, tomogram, voxel_size) })
+    targets = tests.map { id, tomogram, size -> tuple(id, tomogram, size, true) }.mix(tomograms.map { id, tomogram, _annotations, _mask, voxel_size -> tuple(id, tomogram, voxel_size, false) })
     segmentation = none                                                 // (id, segmentation, probability, facts)
     if (plan.runs.segment) {
         SEGMENT(targets, model, of.segment)

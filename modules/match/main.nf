@@ -15,11 +15,12 @@ process MATCH {
     script:
     def size = voxel_size_angstrom ? "--voxel-size-angstrom ${voxel_size_angstrom}" : ''
     def taken = tilt_facts ? "--tilt-facts ${tilt_facts}" : ''
+    def sign = tilt_facts ? 'protein_dark' : contrast     // simulated ones have facts
     """
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning match --tomogram ${tomogram} --library library --id ${id} --settings settings.json --contrast ${contrast} ${taken} ${size} --output .
+    template-learning match --tomogram ${tomogram} --library library --id ${id} --settings settings.json --contrast ${sign} ${taken} ${size} --output .
     """
 
     stub:

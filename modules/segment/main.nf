@@ -3,7 +3,7 @@ process SEGMENT {
     label 'network'
 
     input:
-    tuple val(id), path(tomogram, stageAs: 'tomogram/*'), val(voxel_size_angstrom)      // '' where the header's holds
+    tuple val(id), path(tomogram, stageAs: 'tomogram/*'), val(voxel_size_angstrom), val(simulated)      // '' where the header's holds; true or false
     path model, stageAs: 'model.keras'
     val settings
 
@@ -13,11 +13,12 @@ process SEGMENT {
 
     script:
     def size = voxel_size_angstrom ? "--voxel-size-angstrom ${voxel_size_angstrom}" : ''
+    def ours = simulated ? '--simulated' : ''
     """
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning segment --model model.keras --tomogram ${tomogram} --id ${id} --settings settings.json ${size} --output .
+    template-learning segment --model model.keras --tomogram ${tomogram} --id ${id} --settings settings.json ${size} ${ours} --output .
     """
 
     stub:

@@ -551,12 +551,14 @@ def test_calibration_puts_a_threshold_into_the_card(
         identifier = Path(str(arguments[-1])).stem
         target = np.asarray(read_mrc(toy[1] / f"{identifier}.labels.mrc")[0]).astype(np.float32)
         target[0, 0:40:4, 0:2] = 1
+        assert arguments[4].contrast == "protein_dark"  # type: ignore[attr-defined]  # simulated tomograms always are
         return np.stack([1 - target, target], axis=-1)
 
     monkeypatch.setattr(calibrate, "segment_on_own_grid", truth_and_specks)
     rows = [row for row in read_table(toy[0], DesignRow) if row.split == split]
     write_table(tmp_path / "design.csv", DesignRow, rows)
-    calibrate_model(trained / "trained.keras", tmp_path / "design.csv", toy[1], CalibrateSettings(), tmp_path)
+    of_users = SegmentSettings(contrast="protein_bright")
+    calibrate_model(trained / "trained.keras", tmp_path / "design.csv", toy[1], CalibrateSettings(segment=of_users), tmp_path)
     card = read_card(tmp_path / "model.keras")
     assert card.minimum_size_voxels is not None
     assert 2 < card.minimum_size_voxels[1] < 60

@@ -287,7 +287,7 @@ class TrainSettings(Section):
         0.0,
         ge=0,
         le=1,
-        description="share of the training over which tomograms are let in, from the highest dose down; 0 = all from the first step",
+        description="share of the training over which low doses (tomograms, noise) are let in by and by; 0 = all from the first step",
     )
     validation_steps: int = Field(10, ge=1, description="batches of validation patches, the same ones each epoch")
     tversky_weight: float = Field(1.0, ge=0, description="weight of the Tversky loss (DeepFinder: 1)")

@@ -35,12 +35,13 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
     if not chosen:
         raise BadInput(f"{design}: no row has split = validation or train")
     picks, truth, grids = {}, {}, {}
+    segment = settings.segment.model_copy(update={"contrast": "protein_dark"})  # that of the user's tomograms may differ
     with device_scope(settings.segment.device):
         network, card = load_model(model)
         for identifier in chosen:
             path = data / f"{identifier}.mrc"
             tomogram, voxel_size = read_mrc(path)
-            probability = segment_on_own_grid(network, card, tomogram, voxel_size, settings.segment, str(path))
+            probability = segment_on_own_grid(network, card, tomogram, voxel_size, segment, str(path))
             # Every segment counts here: the settings' own threshold is about picking.
             picks[identifier] = find_picks(*classes_and_probability(probability), voxel_size, settings.cluster, {})
             truth[identifier] = read_table(data / f"{identifier}.particles.csv", ParticleRow)

@@ -110,7 +110,8 @@ class Patches(keras.utils.PyDataset):
 
     A patch is centred on a particle, class after class drawn equally often (``bootstrap``), and shifted at random; a
     share lies anywhere.  Patches that would stick out are moved inside.  With ``high_dose_first`` a training begins with the
-    fifth of the tomograms that took the most dose, where shapes are seen best, and lets in the others by and by.
+    fifth of the tomograms that took the most dose, where shapes are seen best, and lets in the others, and the noise of
+    lower doses, by and by.
     """
 
     def __init__(
@@ -163,21 +164,24 @@ class Patches(keras.utils.PyDataset):
         edge, size = settings.patch_voxels, settings.batch_size
         grey = np.empty((size, edge, edge, edge, 1), dtype=np.float32)
         labels = np.empty((size, edge, edge, edge), dtype=np.int32)
-        let_in = self.let_in(self.first + index)
+        begun = self.begun(self.first + index)
         for item in range(size):
-            grey[item, ..., 0], labels[item] = self._patch(generator, let_in)
+            grey[item, ..., 0], labels[item] = self._patch(generator, begun)
         return grey, labels
 
-    def let_in(self, batch: int) -> int:
-        """How many of the tomograms, from the highest dose down, that batch draws from: all, but early in a training."""
+    def begun(self, batch: int) -> float:
+        """How far that batch is in the beginning with high doses, 0 to 1; 1 for validation."""
         over = self.settings.high_dose_first * self.settings.epochs * self.settings.steps_per_epoch
-        if self.split == "validation" or batch >= over:
-            return len(self.tomograms)
-        first_with_particles = min(int(rows[0, 0]) for rows in self.particles.values())
-        return max(1 + first_with_particles, math.ceil((0.2 + 0.8 * batch / over) * len(self.tomograms)))
+        return 1.0 if self.split == "validation" or batch >= over else batch / over
 
-    def _patch(self, generator: np.random.Generator, let_in: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    def let_in(self, begun: float) -> int:
+        """How many of the tomograms, from the highest dose down, patches are drawn from."""
+        first_with_particles = min(int(rows[0, 0]) for rows in self.particles.values())
+        return max(1 + first_with_particles, math.ceil((0.2 + 0.8 * begun) * len(self.tomograms)))
+
+    def _patch(self, generator: np.random.Generator, begun: float) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         settings = self.settings
+        let_in = self.let_in(begun)
         edge = settings.patch_voxels
         if generator.random() < settings.background_fraction:
             tomogram = self.tomograms[int(generator.integers(let_in))]
@@ -198,7 +202,7 @@ class Patches(keras.utils.PyDataset):
         grey = (grey - mean) / deviation
         least, own = settings.least_dose_e_per_angstrom2, tomogram.total_dose_e_per_angstrom2
         if least is not None and least < own:
-            share = (least / own) ** generator.random()
+            share = (least / own) ** (begun * generator.random())
             grey = lower_dose(grey, share, noise_amplitude(edge, tomogram.tilt_range_deg, tomogram.tilt_step_deg), generator)
         if settings.wedge_variation_deg > 0:
             grey = widen_wedge(grey, tomogram.tilt_range_deg - generator.uniform(0, settings.wedge_variation_deg))
