@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.signal import fftconvolve
 from scipy.spatial import cKDTree
@@ -330,6 +331,19 @@ def test_a_slab_keeps_its_thickness(library_folder: Path, tmp_path: Path) -> Non
     middle = 11.5 * VOXEL_ANGSTROM
     assert len(particles) > 10
     assert np.abs(height - middle).max() <= 100.0 + VOXEL_ANGSTROM / 2
+
+
+def test_samples_are_filled_to_their_own_depths(library_folder: Path, tmp_path: Path) -> None:
+    depths = set()
+    for number in range(3):
+        particles, facts = _packed(library_folder, tmp_path / str(number), seed=number, filled_depth=(0.4, 0.8))
+        height = np.concatenate(placed_atoms(particles, read_library([library_folder])))[:, 2]
+        depths.add(facts["slab_thickness_angstrom"])
+        assert 0.4 * 24 * VOXEL_ANGSTROM <= facts["slab_thickness_angstrom"] <= 0.8 * 24 * VOXEL_ANGSTROM
+        assert np.abs(height - 11.5 * VOXEL_ANGSTROM).max() <= (facts["slab_thickness_angstrom"] + VOXEL_ANGSTROM) / 2
+    assert len(depths) == 3
+    with pytest.raises(ValidationError, match="the least first was expected"):
+        TetrisSettings(filled_depth=(0.8, 0.4))
 
 
 def test_the_density_falls_along_x_when_asked(library_folder: Path, tmp_path: Path) -> None:

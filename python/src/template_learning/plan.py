@@ -12,7 +12,7 @@ from template_learning.errors import BadInput
 from template_learning.library import LibraryEntry, read_library
 from template_learning.provenance import generator_for
 from template_learning.settings import TetrisSettings
-from template_learning.tetris import MG_PER_ML_OF_DALTON_PER_CUBIC_ANGSTROM, Packing, Queue, pack
+from template_learning.tetris import MG_PER_ML_OF_DALTON_PER_CUBIC_ANGSTROM, Packing, Queue, pack, slab_thickness_angstrom
 
 PILOT_EDGES_VOXELS = (64, 96)
 NO_LIMITS: dict[str, Any] = {"molecules": None, "templates": None, "protein_mg_per_ml": None, "at_most": []}
@@ -44,6 +44,8 @@ def plan_sample(
     What vesicles and filaments take away is not counted.  Raises BadInput as ``pack`` does, and where no template is among the molecules but templates are wanted.
     """
     library = read_library(library_folders)
+    slab = slab_thickness_angstrom(library, settings, float(np.mean(settings.filled_depth)))
+    settings = settings.model_copy(update={"slab_thickness_angstrom": slab})
     depth, *edges = settings.shape_voxels
     if max(edges) <= PILOT_EDGES_VOXELS[1]:
         first = second = _pilot(library, settings, settings.shape_voxels, root_seed)

@@ -9,6 +9,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Slope = Annotated[float, Field(ge=0, lt=1)]
 VesicleRadius = Annotated[float, Field(ge=60)]
+Filled = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
@@ -137,6 +138,11 @@ class TetrisSettings(Section):
     slab_thickness_angstrom: float | None = Field(
         None, gt=0, description="molecules only within this thickness about the middle in z; none = the whole box"
     )
+    filled_depth: tuple[Filled, Filled] = Field(
+        (1.0, 1.0),
+        description="share of the box's thickness that molecules take, drawn for each sample between the two; below 1 there is "
+        "empty ice, which a network should have seen (paper: 1)",
+    )
     molecules: int | None = Field(None, ge=1, description="stop at this many molecules; none = when no more fit")
     templates: int | None = Field(None, ge=1, description="stop at this many templates; none = when no more fit")
     at_most: list[str] = Field(
@@ -186,6 +192,8 @@ class TetrisSettings(Section):
         least, greatest = self.vesicle_radius_angstrom
         if least > greatest:
             raise ValueError(f"vesicle_radius_angstrom = {least:g}, {greatest:g}: the least first was expected")
+        if self.filled_depth[0] > self.filled_depth[1]:
+            raise ValueError(f"filled_depth = {self.filled_depth[0]:g}, {self.filled_depth[1]:g}: the least first was expected")
         return self
 
 

@@ -294,6 +294,15 @@ def _by(extent_angstrom: NDArray[Any]) -> str:
     return " x ".join(f"{edge:.0f}" for edge in extent_angstrom)
 
 
+def slab_thickness_angstrom(library: dict[str, LibraryEntry], settings: TetrisSettings, filled_depth: float) -> float | None:
+    """The thickness about the middle in z that molecules keep to where they fill that share of it; none for the whole box."""
+    if filled_depth == 1:
+        return settings.slab_thickness_angstrom
+    _, voxel_size_angstrom = next(iter(library.values())).density()
+    thickness = filled_depth * settings.shape_voxels[0] * voxel_size_angstrom
+    return min(thickness, settings.slab_thickness_angstrom or thickness)
+
+
 def pack_sample(
     library_folders: Sequence[Path], sample_id: str, settings: TetrisSettings, root_seed: int, output: Path
 ) -> Path:
@@ -308,11 +317,14 @@ def pack_sample(
     library = read_library(library_folders)
     started = time.perf_counter()
     console = Console(stderr=True)
+    generator = generator_for(root_seed, "tetris", sample_id)
+    least, most = settings.filled_depth
+    slab = slab_thickness_angstrom(library, settings, float(generator.uniform(least, most)) if least < most else least)
     with console.status("TETRIS", spinner="line") if console.is_terminal else nullcontext() as status:
         packing = pack(
             library,
-            settings,
-            generator_for(root_seed, "tetris", sample_id),
+            settings.model_copy(update={"slab_thickness_angstrom": slab}),
+            generator,
             lambda placed: status.update(f"TETRIS: {placed} molecules placed") if status else None,
         )
     seconds = time.perf_counter() - started
@@ -326,6 +338,7 @@ def pack_sample(
         settings=settings,
         shape_voxels=packing.grid.shape,
         voxel_size_angstrom=packing.grid.voxel_size_angstrom,
+        slab_thickness_angstrom=slab,
         molecules=len(packing.rows),
         molecules_by_species=packing.count("species"),
         molecules_by_role=packing.count("role"),
