@@ -72,7 +72,7 @@ COMMON: dict[str, Any] = {
         "learning_rate_schedule": "cosine",
     },
     "segment": {"half_turns": True},
-    "cluster": {"probability": 0.4},
+    "evaluate": {"rank": "score"},
 }
 """Doses, defocus and tilts between bounds that hold the other simulator's."""
 NUCLEOSOME = {
@@ -182,7 +182,8 @@ def picks_of(model: Path, tomogram: Path, chosen: Settings) -> NDArray[np.float6
     )
     radius = chosen.cluster.radius_voxels * card.voxel_size_angstrom / voxel_size
     cluster = chosen.cluster.model_copy(update={"radius_voxels": radius})
-    found = find_picks(classes, probability, voxel_size, cluster, scaled_minimum_size(card, voxel_size) or {})
+    size = scaled_minimum_size(card, voxel_size) or {}
+    found = find_picks(classes, probability, voxel_size, cluster, size, card.minimum_score)
     return positions([pick for pick in found if pick.selected])
 
 

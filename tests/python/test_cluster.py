@@ -121,13 +121,18 @@ def test_classes_probability_edges_and_threshold():
 def test_files_and_the_threshold_carried_along(tmp_path):
     volume = balls((20, 24, 28), [(8, 8, 8), (8, 15, 20)], 3)
     volume[18:20, 20:22, 3:5] = 1
+    likely = np.full(volume.shape, 0.9, np.float32)
+    likely[:, 12:, 16:] = 0.7  # the second ball
     write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
-    write_mrc(tmp_path / "a.probability.mrc", np.full(volume.shape, 0.9, np.float32), 8.0)
+    write_mrc(tmp_path / "a.probability.mrc", likely, 8.0)
     files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
     for facts, asked, selected, origin in [
         ({}, None, 3, "none"),
         ({"minimum_size_voxels": {1: 20}}, None, 2, "model"),
         ({"minimum_size_voxels": {1: 20}}, 500, 0, "settings"),
+        ({"minimum_size_voxels": {1: 1}, "minimum_score": {1: 0.8}}, None, 2, "model"),
+        ({"minimum_size_voxels": {1: 20}, "minimum_score": {1: 0.8}}, None, 1, "model"),
+        ({"minimum_size_voxels": {1: 1}, "minimum_score": {1: 0.8}}, 20, 2, "settings"),
     ]:
         write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, **facts)
         cluster_segmentation(*files, "a", ClusterSettings(radius_voxels=3, minimum_size_voxels=asked), tmp_path)

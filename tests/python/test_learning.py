@@ -40,6 +40,7 @@ from template_learning.reconstruction.native import back_project
 from template_learning.resampling import resample
 from template_learning.settings import (
     CalibrateSettings,
+    EvaluateSettings,
     FinetuneCommandSettings,
     FinetuneSettings,
     SegmentSettings,
@@ -561,6 +562,7 @@ def test_calibration_puts_a_threshold_into_the_card(
     calibrate_model(trained / "trained.keras", tmp_path / "design.csv", toy[1], CalibrateSettings(segment=of_users), tmp_path)
     card = read_card(tmp_path / "model.keras")
     assert card.minimum_size_voxels is not None
+    assert card.minimum_score == {1: 0.0}
     assert 2 < card.minimum_size_voxels[1] < 60
     assert ("training tomogram(s), as there are none for validation: t0, t1" in card.minimum_size_chosen) == (split == "train")
     assert read_sidecar(tmp_path / "model.keras")["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
@@ -569,6 +571,25 @@ def test_calibration_puts_a_threshold_into_the_card(
     both = mrcfile.read(tmp_path / "t3.probabilities.mrc.gz").astype(np.float32)
     np.testing.assert_allclose(both.sum(axis=0), 1, atol=2e-3)
     np.testing.assert_allclose(both[1], read_mrc(tmp_path / "t3.probability.mrc")[0], atol=1e-3)
+
+
+def test_calibration_by_score(toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from template_learning.learning import calibrate
+
+    def sure_of_the_truth(*arguments: object) -> np.ndarray:
+        """The labels, and as large a segment elsewhere that is less sure."""
+        target = np.asarray(read_mrc(toy[1] / "t3.labels.mrc")[0]).astype(np.float32) * np.float32(0.9)
+        target[10:14, 17:21, 0:10] = 0.6
+        return np.stack([1 - target, target], axis=-1)
+
+    monkeypatch.setattr(calibrate, "segment_on_own_grid", sure_of_the_truth)
+    chosen = CalibrateSettings(evaluate=EvaluateSettings(rank="score", match_radius_voxels=4))
+    calibrate_model(trained / "trained.keras", toy[0], toy[1], chosen, tmp_path)
+    card = read_card(tmp_path / "model.keras")
+    assert card.minimum_size_voxels == {1: 1}
+    assert card.minimum_score is not None
+    assert 0.6 < card.minimum_score[1] < 0.9
+    assert "by score" in card.minimum_size_chosen
 
 
 @pytest.mark.parametrize("shape", [(48, 60, 56), (45, 63, 51)])

@@ -423,7 +423,7 @@ class EvaluateSettings(Section):
     )
     border_voxels: int = Field(0, ge=0, description="picks and annotations nearer to the border are left out")
     rank: Literal["size", "score"] = Field(
-        "size", description="what the threshold is on: the segments' size (paper), or their score"
+        "size", description="what the threshold is on, here and in CALIBRATE: the segments' size (paper), or their score"
     )
 
 

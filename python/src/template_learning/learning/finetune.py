@@ -125,6 +125,7 @@ def finetune_model(
             "training": {**card.training, "finetuning": finetuning},
             "versions": versions(),
             "minimum_size_voxels": {number: minimum.get(number, 1) for number in card.classes},
+            "minimum_score": None,
             "minimum_size_chosen": f"best F1 on the {len(annotated)} tomograms that were taught: {names}",
         }
     )

@@ -34,7 +34,8 @@ class ModelCard(BaseModel):
     training: dict[str, Any] = Field(default_factory=dict, description="design, settings, seed and best epoch")
     versions: dict[str, str] = Field(default_factory=dict)
     minimum_size_voxels: dict[int, int] | None = Field(default=None, description="class id to the smallest segment that counts")
-    minimum_size_chosen: str = Field(default="not chosen", description="how the smallest segment was chosen")
+    minimum_score: dict[int, float] | None = Field(default=None, description="class id to the lowest score that counts")
+    minimum_size_chosen: str = Field(default="not chosen", description="how the smallest segment or score was chosen")
 
 
 def save_model(path: Path, network: Any, card: ModelCard) -> None:

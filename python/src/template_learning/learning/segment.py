@@ -63,7 +63,16 @@ def segment_tomogram(
 
         facts |= deepfinder_program.program("segment")
     for name, volume, more in (
-        ("segmentation", classes, {"minimum_size_voxels": minimum, "minimum_size_chosen": card.minimum_size_chosen, **looks}),
+        (
+            "segmentation",
+            classes,
+            {
+                "minimum_size_voxels": minimum,
+                "minimum_score": card.minimum_score,
+                "minimum_size_chosen": card.minimum_size_chosen,
+                **looks,
+            },
+        ),
         ("probability", best, {}),
     ):
         path = output / f"{identifier}.{name}.mrc"

@@ -28,7 +28,8 @@ def cluster_segmentation(
     """Write ``<id>.picks.csv``: every segment of a segmentation [z, y, x] with its size, score and whether it is selected.
 
     Positions are in ångström from the tomogram's voxel (0, 0, 0).  A segment is selected from the settings'
-    ``minimum_size_voxels`` on, or from the threshold of its class in the segmentation's sidecar (1 where there is none).
+    ``minimum_size_voxels`` on, or from the thresholds of its class in the segmentation's sidecar (size 1, score 0 where
+    there are none).
     """
     checked_id(identifier)
     classes, voxel_size = read_mrc(segmentation)
@@ -37,13 +38,16 @@ def cluster_segmentation(
         raise BadInput(
             f"{probability}: shape {likelihood.shape} (z, y, x), that of {segmentation} {classes.shape} was expected"
         )
-    minimum, origin = _minimum_sizes(classes, settings, read_sidecar(segmentation))
+    facts = read_sidecar(segmentation)
+    minimum, origin = _minimum_sizes(classes, settings, facts)
+    carried = facts.get("minimum_score") if origin == "model" else None
+    least_score = {int(number): float(score) for number, score in (carried or {}).items()}
     program: dict[str, str] = {}
     if settings.engine == "deepfinder":
         from template_learning.learning import deepfinder_program
 
         program = deepfinder_program.program("cluster")
-    picks = find_picks(classes, likelihood, voxel_size, settings, minimum)
+    picks = find_picks(classes, likelihood, voxel_size, settings, minimum, least_score)
     path = output / f"{identifier}.picks.csv"
     write_table(path, PickRow, picks)
     write_sidecar(
@@ -56,6 +60,7 @@ def cluster_segmentation(
         voxel_size_angstrom=voxel_size,
         minimum_size_voxels={str(number): size for number, size in minimum.items()},
         minimum_size_from=origin,
+        minimum_score={str(number): score for number, score in least_score.items()},
         segments=len(picks),
         selected=sum(pick.selected for pick in picks),
         **program,
@@ -68,13 +73,16 @@ def find_picks(
     voxel_size_angstrom: float,
     settings: ClusterSettings,
     minimum_size_voxels: Mapping[int, int],
+    minimum_score: Mapping[int, float] | None = None,
 ) -> list[PickRow]:
     """The segments of a segmentation [z, y, x] (classes, 0 = background), largest first.
 
     ``probability`` is that of each voxel's class; voxels below ``settings.probability`` do not count.  A pick's position
     is the mean of its voxels (watershed) or the mode that MeanShift found; its score their mean probability.
-    ``selected`` where the size reaches that of its class in ``minimum_size_voxels`` (1 for a class that is not in it).
+    ``selected`` where size and score reach those of its class in ``minimum_size_voxels`` and ``minimum_score`` (1 and 0
+    for a class that is not in them).
     """
+    minimum_score = minimum_score or {}
     likely = probability >= settings.probability
     found = _modes if settings.method == "meanshift" else _segments
     if settings.engine == "deepfinder":
@@ -85,6 +93,7 @@ def find_picks(
     for class_id, centre, voxels in found(segmentation, likely, settings.radius_voxels):
         z, y, x = voxels.T
         size = len(voxels)
+        score = float(probability[z, y, x].mean(dtype=np.float64))
         edge = (voxels.min(axis=0) == 0).any() or (voxels.max(axis=0) == np.array(segmentation.shape) - 1).any()
         picks.append(
             PickRow(
@@ -93,10 +102,10 @@ def find_picks(
                 x_angstrom=float(centre[2]) * voxel_size_angstrom,
                 y_angstrom=float(centre[1]) * voxel_size_angstrom,
                 z_angstrom=float(centre[0]) * voxel_size_angstrom,
-                score=float(probability[z, y, x].mean(dtype=np.float64)),
+                score=score,
                 size_voxels=size,
                 touches_edge=bool(edge),
-                selected=size >= minimum_size_voxels.get(class_id, 1),
+                selected=size >= minimum_size_voxels.get(class_id, 1) and score >= minimum_score.get(class_id, 0.0),
             )
         )
     picks.sort(key=lambda pick: (-pick.size_voxels, -pick.score, pick.z_angstrom, pick.y_angstrom, pick.x_angstrom))

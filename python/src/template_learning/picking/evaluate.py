@@ -90,7 +90,20 @@ def choose_minimum_size(
     grids: Mapping[str, Grid],
     settings: EvaluateSettings,
 ) -> dict[int, int]:
-    """For each class the segment size in voxels from which on picks should be selected: the best F1 over tomograms.
+    """For each class the segment size in voxels from which on picks should be selected; see ``choose_threshold``."""
+    # A size just above the next smaller one's, and no less than a voxel.
+    chosen = choose_threshold(picks, truth, grids, settings, "size")
+    return {class_id: max(1, round(size + 0.5)) for class_id, size in chosen.items()}
+
+
+def choose_threshold(
+    picks: Mapping[str, Sequence[PickRow]],
+    truth: Mapping[str, Sequence[ParticleRow]],
+    grids: Mapping[str, Grid],
+    settings: EvaluateSettings,
+    rank: Literal["size", "score"],
+) -> dict[int, float]:
+    """For each class the size or score from which on picks should be selected: the best F1 over tomograms.
 
     ``picks``, ``truth`` (class 0 does not count) and ``grids`` are by tomogram.  The middle of the range of thresholds
     that are within 0.005 of the best F1 about the best one.  A class of which nothing was found is left out.
@@ -103,7 +116,7 @@ def choose_minimum_size(
     ]
     chosen = {}
     for class_id in _classes(tomograms):
-        curve = _curve([t.of_class(class_id) for t in tomograms], settings, rank="size")
+        curve = _curve([t.of_class(class_id) for t in tomograms], settings, rank)
         best = curve.best
         if best is None or curve.matched[best] == 0:
             continue
@@ -112,9 +125,10 @@ def choose_minimum_size(
             first -= 1
         while last + 1 < len(curve.f1) and curve.f1[last + 1] >= curve.f1[best] - NEARLY_BEST:
             last += 1
-        # The last one's picks are kept by any threshold above the next smaller size.
-        below = curve.threshold[last + 1] if last + 1 < len(curve.threshold) else curve.threshold[last] - 1
-        chosen[class_id] = max(1, round((curve.threshold[first] + below + 1) / 2))
+        # The last one's picks are kept by any threshold above the next smaller one.
+        lowest = curve.threshold[last] - 1 if rank == "size" else 0.0
+        below = curve.threshold[last + 1] if last + 1 < len(curve.threshold) else lowest
+        chosen[class_id] = float(curve.threshold[first] + below) / 2
     return chosen
 
 

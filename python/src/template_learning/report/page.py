@@ -109,8 +109,12 @@ def headline(run: Run) -> list[dict[str, str]]:
             f"{counted(score['annotations'], 'particle')} in {counted(len(evaluation['tomograms']), 'tomogram')}"
         )
         figures.append(_figure(f"{selected['f1']:.2f}", f"F1, {SETS.get(which, which)}", note))
-    sizes = run.minimum_sizes(run.picks)
-    if sizes:
+    sizes, scores = run.minimum_sizes(run.picks), run.minimum_scores(run.picks)
+    if scores:
+        figures.append(
+            _figure(", ".join(f"{score:.2f}" for score in scores), "score threshold", f"from {run.minimum_size_origin}")
+        )
+    elif sizes:
         figures.append(_figure(", ".join(map(str, sizes)), "size threshold (voxels)", f"from {run.minimum_size_origin}"))
     experimental = [item for item in run.picks if item not in {row.id for row in run.design}]
     if experimental:

@@ -122,7 +122,7 @@ def scores_section(run: Run, which: str, evaluation: dict[str, Any]) -> Section:
         *([_joint_table(matching, regions, names, "Template matching, the same tomograms")] if matching else []),
         Text(
             f"A pick is right within {settings.match_radius_voxels:g} voxels of a particle of its class, one to one. Precision, "
-            f"recall and F1 are those of the selected picks; the size that selects them comes from {run.minimum_size_origin}."
+            f"recall and F1 are those of the selected picks; what selects them comes from {run.minimum_size_origin}."
             + (" What selects template matching's picks is its own score." if matching else "")
         ),
         _curve_illustration(run, which, evaluation, regions, settings),

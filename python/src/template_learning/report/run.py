@@ -121,9 +121,14 @@ class Run:
         facts = (read_sidecar(self.folder / f"cluster/{item}.picks.csv") for item in items)
         return sorted({int(size) for one in facts for size in (one.get("minimum_size_voxels") or {}).values()})
 
+    def minimum_scores(self, items: Iterable[str]) -> list[float]:
+        """The different scores from which on segments of these tomograms were selected; none where any score counted."""
+        facts = (read_sidecar(self.folder / f"cluster/{item}.picks.csv") for item in items)
+        return sorted({float(score) for one in facts for score in (one.get("minimum_score") or {}).values() if score > 0})
+
     @cached_property
     def minimum_size_origin(self) -> str:
-        """Where the size threshold comes from, in the words of CLUSTER and of the model's card."""
+        """Where the size or score threshold comes from, in the words of CLUSTER and of the model's card."""
         picks = (read_sidecar(path) for path in self.files("cluster", ".picks.csv").values())
         segmentations = (read_sidecar(path) for path in self.files("segment", ".segmentation.mrc").values())
         origin = next((str(one["minimum_size_from"]) for one in picks if one.get("minimum_size_from")), "settings")
