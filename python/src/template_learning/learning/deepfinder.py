@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from template_learning.errors import BadInput
 from template_learning.files import existing, replacing
+from template_learning.learning.network import build_network
 
 
 def read_weights(path: Path) -> list[NDArray[np.float32]]:
@@ -51,11 +52,11 @@ def network_sizes(weights: list[NDArray[np.float32]]) -> tuple[int, int]:
 def save_weights(network: Any, path: Path) -> None:
     """Write a network's weights as DeepFinder reads them (``Segment(Ncl, path)``), by write-then-rename.
 
-    DeepFinder's network has 32 filters at the first level; BadInput for any other.
+    BadInput for a network that is not DeepFinder's layer by layer.
     """
-    _, filters = network_sizes(network.get_weights())
-    if filters != 32:
-        raise BadInput(f"a network of {filters} filters at the first level: DeepFinder's has 32")
+    own = build_network(network.output_shape[-1])
+    if [weight.shape for weight in network.get_weights()] != [weight.shape for weight in own.get_weights()]:
+        raise BadInput("a network of other layers: DeepFinder's has 32 filters at first, no blocks, no batch normalisation")
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         names = []
         for layer in network.layers:
