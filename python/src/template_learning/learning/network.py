@@ -25,9 +25,9 @@ def build_network(classes: int, filters: int = 32, block_voxels: int = 1, batch_
     first, second, third = filters, filters * 3 // 2, filters * 2
 
     def convolve(tensor: Any, count: int, edge: int = 3, stride: int = 1) -> Any:
-        options: dict[str, Any] = {"padding": "same", "kernel_initializer": "he_normal", "use_bias": not batch_normalisation}
         if not batch_normalisation:
-            return keras.layers.Conv3D(count, edge, stride, activation="relu", **options)(tensor)
+            return keras.layers.Conv3D(count, edge, stride, padding="same", activation="relu")(tensor)
+        options: dict[str, Any] = {"padding": "same", "use_bias": False, "kernel_initializer": "he_normal"}
         tensor = keras.layers.Conv3D(count, edge, stride, **options)(tensor)
         return keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.95)(tensor))
 
