@@ -190,10 +190,11 @@ def picks_of(model: Path, tomogram: Path, chosen: Settings) -> NDArray[np.float6
 def train(chosen: Settings, design: Path, data: Path, output: Path) -> tuple[Path, float]:
     """The model, calibrated, and the seconds of its training."""
     model = output / "model.keras"
-    if not model.is_file():
+    if not (output / "trained.keras").is_file():
         begun = time.perf_counter()
         train_network(design, data, chosen.train, chosen.seed, output)
         write_json(output / "seconds.json", {"training": time.perf_counter() - begun})
+    if not model.is_file():
         sections = CalibrateSettings(segment=chosen.segment, cluster=chosen.cluster, evaluate=chosen.evaluate)
         calibrate_model(output / "trained.keras", design, data, sections, output)
     return model, float(json.loads((output / "seconds.json").read_text())["training"])
