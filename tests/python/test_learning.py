@@ -8,7 +8,6 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
-import keras
 import mrcfile
 import numpy as np
 import pytest
@@ -128,6 +127,8 @@ def test_network_has_deepfinders_size_and_takes_any_multiple_of_four() -> None:
 
 
 def test_blocks_of_two_voxels_take_an_eighth_of_the_work_and_any_multiple_of_eight() -> None:
+    import keras  # not at the top: before the package it would load TensorFlow as it comes, without oneDNN
+
     keras.utils.set_random_seed(3)
     network = build_network(classes=3, filters=8, block_voxels=2)
     assert (grid_multiple(network), grid_multiple(build_network(3, 4))) == (8, 4)
