@@ -8,13 +8,13 @@ threshold is the model's.  Runs that are done are kept under build/bench/ablatio
 import argparse
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from harness import BUILD, ROOT, report
+from harness import BUILD, ROOT, merged, report
 from numpy.typing import NDArray
 from scipy import stats
 from template_learning.files import write_mrc
@@ -39,14 +39,6 @@ VARIANTS: dict[str, Params] = {
     "map_template": {"templates": str(FOLDER / "maps" / "templates.csv")},
 }
 """What each differs in.  ``map_template``: density maps of the same structures at 10 Å, turned to pseudo-atoms."""
-
-
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Params:
-    """``base`` with the changes, section by section."""
-    result = dict(base)
-    for name, value in changes.items():
-        result[name] = merged(result.get(name, {}), value) if isinstance(value, Mapping) else value
-    return result
 
 
 def make_maps(folder: Path) -> None:

@@ -15,6 +15,15 @@ SHARED = ROOT.parent / "shared" / "data"
 BUILD = ROOT / "build" / "bench"
 
 
+def merged(base: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the changes, section by section."""
+    result = dict(base)
+    for change in changes:
+        for name, value in change.items():
+            result[name] = merged(result.get(name, {}), value) if isinstance(value, Mapping) else value
+    return result
+
+
 def machine() -> str:
     """Processor, number of processors and memory, in words."""
     name = platform.processor() or platform.machine()

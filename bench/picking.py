@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import BUILD, ROOT, SHARED, report
+from harness import BUILD, ROOT, SHARED, merged, report
 from numpy.typing import NDArray
 from template_learning.density import build_library
 from template_learning.design import design_rows
@@ -104,18 +104,9 @@ too, and a network that never saw any finds molecules in it."""
 CURVE_STEPS = 400
 
 
-def with_changes(base: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with the changes, section by section."""
-    merged = dict(base)
-    for change in changes:
-        for name, section in change.items():
-            merged[name] = {**merged.get(name, {}), **section}
-    return merged
-
-
 def settings(*changes: Mapping[str, Any]) -> Settings:
     """COMMON with the changes."""
-    return Settings.model_validate(with_changes(COMMON, *changes))
+    return Settings.model_validate(merged(COMMON, *changes))
 
 
 def make_library(chosen: Settings, templates: Sequence[Path], class_name: str, folder: Path) -> Path:
@@ -158,7 +149,7 @@ def make_data(chosen: Settings, library: Path, folder: Path) -> list[DesignRow]:
     count = 2 + len(rows) // 5
     for name, changes in GROUPS.items():
         design = {"tomograms": count, "test_tomograms": 0, "validation_tomograms": 1}
-        group = Settings.model_validate(with_changes(chosen.model_dump(), {"design": design}, changes))
+        group = Settings.model_validate(merged(chosen.model_dump(), {"design": design}, changes))
         for row in design_rows(group.design, group.seed):
             settings_of[f"{name}_{row.id}"] = group
             rows.append(row.model_copy(update={"id": f"{name}_{row.id}"}))

@@ -18,14 +18,18 @@ def resample(data: NDArray[Any], ratio: float) -> NDArray[np.float32]:
     """
     grey = np.asarray(data, dtype=np.float32)
     for axis, count in enumerate(data.shape):
-        grey = np.moveaxis(np.tensordot(_crop_matrix(count, ratio), grey, axes=(1, axis)), 0, axis)
+        place = (np.arange(int((count - 1) / ratio + 1e-6) + 1) * ratio + 0.5) / count
+        grey = np.moveaxis(np.tensordot(crop_matrix(count, count / ratio, place), grey, axes=(1, axis)), 0, axis)
     return np.ascontiguousarray(grey)
 
 
-def _crop_matrix(count: int, ratio: float) -> NDArray[np.float32]:
-    """The (new count, count) matrix: cosine transform, truncated, evaluated at every ``ratio`` voxels from the first."""
-    order = np.arange(min(count, max(1, round(count / ratio))))
+def crop_matrix(count: int, held: float, place: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The (len(place), count) matrix that takes ``count`` samples to what ``held`` of them could hold, at other places.
+
+    A cosine transform, truncated, evaluated at ``place``: shares of the samples' extent, kept within it.
+    """
+    order = np.arange(min(count, max(1, round(held))))
     old = (np.arange(count) + 0.5) / count
-    new = (np.arange(int((count - 1) / ratio + 1e-6) + 1) * ratio + 0.5) / count
-    terms = np.cos(np.pi * new[:, None] * order) * (np.where(order == 0, 1.0, 2.0) / count)
+    weight = np.where(order == 0, 1.0, 2.0) / count
+    terms = np.cos(np.pi * np.clip(place, 0, 1)[:, None] * order) * weight
     return np.asarray(terms @ np.cos(np.pi * order[:, None] * old), dtype=np.float32)

@@ -213,10 +213,8 @@ def _open(
     if not np.isfinite(deviation) or deviation == 0:
         raise BadInput(f"{path}: grey values are NaN, infinite or all the same; a tomogram was expected")
     if settings.segment.match_spectrum:
-        if card.radial_spectrum is None:
-            raise BadInput("segment.match_spectrum: the model's card holds no spectrum of its training tomograms")
         grey = (np.asarray(data, dtype=np.float32) - np.float32(mean)) / np.float32(deviation)
-        data = match_spectrum(grey, np.array(card.radial_spectrum))
+        data = match_spectrum(grey, card.radial_spectrum)
         mean, deviation = grey_statistics(data)
     grid = Grid(shape=data.shape, voxel_size_angstrom=voxel_size)
     centre = np.array([(p.z_angstrom, p.y_angstrom, p.x_angstrom) for p in truth], dtype=float).reshape(-1, 3) / voxel_size

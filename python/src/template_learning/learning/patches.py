@@ -165,8 +165,9 @@ class Patches(keras.utils.PyDataset):
         grey = np.empty((size, edge, edge, edge, 1), dtype=np.float32)
         labels = np.empty((size, edge, edge, edge), dtype=np.int32)
         begun = self.begun(self.first + index)
+        let_in = self.let_in(begun)
         for item in range(size):
-            grey[item, ..., 0], labels[item] = self._patch(generator, begun)
+            grey[item, ..., 0], labels[item] = self._patch(generator, let_in, begun)
         return grey, labels
 
     def begun(self, batch: int) -> float:
@@ -179,9 +180,10 @@ class Patches(keras.utils.PyDataset):
         first_with_particles = min(int(rows[0, 0]) for rows in self.particles.values())
         return max(1 + first_with_particles, math.ceil((0.2 + 0.8 * begun) * len(self.tomograms)))
 
-    def _patch(self, generator: np.random.Generator, begun: float) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    def _patch(
+        self, generator: np.random.Generator, let_in: int, begun: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         settings = self.settings
-        let_in = self.let_in(begun)
         edge = settings.patch_voxels
         if generator.random() < settings.background_fraction:
             tomogram = self.tomograms[int(generator.integers(let_in))]

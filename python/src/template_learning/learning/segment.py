@@ -154,9 +154,7 @@ def segment_volume(
     sign = 1.0 if settings.contrast == "protein_dark" else -1.0
     grey = ((np.asarray(volume, dtype=np.float32) - mean) * (sign / deviation)).astype(np.float32)
     if settings.match_spectrum:
-        if spectrum is None:
-            raise BadInput("segment.match_spectrum: the model's card holds no spectrum of its training tomograms")
-        grey = match_spectrum(grey, np.array(spectrum))
+        grey = match_spectrum(grey, spectrum)
     shape = grey.shape
     multiple = grid_multiple(network)
     grey = np.pad(grey, [(0, -count % multiple) for count in shape], mode="reflect")

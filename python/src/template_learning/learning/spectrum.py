@@ -1,8 +1,12 @@
 """Spectrum and grey values of tomograms, and filtering one so that its spectrum becomes that of the training tomograms."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+
+from template_learning.errors import BadInput
 
 SHELLS = 32
 """Shells of equal width between zero and Nyquist; frequencies beyond (the corners) count to the last one."""
@@ -40,8 +44,13 @@ def grey_histogram(volume: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.histogram(volume, GREY_BINS, density=True)[0]
 
 
-def match_spectrum(volume: NDArray[np.float32], target: NDArray[np.float64]) -> NDArray[np.float32]:
-    """``volume`` [z, y, x] with the radial spectrum ``target``; phases and what differs within a shell stay."""
+def match_spectrum(volume: NDArray[np.float32], target: Sequence[float] | NDArray[np.float64] | None) -> NDArray[np.float32]:
+    """``volume`` [z, y, x] with the radial spectrum ``target``; phases and what differs within a shell stay.
+
+    BadInput where there is none to match: models need not carry one.
+    """
+    if target is None:
+        raise BadInput("segment.match_spectrum: the model's card holds no spectrum of its training tomograms")
     own = radial_spectrum(volume)
     gain = np.divide(target, own, out=np.zeros_like(own), where=own > 1e-6 * own.max())
     transform = fft.rfftn(volume)

@@ -85,6 +85,7 @@ def train_network(
             training.run()
             training.restore_best()
         network, history = training.network, training.history
+    spectrum, histogram = mean_look(tomograms["train"])
     card = ModelCard(
         voxel_size_angstrom=tomograms["train"][0].voxel_size_angstrom,
         classes=classes,
@@ -93,8 +94,8 @@ def train_network(
         batch_normalisation=settings.batch_normalisation,
         patch_voxels=settings.patch_voxels,
         class_names={number: name for tomogram in tomograms["train"] for number, name in tomogram.class_names.items()},
-        radial_spectrum=mean_spectrum(tomograms["train"]),
-        grey_histogram=mean_histogram(tomograms["train"]),
+        radial_spectrum=spectrum,
+        grey_histogram=histogram,
         training={
             "tomograms": len(tomograms["train"]),
             "validation_tomograms": len(tomograms["validation"]),
@@ -322,21 +323,14 @@ def class_names(tomograms: list[TrainingTomogram]) -> dict[int, list[str]]:
     return {number: sorted({name for other, name in pairs if other == number and name}) for number in range(1, largest + 1)}
 
 
-def mean_spectrum(tomograms: list[TrainingTomogram]) -> list[float]:
-    """Root mean square of the normalised tomograms' radial spectra."""
-    power = [radial_spectrum(_normalised(tomogram)) ** 2 for tomogram in tomograms]
-    return [float(value) for value in np.sqrt(np.mean(power, axis=0)).round(6)]
-
-
-def mean_histogram(tomograms: list[TrainingTomogram]) -> list[float]:
-    """Mean of the normalised tomograms' histograms of grey values."""
-    shares = [grey_histogram(_normalised(tomogram)) for tomogram in tomograms]
-    return [float(value) for value in np.mean(shares, axis=0).round(6)]
-
-
-def _normalised(tomogram: TrainingTomogram) -> NDArray[np.float32]:
-    grey = np.asarray(tomogram.data, dtype=np.float32)
-    return (grey - np.float32(tomogram.mean)) / np.float32(tomogram.deviation)
+def mean_look(tomograms: list[TrainingTomogram]) -> tuple[list[float], list[float]]:
+    """Root mean square of the normalised tomograms' radial spectra, and the mean of their histograms of grey values."""
+    power, shares = [], []
+    for tomogram in tomograms:  # each is read once
+        grey = (np.asarray(tomogram.data, dtype=np.float32) - np.float32(tomogram.mean)) / np.float32(tomogram.deviation)
+        power.append(radial_spectrum(grey) ** 2)
+        shares.append(grey_histogram(grey))
+    return np.sqrt(np.mean(power, axis=0)).round(6).tolist(), np.mean(shares, axis=0).round(6).tolist()
 
 
 def summarise_design(rows: list[DesignRow]) -> dict[str, Any]:

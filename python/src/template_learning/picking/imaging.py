@@ -1,7 +1,6 @@
 """MATCH: how a tomogram was taken, and what a search gives back, whichever program searched."""
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from template_learning.errors import BadInput
 from template_learning.files import existing
 from template_learning.settings import MatchSettings
+from template_learning.simulation.acquisition import tilt_angles
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,8 @@ class Imaging:
     @classmethod
     def of_settings(cls, settings: MatchSettings) -> "Imaging":
         """That of the user's tomograms."""
-        steps = math.floor(settings.tilt_range_deg / settings.tilt_step_deg + 1e-9)
         return cls(
-            angles_deg=tuple(step * settings.tilt_step_deg for step in range(-steps, steps + 1)),
+            angles_deg=tuple(tilt_angles(settings.tilt_range_deg, settings.tilt_step_deg).tolist()),
             defocus_um=settings.defocus_um,
             phase_shift_deg=settings.phase_shift_deg,
             voltage_kv=settings.voltage_kv,

@@ -175,7 +175,7 @@ def command_line(work: Path, imaging: Imaging, settings: MatchSettings, *, inver
     return command
 
 
-def run_pytme(
+def search_by_pytme(
     tomogram: NDArray[Any],
     density: NDArray[np.float32],
     mask: NDArray[np.float32],
@@ -184,8 +184,11 @@ def run_pytme(
     settings: MatchSettings,
     *,
     invert: bool,
-) -> tuple[NDArray[np.float32], str]:
-    """The score of each voxel [z, y, x], the highest over orientations, and the command; Fault where pytme fails."""
+) -> Search:
+    """The scores of a tomogram [z, y, x], the highest over orientations; ``invert`` where protein is dark.
+
+    Fault where pytme fails.
+    """
     with TemporaryDirectory() as folder:
         work = Path(folder)
         write_mrc(work / "target.mrc", np.asarray(tomogram, dtype=np.float32), voxel_size_angstrom)
@@ -197,22 +200,8 @@ def run_pytme(
         if done.returncode != 0 or not (work / "scores.hdf5").is_file():
             said = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
             raise Fault(f"{PROGRAM} ended with exit code {done.returncode}: {said[-1].strip()}")
-        return read_scores(work / "scores.hdf5", tomogram.shape), " ".join(command).replace(str(work), ".")
-
-
-def search_by_pytme(
-    tomogram: NDArray[Any],
-    density: NDArray[np.float32],
-    mask: NDArray[np.float32],
-    voxel_size_angstrom: float,
-    imaging: Imaging,
-    settings: MatchSettings,
-    *,
-    invert: bool,
-) -> Search:
-    """``run_pytme`` as one of two engines."""
-    scores, command = run_pytme(tomogram, density, mask, voxel_size_angstrom, imaging, settings, invert=invert)
-    return Search(scores, command, PROGRAM, pytme_version())
+        scores = read_scores(work / "scores.hdf5", tomogram.shape)
+    return Search(scores, " ".join(command).replace(str(work), "."), PROGRAM, pytme_version())
 
 
 def read_scores(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from template_learning.machine_code import compiled_fast_math, processors
+from template_learning.resampling import crop_matrix
 
 ZERO_WEIGHT = 0.2
 """The ramp at zero frequency, in units of its first bin (Kak and Slaney 1988, chapter 3)."""
@@ -36,14 +37,10 @@ def resample_images(
 
 
 def _crop_matrix(count: int, pixel: float, new_count: int, new_pixel: float) -> NDArray[np.float32]:
-    """The (new_count, count) matrix: cosine transform of ``count`` samples, truncated, evaluated at the new centres."""
+    """The (new_count, count) matrix between two lines of pixels about the same centre."""
     extent = count * pixel
-    order = np.arange(min(count, max(1, round(extent / new_pixel))))
-    old = (np.arange(count) + 0.5) / count
-    new = 0.5 + (np.arange(new_count) - (new_count - 1) / 2) * new_pixel / extent
-    weight = np.where(order == 0, 1.0, 2.0) / count
-    terms = np.cos(np.pi * np.clip(new, 0, 1)[:, None] * order) * weight
-    return np.asarray(terms @ np.cos(np.pi * order[:, None] * old), dtype=np.float32)
+    place = 0.5 + (np.arange(new_count) - (new_count - 1) / 2) * new_pixel / extent
+    return crop_matrix(count, extent / new_pixel, place)
 
 
 def view_weights(angles_deg: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -104,7 +104,7 @@ def as_the_network_sees(run: Run, item: str) -> tuple[NDArray[np.float32], float
     if abs(wanted / voxel_size - 1) > VOXEL_SIZE_TOLERANCE:
         crop, voxel_size = normalised(resample(crop, wanted / voxel_size)), wanted
     if settings.match_spectrum and facts.get("training_spectrum"):
-        crop = match_spectrum(crop, np.array(facts["training_spectrum"]))
+        crop = match_spectrum(crop, facts["training_spectrum"])
     return crop, voxel_size
 
 
