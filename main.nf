@@ -1,6 +1,7 @@
 #!/usr/bin/env nextflow
 // Template Learning: from structures of a molecule to its picks in tomograms.  `nextflow run . --help` lists the calls.
 
+include { read_json; json                 } from './workflows/json'
 include { verified_images                 } from './workflows/images'
 include { CHECK                           } from './modules/check/main'
 include { TEMPLATE_LEARNING; checked_file } from './workflows/template_learning'
@@ -83,7 +84,7 @@ workflow {
     def model = params.model ? checked_file(params.model, checkIfExists: true) : null
     def design_table = params.design_table ? checked_file(params.design_table) : null
 
-    def request = groovy.json.JsonOutput.toJson([
+    def request = json([
         params: params,
         templates: staged_rows(template_rows, [path: 'templates']),
         distractors: staged_rows(distractor_rows, [path: 'distractors']),
@@ -95,8 +96,8 @@ workflow {
         column_files(tomogram_rows, 'annotations'), column_files(tomogram_rows, 'mask'), design_table?.exists() ? [design_table] : [], model ? [model] : [])
 
     // Nothing below starts before CHECK has passed: ids and classes come from its answer.
-    def answer = CHECK.out.inputs.map { file -> new groovy.json.JsonSlurper().parse(file) }
-    def settings = CHECK.out.settings.map { file -> new groovy.json.JsonSlurper().parse(file) }
+    def answer = CHECK.out.inputs.map { file -> read_json(file) }
+    def settings = CHECK.out.settings.map { file -> read_json(file) }
     def start = params.model && params.start_at == 'flex' ? 'segment' : params.start_at
     def first = stages.indexOf(start)
     def last = stages.indexOf(params.stop_after)

@@ -1,5 +1,7 @@
 // The images of a run: whether each SIF is the one that its record knows.
 
+include { read_json } from './json'
+
 def sha256(path) {
     def digest = java.security.MessageDigest.getInstance('SHA-256')
     path.eachByte(1 << 20) { buffer, count -> digest.update(buffer, 0, count) }
@@ -27,9 +29,9 @@ def verified_images(settings) {
     if (!settings.image_folder.toString().startsWith('/')) {
         error("parameter image_folder = '${settings.image_folder}': an absolute path was expected")
     }
-    def released = new groovy.json.JsonSlurper().parse(file("${projectDir}/containers/images.json"))
+    def released = read_json(file("${projectDir}/containers/images.json"))
     def record = file("${settings.image_folder}/images.json")
-    def built = record.exists() ? new groovy.json.JsonSlurper().parse(record) : [:]
+    def built = record.exists() ? read_json(record) : [:]
     return wanted_sifs(released, settings).findAll { _name, path -> file(path).exists() }.collectEntries { name, path ->
         def found = sha256(file(path))
         def expected = released[name].sif_sha256 ?: built[name]?.sif_sha256

@@ -20,10 +20,7 @@ include { EVALUATE as EVALUATE_EXPERIMENTAL } from '../modules/evaluate/main'
 include { EVALUATE as EVALUATE_MATCHED      } from '../modules/evaluate/main'
 include { REPORT      } from '../modules/report/main'
 include { CRATE       } from '../modules/crate/main'
-
-def json(content) {
-    return groovy.json.JsonOutput.toJson(content)
-}
+include { json        } from './json'
 
 // The part of a file's name before the first of the endings that stages give their files.
 def id_of(file) {

@@ -204,3 +204,33 @@ def test_structures_from_a_table(pipeline):
         ("open", "nucleosome", 1, 2.0),
         ("closed", "other", 2, 1.0),
     ]
+
+
+def test_what_is_read_from_json_may_be_used_by_two_operators_at_once(pipeline, tmp_path):
+    """JsonSlurper's own maps gave a null id now and then, which ran a stage, and all after it, again."""
+    folder = tmp_path / "script"
+    folder.mkdir()
+    (folder / "content.json").write_text(json.dumps({f"key{number}": {"number": [number]} for number in range(30)}))
+    (folder / "main.nf").write_text(
+        f"""
+        include {{ read_json }} from '{ROOT}/workflows/json'
+        workflow {{
+            def wrong = new java.util.concurrent.atomic.AtomicInteger()
+            (1..500).each {{ n ->
+                def one = read_json(file("${{projectDir}}/content.json"))
+                def both = new java.util.concurrent.CyclicBarrier(2)
+                def read = (1..2).collect {{ m -> Thread.start {{
+                    both.await()
+                    if (one.get('key29')?.get('number') != [29]) wrong.incrementAndGet()
+                }} }}
+                read*.join()
+            }}
+            println "wrong: ${{wrong.get()}}"
+        }}
+        """
+    )
+    pipeline.main = folder
+    run = pipeline.run()
+    assert run.status == 0, run.printed
+    assert "wrong: 0" in run.printed
+    assert "Exception" not in run.printed
