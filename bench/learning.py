@@ -157,7 +157,7 @@ def f1_deepfinder_2019() -> dict[str, float]:
         network, card = load_model(folder / "model.keras")
         tomogram, _ = read_mrc(folder / "t5.mrc")
         classes, probability = classes_and_probability(
-            segment_on_own_grid(network, card, tomogram, VOXEL, chosen.segment, "t5")
+            segment_on_own_grid(network, card, tomogram, VOXEL, chosen.segment, "t5"), chosen.segment
         )
         labels, _ = read_mrc(folder / "t5.labels.mrc")
         found = find_picks(classes, probability, VOXEL, chosen.cluster, card.minimum_size_voxels or {})

@@ -38,7 +38,7 @@ from template_learning.settings import CalibrateSettings, Settings
 from template_learning.simulation.series import simulate_sample
 from template_learning.tables import DesignRow, ParticleRow, PickRow
 from template_learning.tetris import pack_sample
-from template_matching import DOSES, make_low_dose_tomograms, matched, score
+from template_matching import DOSES, make_low_dose_tomograms, make_native_tomogram, matched, score
 
 DEMO = ROOT / "data" / "demo"
 FOLDER = BUILD / "picking"
@@ -67,11 +67,14 @@ COMMON: dict[str, Any] = {
         "tversky_weight": 0,
         "crossentropy_balance": 0.3,
         "least_dose_e_per_angstrom2": 12,
-        "high_dose_first": 0.5,
+        "high_dose_first": 0.4,
+        "band_pass_angstrom": [3, 40],
+        "contrast_jitter": 0.15,
         "learning_rate": 2e-3,
         "learning_rate_schedule": "cosine",
     },
-    "segment": {"half_turns": True},
+    "segment": {"half_turns": True, "target_probability": 0.2},
+    "cluster": {"probability": 0.2},
     "evaluate": {"rank": "score"},
 }
 """Doses, defocus and tilts between bounds that hold the other simulator's."""
@@ -79,7 +82,7 @@ NUCLEOSOME = {
     "tetris": {"shape_voxels": [40, 80, 80], "distractors_per_template": 2},
     "reconstruct": {"voxel_size_angstrom": 8},
     "label": {"kind": "sphere", "sphere_radius_angstrom": 36},
-    "train": {"epochs": 60},
+    "train": {"epochs": 150},
     "cluster": {"radius_voxels": 5},
     "evaluate": {"match_radius_voxels": 6},
 }
@@ -93,14 +96,14 @@ RIBOSOME = {
     "cluster": {"radius_voxels": 6},
     "evaluate": {"match_radius_voxels": 10},
 }
-GROUPS: dict[str, dict[str, Any]] = {
-    "low": {"design": {"total_dose_e_per_angstrom2": [12, 60]}},
-    "plate": {"design": {"phase_shift_deg": 90, "defocus_um": [0, -1]}},
-    "thin": {"tetris": {"slab_thickness_angstrom": 300}},
-    "sparse": {"tetris": {"margin_angstrom": 200}, "simulate": {"ice_shape": "cuboid"}},
+GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
+    "low": (0.2, {"design": {"total_dose_e_per_angstrom2": [12, 60]}}),
+    "plate": (0.2, {"design": {"phase_shift_deg": 90, "defocus_um": [0, -1]}}),
+    "thin": (0.4, {"tetris": {"slab_thickness_angstrom": 300}}),
+    "sparse": (0.4, {"tetris": {"margin_angstrom": 200}, "simulate": {"ice_shape": "cuboid"}}),
 }
-"""What further tomograms differ in, a fifth as many of each: empty ice, with and without an end, is part of real tomograms
-too, and a network that never saw any finds molecules in it."""
+"""What further tomograms differ in, and how many there are for each of the design's: empty ice, with and without an end, is
+part of real tomograms too, and a network that never saw any finds molecules in it."""
 CURVE_STEPS = 400
 
 
@@ -144,11 +147,11 @@ def make_tomogram(row: DesignRow, library: Path, chosen: Settings, folder: Path)
 
 def make_data(chosen: Settings, library: Path, folder: Path) -> list[DesignRow]:
     """Tomograms with truth in ``folder``/data and design.csv: those of the settings, and some more of each of GROUPS."""
-    rows = design_rows(chosen.design, chosen.seed)
+    plain = design_rows(chosen.design, chosen.seed)
+    rows = list(plain)
     settings_of = dict.fromkeys((row.id for row in rows), chosen)
-    count = 2 + len(rows) // 5
-    for name, changes in GROUPS.items():
-        design = {"tomograms": count, "test_tomograms": 0, "validation_tomograms": 1}
+    for name, (share, changes) in GROUPS.items():
+        design = {"tomograms": 2 + int(share * len(plain)), "test_tomograms": 0, "validation_tomograms": 1}
         group = Settings.model_validate(merged(chosen.model_dump(), {"design": design}, changes))
         for row in design_rows(group.design, group.seed):
             settings_of[f"{name}_{row.id}"] = group
@@ -169,7 +172,7 @@ def picks_of(model: Path, tomogram: Path, chosen: Settings) -> NDArray[np.float6
     network, card = load_model(model)
     data, voxel_size = read_mrc(tomogram)
     classes, probability = classes_and_probability(
-        segment_on_own_grid(network, card, data, voxel_size, chosen.segment, str(tomogram))
+        segment_on_own_grid(network, card, data, voxel_size, chosen.segment, str(tomogram)), chosen.segment
     )
     radius = chosen.cluster.radius_voxels * card.voxel_size_angstrom / voxel_size
     cluster = chosen.cluster.model_copy(update={"radius_voxels": radius})
@@ -207,14 +210,16 @@ def held_out(model: Path, rows: Sequence[DesignRow], data: Path, chosen: Setting
 
 
 def across_simulators(model: Path, chosen: Settings) -> dict[str, float]:
-    """Figures on Parakeet's nucleosomes: IMOD's tomogram, and the native ones at each dose, beside template matching."""
+    """Figures on Parakeet's nucleosomes, beside template matching: IMOD's tomogram, native ones at each dose; and the native
+    engine's tomogram of the same sample."""
     tomograms = {"parakeet_imod": SHARED / "imod_reference" / "tomogram_default.mrc.gz"}
     tomograms |= {f"at_{dose}": path for dose, path in make_low_dose_tomograms(BUILD / "lowdose").items()}
+    native = "sample_simulated_natively"
     figures: dict[str, float] = {}
-    for name, path in tomograms.items():
+    for name, path in {**tomograms, native: make_native_tomogram(BUILD / "lowdose")}.items():
         ours = score(picks_of(model, path, chosen))
         figures |= {f"{key}_{name}": ours[key] for key in ("f1", "precision", "recall_top", "recall_side")}
-        if shutil.which("pytme"):
+        if shutil.which("pytme") and name != native:
             peer = matched(path, "imod" if name == "parakeet_imod" else f"dose_{name.removeprefix('at_')}")
             figures[f"f1_matching_{name}"] = peer["f1_best"]
             figures |= {f"{side}_matching_{name}": peer[f"{side}_of_first"] for side in ("recall_top", "recall_side")}
@@ -248,7 +253,7 @@ def measure_ribosome() -> dict[str, float]:
 
 
 def measure_curve() -> dict[str, float]:
-    """F1 of nucleosomes after the same few steps on the first 1, 2, 4, ... training tomograms of the design."""
+    """F1 of nucleosomes after the same few steps on the first 1, 3, 9 and all training tomograms of the design."""
     chosen, rows, folder = nucleosomes()
     chosen = chosen.model_copy(update={"train": chosen.train.model_copy(update={"epochs": CURVE_STEPS // 50})})
     taught, others = [row for row in rows if row.split == "train"], [row for row in rows if row.split != "train"]

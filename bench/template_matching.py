@@ -25,6 +25,7 @@ from template_learning.provenance import generator_for, read_sidecar, write_json
 from template_learning.reconstruction.tomogram import reconstruct_series
 from template_learning.settings import MatchSettings, ReconstructSettings, VolumeSettings
 from template_learning.simulation.detector import count_electrons
+from template_learning.simulation.parakeet_config import simulate_parakeet
 from template_learning.structure import read_structure
 from template_learning.tables import PickRow
 
@@ -47,18 +48,31 @@ def make_low_dose_tomograms(folder: Path, doses: tuple[int, ...] = DOSES) -> dic
     if all(path.is_file() for path in paths.values()):
         return paths
     optics, pixel = read_mrc(REFERENCE / "optics_4A.mrc.gz")
-    views, height, width = optics.shape
-    settings = ReconstructSettings(voxel_size_angstrom=VOXEL, thickness_angstrom=SHAPE[0] * VOXEL)
     for dose, path in paths.items():
-        if path.is_file():
-            continue
-        generator = generator_for(SEED, "low dose", str(dose))
-        counts = count_electrons(optics, dose / views * pixel**2, generator)
-        binned = counts.reshape(views, height // 2, 2, width // 2, 2).mean(axis=(2, 4))
-        series = folder / "series" / f"dose_{dose}.tilts.mrc"
-        write_mrc(series, binned, 2 * pixel, stack=True)
-        reconstruct_series(series, REFERENCE / "tilts.tlt", path.stem, settings, folder)
+        if not path.is_file():
+            generator = generator_for(SEED, "low dose", str(dose))
+            counts = count_electrons(optics, dose / len(optics) * pixel**2, generator)
+            reconstruct_counts(counts, REFERENCE / "tilts.tlt", path)
     return paths
+
+
+def make_native_tomogram(folder: Path) -> Path:
+    """``<folder>/native.mrc``: the same sample and microscope, simulated by the native engine from Parakeet's configuration."""
+    path = folder / "native.mrc"
+    if not path.is_file():
+        simulate_parakeet(REFERENCE / "config.yaml", SHARED / "structures", 4, SEED, folder / "native")
+        reconstruct_counts(read_mrc(folder / "native" / "image.mrc")[0], folder / "native" / "tilts.tlt", path)
+    return path
+
+
+def reconstruct_counts(counts: NDArray[Any], angles: Path, path: Path) -> None:
+    """Write the tomogram of counted images [tilt, y, x] of 4 Å, binned 2 x 2."""
+    views, height, width = counts.shape
+    binned = counts.reshape(views, height // 2, 2, width // 2, 2).mean(axis=(2, 4), dtype=np.float32)
+    series = path.parent / "series" / f"{path.stem}.tilts.mrc"
+    write_mrc(series, binned, VOXEL, stack=True)
+    settings = ReconstructSettings(voxel_size_angstrom=VOXEL, thickness_angstrom=SHAPE[0] * VOXEL)
+    reconstruct_series(series, angles, path.stem, settings, path.parent)
 
 
 @dataclass(frozen=True)

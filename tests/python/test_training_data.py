@@ -73,6 +73,27 @@ def test_classes_are_drawn_equally_often_where_asked(
     assert least < share < most
 
 
+@pytest.mark.parametrize(("bootstrap", "least", "most"), [(True, 0.4, 0.6), (False, 0.02, 0.25)])
+def test_tomograms_with_few_particles_are_drawn_as_often_where_asked(
+    tmp_path: Path, bootstrap: bool, least: float, most: float
+) -> None:
+    """Sparse samples would hardly be seen otherwise, and ice that holds nothing is taken for molecules."""
+    write_tomogram(tmp_path, "full", (48, 48, 48), {1: 36})
+    write_tomogram(tmp_path, "sparse", (48, 48, 48), {1: 4})
+    tomograms = [open_tomogram(tmp_path, name) for name in ("full", "sparse")]
+    settings = SMALL.model_copy(
+        update={"bootstrap": bootstrap, "background_fraction": 0.0, "batch_size": 200, "rotation": "none"}
+    )
+    patches = Patches(tomograms, settings, 1, split="train", first=0, count=1)[0][0]
+    grey = [(np.asarray(one.data) - one.mean) / one.deviation for one in tomograms]
+
+    def distance(number: int, value: float) -> float:
+        return float(np.abs(grey[number] - value).min())
+
+    sparse = [distance(1, patch[3, 4, 5, 0]) < distance(0, patch[3, 4, 5, 0]) for patch in patches]
+    assert least < np.mean(sparse) < most
+
+
 def test_a_class_for_each_group_of_templates(rare: TrainingTomogram, tmp_path: Path) -> None:
     assert class_names([rare]) == {1: ["s1"], 2: ["s2"]}
     row = DesignRow(id="rare", total_dose_e_per_angstrom2=100, defocus_um=-3, tilt_range_deg=60, tilt_step_deg=3,

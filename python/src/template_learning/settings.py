@@ -276,15 +276,27 @@ class TrainSettings(Section):
     patch_voxels: int = Field(52, ge=8, multiple_of=4, description="edge of the cubic training patch")
     random_shift_voxels: int = Field(13, ge=0, description="patches are centred on a particle, shifted by up to this")
     background_fraction: float = Field(0.1, ge=0, lt=1, description="share of patches centred anywhere (DeepFinder: 0)")
-    bootstrap: bool = Field(True, description="every class is drawn equally often, however many particles it has")
+    bootstrap: bool = Field(
+        True, description="every class is drawn equally often, and of it every tomogram, however many particles they have"
+    )
     normalisation: Literal["tomogram", "patch"] = Field(
         "tomogram", description="zero mean and unit deviation of whole tomograms, or of each patch (DeepFinder)"
+    )
+    band_pass_angstrom: tuple[float, float] | None = Field(
+        None,
+        description="tomograms are filtered with a Gaussian, less a wider one (their standard deviations), and brought to unit "
+        "deviation in that band, here and in SEGMENT; none = no filter (DeepFinder)",
     )
     rotation: Literal["none", "tilt_axis", "half_turns"] = Field(
         "half_turns",
         description="augmentation that keeps the missing wedge: half turns about the tilt axis (DeepFinder), or about x, y and z",
     )
-    contrast_jitter: float = Field(0.0, ge=0, lt=1, description="patches are scaled by 1 +- up to this, and shifted by as much")
+    contrast_jitter: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="patches are scaled by 1 +- up to this, and shifted by as much (not with band_pass_angstrom, which takes shifts out)",
+    )
     least_dose_e_per_angstrom2: float | None = Field(
         None, gt=0, description="patches get the noise of doses between this and their tomogram's own; none = only its own"
     )
@@ -332,6 +344,9 @@ class TrainSettings(Section):
                 f"patch_voxels = {self.patch_voxels}: a multiple of {4 * self.block_voxels} was expected"
                 f" with block_voxels = {self.block_voxels}"
             )
+        if self.band_pass_angstrom is not None and not 0 <= self.band_pass_angstrom[0] < self.band_pass_angstrom[1]:
+            short, long = self.band_pass_angstrom
+            raise ValueError(f"band_pass_angstrom = {short:g}, {long:g}: the narrow Gaussian's first was expected")
         if self.tversky_weight + self.crossentropy_weight == 0:
             raise ValueError("tversky_weight = crossentropy_weight = 0: a weight above 0 was expected")
         return self
@@ -350,6 +365,12 @@ class SegmentSettings(Section):
     )
     match_spectrum: bool = Field(
         False, description="filter tomograms to the training tomograms' radial spectrum (paper: for defocus data)"
+    )
+    target_probability: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="voxels belong to their likeliest target class from this probability on; none = where nothing is likelier",
     )
     half_turns: bool = Field(
         False, description="mean over the four half turns that keep the missing wedge (four times the work)"
@@ -374,7 +395,12 @@ class ClusterSettings(Section):
     radius_voxels: float = Field(
         6.0, gt=0, description="MeanShift's radius; least distance of two watershed seeds (paper: 10 ribosome, 6 nucleosome)"
     )
-    probability: float = Field(0.5, gt=0, lt=1, description="voxels count as a class from this probability on")
+    probability: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="voxels of a class count from this probability on (see segment.target_probability for less than 0.5)",
+    )
     minimum_size_voxels: int | None = Field(
         None, ge=1, description="smallest selected segment; none = the threshold carried in the model"
     )

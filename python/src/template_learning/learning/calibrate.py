@@ -45,7 +45,7 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
             tomogram, voxel_size = read_mrc(path)
             probability = segment_on_own_grid(network, card, tomogram, voxel_size, segment, str(path))
             # Every segment counts here: the settings' own threshold is about picking.
-            picks[identifier] = find_picks(*classes_and_probability(probability), voxel_size, settings.cluster, {})
+            picks[identifier] = find_picks(*classes_and_probability(probability, segment), voxel_size, settings.cluster, {})
             truth[identifier] = read_table(data / f"{identifier}.particles.csv", ParticleRow)
             grids[identifier] = Grid(shape=tomogram.shape, voxel_size_angstrom=voxel_size)
     minimum, least_score = dict.fromkeys(card.classes, 1), dict.fromkeys(card.classes, 0.0)

@@ -28,6 +28,7 @@ OWN_WAYS: dict[str, Any] = {
     "background_fraction": 0.0,
     "normalisation": "patch",
     "rotation": "tilt_axis",
+    "band_pass_angstrom": None,
     "contrast_jitter": 0.0,
     "least_dose_e_per_angstrom2": None,
     "wedge_variation_deg": 0.0,

@@ -28,6 +28,7 @@ class ModelCard(BaseModel):
     block_voxels: int = 1
     batch_normalisation: bool = False
     patch_voxels: int
+    band_pass_angstrom: tuple[float, float] | None = Field(default=None, description="see TRAIN's setting of that name")
     class_names: dict[int, str] = Field(default_factory=dict)
     radial_spectrum: list[float] | None = Field(default=None, description="of the training tomograms (see spectrum.py)")
     grey_histogram: list[float] | None = Field(default=None, description="of the training tomograms (see spectrum.py)")
@@ -36,6 +37,14 @@ class ModelCard(BaseModel):
     minimum_size_voxels: dict[int, int] | None = Field(default=None, description="class id to the smallest segment that counts")
     minimum_score: dict[int, float] | None = Field(default=None, description="class id to the lowest score that counts")
     minimum_size_chosen: str = Field(default="not chosen", description="how the smallest segment or score was chosen")
+
+    @property
+    def band_voxels(self) -> tuple[float, float] | None:
+        """The band that tomograms are filtered to before the network sees them, in its voxels."""
+        if self.band_pass_angstrom is None:
+            return None
+        short, long = self.band_pass_angstrom
+        return short / self.voxel_size_angstrom, long / self.voxel_size_angstrom
 
 
 def save_model(path: Path, network: Any, card: ModelCard) -> None:

@@ -41,9 +41,14 @@ def build_network(classes: int, filters: int = 32, block_voxels: int = 1, batch_
     joined = convolve(keras.layers.UpSampling3D(2)(deep), third, 2)
     joined = keras.layers.Concatenate()([joined, middle])
     joined = convolve(convolve(joined, second), second)
-    joined = convolve(keras.layers.UpSampling3D(2)(joined), second, 2)
-    joined = keras.layers.Concatenate()([joined, high])
-    joined = convolve(convolve(joined, first), first)
+    if block_voxels == 1:
+        joined = convolve(keras.layers.UpSampling3D(2)(joined), second, 2)
+        joined = keras.layers.Concatenate()([joined, high])
+        joined = convolve(joined, first)
+    else:  # half of all work is in the two convolutions above; a mixture of the features does as well there
+        joined = keras.layers.UpSampling3D(2)(convolve(joined, second, 1))
+        joined = convolve(keras.layers.Concatenate()([joined, high]), first, 1)
+    joined = convolve(joined, first)
     # Probabilities and loss stay in float32 where the layers compute in half precision.
     last: dict[str, Any] = {"padding": "same", "activation": "softmax", "dtype": "float32"}
     if block_voxels == 1:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from template_learning.learning.spectrum import band_response
 from template_learning.reconstruction.native import back_project
 from template_learning.simulation.acquisition import tilt_angles
 
@@ -26,11 +27,25 @@ def noise_amplitude(edge: int, tilt_range_deg: float, tilt_step_deg: float) -> N
         images = generator.standard_normal((len(angles), edge, 3 * edge // 2 + 2), dtype=np.float32)
         power += np.abs(fft.rfftn(back_project(images, angles, (edge, edge, edge)))) ** 2
     flat = power.mean(axis=1)
-    counted = np.full(flat.shape[1], 2.0)  # the half that rfftn leaves out is the other's twin
-    counted[0] = 1.0
+    return np.sqrt(flat / np.average(flat, weights=np.broadcast_to(_twins(edge), flat.shape))).astype(np.float32)
+
+
+def _twins(edge: int) -> NDArray[np.float64]:
+    """How many frequencies each along the last axis of an rfftn stands for: the half that it leaves out is the other's twin."""
+    count = np.full(edge // 2 + 1, 2.0)
+    count[0] = 1.0
     if edge % 2 == 0:
-        counted[-1] = 1.0
-    return np.sqrt(flat / ((flat * counted).sum() / edge**2)).astype(np.float32)
+        count[-1] = 1.0
+    return count
+
+
+@cache
+def noise_power_in_band(edge: int, tilt_range_deg: float, tilt_step_deg: float, band_voxels: tuple[float, float]) -> float:
+    """Share of that noise's variance that ``spectrum.band_pass`` leaves."""
+    frequency = fft.fftfreq(edge)
+    response = band_response([frequency, frequency, fft.rfftfreq(edge)], band_voxels)
+    power = (noise_amplitude(edge, tilt_range_deg, tilt_step_deg)[:, None, :] * response) ** 2
+    return float(np.average(power, weights=np.broadcast_to(_twins(edge), power.shape)))
 
 
 def lower_dose(
@@ -38,10 +53,11 @@ def lower_dose(
 ) -> NDArray[np.float32]:
     """A patch [z, y, x] of unit deviation as ``share`` (up to 1) of its dose would give it, again of unit deviation.
 
-    All of its variance is taken for noise, which it nearly is.  ``amplitude``: see ``noise_amplitude``.  What less dose
-    damages less is not undone.
+    All of its variance is taken for noise, which it nearly is.  ``amplitude``: see ``noise_amplitude``, of a cube that the
+    patch fits into.  What less dose damages less is not undone.
     """
     more = 1 / share - 1
-    white = fft.rfftn(generator.standard_normal(grey.shape, dtype=np.float32))
-    noise = fft.irfftn(white * amplitude[:, None, :], s=grey.shape)
+    cube = (len(amplitude),) * 3
+    white = fft.rfftn(generator.standard_normal(cube, dtype=np.float32))
+    noise = fft.irfftn(white * amplitude[:, None, :], s=cube)[tuple(slice(count) for count in grey.shape)]
     return np.asarray((grey + np.float32(np.sqrt(more)) * noise) * np.float32(np.sqrt(share)), dtype=np.float32)

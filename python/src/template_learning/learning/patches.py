@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, read_mrc, read_table
-from template_learning.learning.noise import lower_dose, noise_amplitude
+from template_learning.learning.noise import lower_dose, noise_amplitude, noise_power_in_band
+from template_learning.learning.spectrum import band_pass
 from template_learning.provenance import generator_for
 from template_learning.settings import TrainSettings
 from template_learning.tables import DesignRow, ParticleRow
@@ -28,6 +29,9 @@ HALF_TURNS: dict[str, list[tuple[int, ...]]] = {
     "tilt_axis": [(), (0, 2)],
     "half_turns": [(), (1, 2), (0, 2), (0, 1)],
 }
+
+MARGIN_VOXELS = 8
+"""Around a patch, for the band pass; what of the wide Gaussian lies farther out is mirrored in."""
 
 IMAGING = ("tilt_range_deg", "tilt_step_deg", "total_dose_e_per_angstrom2")
 
@@ -108,8 +112,8 @@ def widen_wedge(grey: NDArray[np.float32], largest_tilt_deg: float) -> NDArray[n
 class Patches(keras.utils.PyDataset):
     """Batches of patches: grey values [batch, z, y, x, 1] float32 and labels [batch, z, y, x] int32.
 
-    A patch is centred on a particle, class after class drawn equally often (``bootstrap``), and shifted at random; a
-    share lies anywhere.  Patches that would stick out are moved inside.  With ``high_dose_first`` a training begins with the
+    A patch is centred on a particle, every class drawn equally often, and of it every tomogram that holds it (``bootstrap``),
+    and shifted at random; a share lies anywhere.  Patches that would stick out are moved inside.  With ``high_dose_first`` a training begins with the
     fifth of the tomograms that took the most dose, where shapes are seen best, and lets in the others, and the noise of
     lower doses, by and by.
     """
@@ -149,6 +153,7 @@ class Patches(keras.utils.PyDataset):
         )
         if len(table) == 0:
             raise BadInput(f"no particles of a target class in the {split} tomograms; rows with class_id > 0 were expected")
+        self.band = [self._band_of(tomogram) for tomogram in self.tomograms]
         groups = np.unique(table[:, 0]) if settings.bootstrap else [0]
         for group in groups:
             self.particles[int(group)] = table[table[:, 0] == group, 1:] if settings.bootstrap else table[:, 1:]
@@ -170,6 +175,14 @@ class Patches(keras.utils.PyDataset):
             grey[item, ..., 0], labels[item] = self._patch(generator, let_in, begun)
         return grey, labels
 
+    def _band_of(self, tomogram: TrainingTomogram) -> tuple[tuple[float, float], float] | None:
+        """The band to pass in voxels of the tomogram, and the deviation that the normalised tomogram has in it."""
+        if self.settings.band_pass_angstrom is None:
+            return None
+        short, long = (sigma / tomogram.voxel_size_angstrom for sigma in self.settings.band_pass_angstrom)
+        grey = (np.asarray(tomogram.data, dtype=np.float32) - np.float32(tomogram.mean)) / np.float32(tomogram.deviation)
+        return (short, long), float(band_pass(grey, (short, long)).std())
+
     def begun(self, batch: int) -> float:
         """How far that batch is in the beginning with high doses, 0 to 1; 1 for validation."""
         over = self.settings.high_dose_first * self.settings.epochs * self.settings.steps_per_epoch
@@ -186,31 +199,50 @@ class Patches(keras.utils.PyDataset):
         settings = self.settings
         edge = settings.patch_voxels
         if generator.random() < settings.background_fraction:
-            tomogram = self.tomograms[int(generator.integers(let_in))]
+            number = int(generator.integers(let_in))
+            tomogram = self.tomograms[number]
             centre = generator.integers(0, np.array(tomogram.data.shape))
         else:
             known = {group: int(np.searchsorted(rows[:, 0], let_in)) for group, rows in self.particles.items()}
             group = int(generator.choice([group for group, count in known.items() if count > 0]))
-            row = self.particles[group][generator.integers(known[group])]
-            tomogram = self.tomograms[row[0]]
+            rows = self.particles[group][: known[group]]
+            if settings.bootstrap:
+                number = int(generator.choice(np.unique(rows[:, 0])))
+                rows = rows[slice(*np.searchsorted(rows[:, 0], [number, number + 1]))]
+            row = rows[generator.integers(len(rows))]
+            number = int(row[0])
+            tomogram = self.tomograms[number]
             reach = settings.random_shift_voxels
             centre = row[1:] + generator.integers(-reach, reach + 1, size=3)
         start = np.clip(centre - edge // 2, 0, np.array(tomogram.data.shape) - edge)
         window = tuple(slice(int(begin), int(begin) + edge) for begin in start)
-        grey = np.asarray(tomogram.data[window], dtype=np.float32)
+        margin = MARGIN_VOXELS if self.band[number] else 0
+        wide = tuple(slice(max(0, one.start - margin), one.stop + margin) for one in window)
+        grey = np.asarray(tomogram.data[wide], dtype=np.float32)
         mean, deviation = tomogram.mean, tomogram.deviation
         if settings.normalisation == "patch":
             mean, deviation = float(grey.mean()), max(float(grey.std()), 1e-6 * tomogram.deviation)
         grey = (grey - mean) / deviation
-        least, own = settings.least_dose_e_per_angstrom2, tomogram.total_dose_e_per_angstrom2
+        least, own, share = settings.least_dose_e_per_angstrom2, tomogram.total_dose_e_per_angstrom2, 1.0
+        tilts = (edge + 2 * margin, tomogram.tilt_range_deg, tomogram.tilt_step_deg)
         if least is not None and least < own:
             share = (least / own) ** (begun * generator.random())
-            grey = lower_dose(grey, share, noise_amplitude(edge, tomogram.tilt_range_deg, tomogram.tilt_step_deg), generator)
+            grey = lower_dose(grey, share, noise_amplitude(*tilts), generator)
         if settings.wedge_variation_deg > 0:
             grey = widen_wedge(grey, tomogram.tilt_range_deg - generator.uniform(0, settings.wedge_variation_deg))
+        if (passed := self.band[number]) is not None:
+            band, deviation = passed
+            if share < 1:  # as a tomogram of that dose would be normalised
+                deviation = math.sqrt(share * deviation**2 + (1 - share) * noise_power_in_band(*tilts, band))
+            inner = tuple(
+                slice(one.start - other.start, one.stop - other.start) for one, other in zip(window, wide, strict=True)
+            )
+            grey = band_pass(grey, band)[inner] / np.float32(deviation)
         turns = HALF_TURNS[settings.rotation]
         axes = turns[generator.integers(len(turns))]
         if settings.contrast_jitter > 0:
             scale, offset = generator.uniform(-settings.contrast_jitter, settings.contrast_jitter, size=2)
-            grey = grey * np.float32(1 + scale) + np.float32(offset)
+            grey = grey * np.float32(1 + scale)
+            if self.band[number] is None:
+                grey += np.float32(offset)
         return np.flip(grey, axes), np.flip(np.asarray(tomogram.labels[window], dtype=np.int32), axes)

@@ -16,7 +16,7 @@ from template_learning.files import checked_id, read_mrc, write_mrc
 from template_learning.learning.model_file import ModelCard, load_model
 from template_learning.learning.network import JIT_COMPILE, device_scope, grid_multiple
 from template_learning.learning.patches import HALF_TURNS, grey_statistics
-from template_learning.learning.spectrum import match_spectrum
+from template_learning.learning.spectrum import band_pass, match_spectrum
 from template_learning.provenance import write_sidecar
 from template_learning.resampling import VOXEL_SIZE_TOLERANCE, resample
 from template_learning.settings import SegmentSettings
@@ -53,7 +53,7 @@ def segment_tomogram(
             probability = _by_deepfinder(network, card, data, voxel_size, settings, str(tomogram))
         else:
             probability = segment_on_own_grid(network, card, data, voxel_size, settings, str(tomogram))
-    classes, best = classes_and_probability(probability)
+    classes, best = classes_and_probability(probability, settings)
     minimum = scaled_minimum_size(card, voxel_size)
     facts: dict[str, Any] = {"voxel_size_angstrom": voxel_size, "model_voxel_size_angstrom": card.voxel_size_angstrom}
     # What the report sets the tomogram beside, where the training tomograms are not in the run.
@@ -90,6 +90,10 @@ def _by_deepfinder(
     from template_learning.learning import deepfinder_program
 
     deepfinder_program.program("segment")
+    if card.band_pass_angstrom is not None:
+        raise BadInput(
+            f"{name}: the model was trained on filtered tomograms (train.band_pass_angstrom); DeepFinder does not filter"
+        )
     if abs(card.voxel_size_angstrom / voxel_size_angstrom - 1) > VOXEL_SIZE_TOLERANCE:
         raise BadInput(
             f"{name}: voxels of {voxel_size_angstrom:g} Å; DeepFinder does not resample,"
@@ -98,9 +102,17 @@ def _by_deepfinder(
     return deepfinder_program.segment(network, data, settings)
 
 
-def classes_and_probability(probability: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The likeliest class of each voxel, and the probability of its likeliest target class, of [z, y, x, class]."""
-    return probability.argmax(axis=-1).astype(np.uint8), np.ascontiguousarray(probability[..., 1:].max(axis=-1))
+def classes_and_probability(
+    probability: NDArray[np.float32], settings: SegmentSettings
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The class of each voxel of [z, y, x, class], and the probability of its likeliest target class.
+
+    That class counts from ``settings.target_probability`` on, without one where nothing is likelier.
+    """
+    best = np.ascontiguousarray(probability[..., 1:].max(axis=-1))
+    if settings.target_probability is None:
+        return probability.argmax(axis=-1).astype(np.uint8), best
+    return np.where(best >= settings.target_probability, 1 + probability[..., 1:].argmax(axis=-1), 0).astype(np.uint8), best
 
 
 def scaled_minimum_size(card: ModelCard, voxel_size_angstrom: float) -> dict[int, int] | None:
@@ -125,11 +137,11 @@ def segment_on_own_grid(
             f" at least {card.patch_voxels} voxels of {card.voxel_size_angstrom:g} Å on each axis were expected"
         )
     if same:
-        return segment_volume(network, grey, settings, card.radial_spectrum)
+        return segment_volume(network, grey, settings, card.radial_spectrum, card.band_voxels)
     log.warning(
         "%s: resampled from %g to the model's %g Å and the result back", name, voxel_size_angstrom, card.voxel_size_angstrom
     )
-    probability = segment_volume(network, grey, settings, card.radial_spectrum)
+    probability = segment_volume(network, grey, settings, card.radial_spectrum, card.band_voxels)
     back = [
         ndimage.affine_transform(
             probability[..., number], np.full(3, 1 / ratio), output_shape=data.shape, order=1, mode="nearest"
@@ -140,13 +152,18 @@ def segment_on_own_grid(
 
 
 def segment_volume(
-    network: Any, volume: NDArray[Any], settings: SegmentSettings, spectrum: list[float] | None = None
+    network: Any,
+    volume: NDArray[Any],
+    settings: SegmentSettings,
+    spectrum: list[float] | None = None,
+    band_voxels: tuple[float, float] | None = None,
 ) -> NDArray[np.float32]:
     """Class probabilities [z, y, x, class] of a tomogram [z, y, x] of any size, protein as ``settings.contrast`` says.
 
     The volume is brought to zero mean and unit deviation, reflected at its borders up to what the network needs, and cut into
     tiles that overlap; where they do, their probabilities are averaged with weights that fall off towards each tile's
-    border.  ``spectrum`` is the radial spectrum to match where the settings ask for it.
+    border.  ``spectrum`` is the radial spectrum to match where the settings ask for it, ``band_voxels`` the band that the
+    network was trained on.
     """
     mean, deviation = grey_statistics(volume)
     if not np.isfinite(deviation) or deviation == 0:
@@ -155,6 +172,9 @@ def segment_volume(
     grey = ((np.asarray(volume, dtype=np.float32) - mean) * (sign / deviation)).astype(np.float32)
     if settings.match_spectrum:
         grey = match_spectrum(grey, spectrum)
+    if band_voxels is not None:
+        grey = band_pass(grey, band_voxels)
+        grey /= grey.std()
     shape = grey.shape
     multiple = grid_multiple(network)
     grey = np.pad(grey, [(0, -count % multiple) for count in shape], mode="reflect")

@@ -1,6 +1,7 @@
-"""Spectrum and grey values of tomograms, and filtering one so that its spectrum becomes that of the training tomograms."""
+"""Spectrum and grey values of tomograms, and the filters that bring tomograms of other origins nearer to each other."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,3 +57,22 @@ def match_spectrum(volume: NDArray[np.float32], target: Sequence[float] | NDArra
     transform = fft.rfftn(volume)
     transform *= np.interp(_shell_positions(volume.shape), np.arange(SHELLS), gain)
     return np.asarray(fft.irfftn(transform, volume.shape), dtype=np.float32)
+
+
+def band_response(frequency: Sequence[NDArray[Any]], band_voxels: tuple[float, float]) -> NDArray[np.float32]:
+    """What ``band_pass`` does to each frequency (cycles a voxel along z, y and x): between 0 and 1, and 0 at zero.
+
+    A Gaussian of standard deviation ``band_voxels[0]`` in space, less one of ``band_voxels[1]``.
+    """
+    parts = []
+    for sigma in band_voxels:
+        z, y, x = (np.exp(-2 * (np.pi * sigma * one) ** 2).astype(np.float32) for one in frequency)
+        parts.append(z[:, None, None] * y[:, None] * x)
+    return np.asarray(parts[0] - parts[1])
+
+
+def band_pass(volume: NDArray[np.float32], band_voxels: tuple[float, float]) -> NDArray[np.float32]:
+    """``volume`` [z, y, x], mirrored at its borders, less its mean over a wide Gaussian, after a narrow one."""
+    cosines = fft.dctn(np.asarray(volume, dtype=np.float32), workers=-1)
+    cosines *= band_response([np.arange(count) / (2 * count) for count in volume.shape], band_voxels)
+    return np.asarray(fft.idctn(cosines, overwrite_x=True, workers=-1), dtype=np.float32)

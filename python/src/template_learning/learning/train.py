@@ -93,6 +93,7 @@ def train_network(
         block_voxels=settings.block_voxels,
         batch_normalisation=settings.batch_normalisation,
         patch_voxels=settings.patch_voxels,
+        band_pass_angstrom=settings.band_pass_angstrom,
         class_names={number: name for tomogram in tomograms["train"] for number, name in tomogram.class_names.items()},
         radial_spectrum=spectrum,
         grey_histogram=histogram,
