@@ -3,11 +3,13 @@
 The other simulator is Parakeet, its images reconstructed by IMOD, and counted again at lower doses (template_matching.py);
 nothing of it is seen in training, and the size threshold is the model's own.  Where pytme is installed the same tomograms
 are searched by template matching, with their exact contrast transfer and wedge and the best of its thresholds.
-``--only nucleosome|ribosome|curve`` does one part; data and trainings that are there already are kept.
+``--only nucleosome|ribosome|curve|real`` does one part; data and trainings that are there already are kept.
 """
 
 import argparse
+import csv
 import json
+import math
 import os
 import shutil
 import time
@@ -18,12 +20,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+import mrcfile
 import numpy as np
 from harness import BUILD, ROOT, SHARED, merged, report
 from numpy.typing import NDArray
 from template_learning.density import build_library
 from template_learning.design import design_rows
-from template_learning.files import read_mrc, read_table, write_table
+from template_learning.files import read_mrc, read_table, write_mrc, write_table
 from template_learning.flex import flex_template
 from template_learning.labels import label_sample
 from template_learning.learning.calibrate import calibrate_model
@@ -105,6 +109,7 @@ GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
 """What further tomograms differ in, and how many there are for each of the design's: empty ice, with and without an end, is
 part of real tomograms too, and a network that never saw any finds molecules in it."""
 CURVE_STEPS = 400
+REAL_VOXEL = 16.4
 
 
 def settings(*changes: Mapping[str, Any]) -> Settings:
@@ -266,7 +271,36 @@ def measure_curve() -> dict[str, float]:
     return figures
 
 
-PARTS = {"nucleosome": measure_nucleosome, "ribosome": measure_ribosome, "curve": measure_curve}
+def measure_real() -> dict[str, float]:
+    """The ribosomes' model on a real tomogram, EMD-1155: virions of HIV-1, and no ribosomes that we know of.
+
+    Leaves the picture of docs/learning.md beside the tomogram, build/bench/picking/emd_1155.png.
+    """
+    model = FOLDER / "ribosome" / "trained" / "model.keras"
+    source = SHARED / "tomograms" / "emd_1155"
+    with mrcfile.open(source / "emd_1155.ccp4.gz") as opened:
+        # The file's second axis lies along the beam; the flip undoes the mirror that changing two axes is.
+        volume = np.flip(np.moveaxis(np.asarray(opened.data, dtype=np.float32), 1, 0), 2)
+    path = FOLDER / "emd_1155.mrc"
+    write_mrc(path, volume, REAL_VOXEL)
+    found = picks_of(model, path, settings(RIBOSOME)) / REAL_VOXEL
+    table = [line for line in (source / "virions_annotation.csv").read_text().splitlines() if not line.startswith("#")]
+    figure, axes = plt.subplots(1, 3, figsize=(9, 6.5), layout="constrained")
+    for axis, section in zip(axes, (25, 45, 65), strict=True):
+        axis.imshow(volume[section - 1 : section + 2].mean(axis=0), cmap="gray", vmin=-15, vmax=25)
+        for virion in csv.DictReader(table):
+            height = section - float(virion["y"])
+            if abs(height) < (radius := float(virion["radius_vox"])):
+                centre = volume.shape[2] - 1 - float(virion["x"]), float(virion["z"])
+                axis.add_patch(plt.Circle(centre, math.sqrt(radius**2 - height**2), fill=False, color="tab:blue"))
+        near = found[np.abs(found[:, 2] - section) < 10]
+        axis.plot(near[:, 0], near[:, 1], "+", color="tab:red", markersize=12)
+        axis.set(xlim=(0, volume.shape[2]), ylim=(volume.shape[1], 0), xticks=[], yticks=[], title=f"section {section}")
+    figure.savefig(FOLDER / "emd_1155.png", dpi=80)
+    return {"picks_emd_1155": len(found)}
+
+
+PARTS = {"nucleosome": measure_nucleosome, "ribosome": measure_ribosome, "curve": measure_curve, "real": measure_real}
 GOALS = {
     "f1_nucleosome": ">= 0.9",
     "f1_ribosome": ">= 0.9",
@@ -282,7 +316,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART")
     figures: dict[str, float] = {}
     for part in parser.parse_args().only:
-        if part != "ribosome" or SHARED.is_dir():
+        if part not in {"ribosome", "real"} or SHARED.is_dir():
             figures |= PARTS[part]()
     report("picking", figures, GOALS, "Parakeet + IMOD as the other simulator; template matching by pytme")
 

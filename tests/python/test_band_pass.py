@@ -161,5 +161,5 @@ def test_a_band_that_is_none_is_refused(band: tuple[float, float]) -> None:
 def test_deepfinders_own_program_does_not_segment_in_a_band(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deepfinder_program, "program", lambda section: {})
     card = ModelCard(voxel_size_angstrom=VOXEL, classes={1: ["one"]}, filters=4, patch_voxels=16, band_pass_angstrom=BAND)
-    with pytest.raises(BadInput, match="noise.mrc: the model was trained on filtered tomograms"):
+    with pytest.raises(BadInput, match=r"noise\.mrc: the model was trained on filtered tomograms"):
         segment._by_deepfinder(None, card, noise((24, 24, 24)), VOXEL, SegmentSettings(engine="deepfinder"), "noise.mrc")

@@ -74,5 +74,7 @@ def band_response(frequency: Sequence[NDArray[Any]], band_voxels: tuple[float, f
 def band_pass(volume: NDArray[np.float32], band_voxels: tuple[float, float]) -> NDArray[np.float32]:
     """``volume`` [z, y, x], mirrored at its borders, less its mean over a wide Gaussian, after a narrow one."""
     cosines = fft.dctn(np.asarray(volume, dtype=np.float32), workers=-1)
-    cosines *= band_response([np.arange(count) / (2 * count) for count in volume.shape], band_voxels)
+    z, y, x = (np.arange(count) / (2 * count) for count in volume.shape)
+    for section, frequency in zip(cosines, z, strict=True):  # a volume of responses would be another copy in memory
+        section *= band_response([np.array([frequency]), y, x], band_voxels)[0]
     return np.asarray(fft.idctn(cosines, overwrite_x=True, workers=-1), dtype=np.float32)
