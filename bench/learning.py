@@ -40,11 +40,13 @@ F1_SETTINGS = TrainSettings(
     epochs=30,
     steps_per_epoch=40,
     batch_size=4,
-    patch_voxels=32,
-    random_shift_voxels=10,
-    learning_rate=1e-3,
+    patch_voxels=40,
+    random_shift_voxels=14,
+    learning_rate=2e-3,
     learning_rate_schedule="cosine",
-    filters=16,
+    block_voxels=2,
+    batch_normalisation=True,
+    filters=32,
 )
 
 

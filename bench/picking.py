@@ -86,28 +86,31 @@ NUCLEOSOME = {
     "tetris": {"shape_voxels": [40, 80, 80], "distractors_per_template": 2},
     "reconstruct": {"voxel_size_angstrom": 8},
     "label": {"kind": "sphere", "sphere_radius_angstrom": 36},
-    "train": {"epochs": 150},
+    "train": {"epochs": 60},
     "cluster": {"radius_voxels": 5},
     "evaluate": {"match_radius_voxels": 6},
 }
 RIBOSOME = {
     "flex": {"conformers": 2},
     "design": {"tomograms": 12, "validation_tomograms": 1},
-    "tetris": {"shape_voxels": [48, 96, 96], "distractors_per_template": 5},
+    "tetris": {"shape_voxels": [56, 96, 96], "distractors_per_template": 5},
     "reconstruct": {"voxel_size_angstrom": 13},
     "label": {"kind": "sphere", "sphere_radius_angstrom": 75},
     "train": {"epochs": 10},
     "cluster": {"radius_voxels": 6},
     "evaluate": {"match_radius_voxels": 10},
 }
+DENSE = {"body": "atoms", "packing_voxel_size_angstrom": 8}
 GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
     "low": (0.2, {"design": {"total_dose_e_per_angstrom2": [12, 60]}}),
     "plate": (0.2, {"design": {"phase_shift_deg": 90, "defocus_um": [0, -1]}}),
     "thin": (0.4, {"tetris": {"slab_thickness_angstrom": 300}}),
-    "sparse": (0.4, {"tetris": {"margin_angstrom": 200}, "simulate": {"ice_shape": "cuboid"}}),
+    "dense": (0.2, {"tetris": DENSE}),
+    "sparse": (0.4, {"tetris": {"margin_angstrom": 200, **DENSE}, "simulate": {"ice_shape": "cuboid"}}),
 }
 """What further tomograms differ in, and how many there are for each of the design's: empty ice, with and without an end, is
-part of real tomograms too, and a network that never saw any finds molecules in it."""
+part of real tomograms too, and a network that never saw any finds molecules in it; nor does it find those that nearly touch
+where the training's keep apart."""
 CURVE_STEPS = 400
 REAL_VOXEL = 16.4
 
