@@ -111,6 +111,7 @@ GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
 """What further tomograms differ in, and how many there are for each of the design's: empty ice, with and without an end, is
 part of real tomograms too, and a network that never saw any finds molecules in it; nor does it find those that nearly touch
 where the training's keep apart."""
+RIBOSOME_GROUPS = GROUPS | {"thin": (0.4, {"tetris": {"slab_thickness_angstrom": 500}})}
 CURVE_STEPS = 400
 REAL_VOXEL = 16.4
 
@@ -153,12 +154,14 @@ def make_tomogram(row: DesignRow, library: Path, chosen: Settings, folder: Path)
     label_sample(placed, [library], folder / "data" / f"{row.id}.mrc", row.id, chosen.label, folder / "data")
 
 
-def make_data(chosen: Settings, library: Path, folder: Path) -> list[DesignRow]:
-    """Tomograms with truth in ``folder``/data and design.csv: those of the settings, and some more of each of GROUPS."""
+def make_data(
+    chosen: Settings, library: Path, folder: Path, groups: Mapping[str, tuple[float, Mapping[str, Any]]]
+) -> list[DesignRow]:
+    """Tomograms with truth in ``folder``/data and design.csv: those of the settings, and some more of each of ``groups``."""
     plain = design_rows(chosen.design, chosen.seed)
     rows = list(plain)
     settings_of = dict.fromkeys((row.id for row in rows), chosen)
-    for name, (share, changes) in GROUPS.items():
+    for name, (share, changes) in groups.items():
         design = {"tomograms": 2 + int(share * len(plain)), "test_tomograms": 0, "validation_tomograms": 1}
         group = Settings.model_validate(merged(chosen.model_dump(), {"design": design}, changes))
         for row in design_rows(group.design, group.seed):
@@ -240,7 +243,7 @@ def nucleosomes() -> tuple[Settings, list[DesignRow], Path]:
     """Settings, design and folder of the nucleosomes' tomograms, made where they are not there yet."""
     chosen, folder = settings(NUCLEOSOME), FOLDER / "nucleosome"
     library = make_library(chosen, sorted((DEMO / "templates").glob("*.cif.gz")), "nucleosome", folder)
-    return chosen, make_data(chosen, library, folder), folder
+    return chosen, make_data(chosen, library, folder, GROUPS), folder
 
 
 def measure_nucleosome() -> dict[str, float]:
@@ -255,7 +258,7 @@ def measure_ribosome() -> dict[str, float]:
     """The model of ribosomes (five 80S structures of the shared data) on held-out tomograms."""
     chosen, folder = settings(RIBOSOME), FOLDER / "ribosome"
     library = make_library(chosen, sorted((SHARED / "structures" / "ribosome").glob("*.cif.gz")), "ribosome", folder)
-    rows = make_data(chosen, library, folder)
+    rows = make_data(chosen, library, folder, RIBOSOME_GROUPS)
     model, seconds = train(chosen, folder / "design.csv", folder / "data", folder / "trained")
     return {"f1_ribosome": held_out(model, rows, folder / "data", chosen), "training_seconds_ribosome": seconds}
 
