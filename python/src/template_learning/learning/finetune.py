@@ -72,6 +72,7 @@ class Annotated:
     volume: TrainingTomogram
     truth: list[ParticleRow]
     grid: Grid
+    band_voxels: tuple[float, float] | None  # the model's, which it is filtered to as it is segmented
 
 
 def finetune_model(
@@ -102,16 +103,16 @@ def finetune_model(
         shared = shared_folder(state) if state else None
         for split in range(1, settings.finetune.splits + 1):
             taught, tested = divide(annotated, settings.finetune.taught_share, root_seed, split)
-            rows += _scores(network, card.band_voxels, card.minimum_size_voxels or {}, taught, tested, settings, split, 0)
+            rows += _scores(network, card.minimum_size_voxels or {}, taught, tested, settings, split, 0)
             for epochs in settings.finetune.epochs:
                 kept = shared or output / f"split{split}_{epochs}_state.npz"
                 training = _teach(network, card, taught, settings, epochs, root_seed, kept)
-                minimum = _minimum_size(training.network, card.band_voxels, taught, settings)
-                rows += _scores(training.network, card.band_voxels, minimum, taught, tested, settings, split, epochs)
+                minimum = _minimum_size(training.network, taught, settings)
+                rows += _scores(training.network, minimum, taught, tested, settings, split, epochs)
         epochs = max(settings.finetune.epochs)
         kept = shared or output / "finetuned_state.npz"
         training = _teach(network, card, annotated, settings, epochs, root_seed, kept)
-        minimum = _minimum_size(training.network, card.band_voxels, annotated, settings)
+        minimum = _minimum_size(training.network, annotated, settings)
     names = ", ".join(one.volume.identifier for one in annotated)
     finetuning = {
         "tomograms": len(annotated),
@@ -235,7 +236,7 @@ def _open(
         species=tuple(particle.species for particle in truth),
         class_names=card.class_names,
     )
-    return Annotated(volume=volume, truth=truth, grid=grid)
+    return Annotated(volume=volume, truth=truth, grid=grid, band_voxels=card.band_voxels)
 
 
 def _teach(
@@ -267,20 +268,17 @@ def _teach(
     return training
 
 
-def _picks(
-    network: Any, band: tuple[float, float] | None, one: Annotated, minimum: dict[int, int], settings: FinetuneCommandSettings
-) -> list[PickRow]:
+def _picks(network: Any, one: Annotated, minimum: dict[int, int], settings: FinetuneCommandSettings) -> list[PickRow]:
     # Sign and spectrum of the volume are the model's already.
     segment = settings.segment.model_copy(update={"contrast": "protein_dark", "match_spectrum": False})
-    classes, probability = classes_and_probability(segment_volume(network, one.volume.data, segment, band_voxels=band), segment)
-    return find_picks(classes, probability, one.grid.voxel_size_angstrom, settings.cluster, minimum)
+    probability = segment_volume(network, one.volume.data, segment, band_voxels=one.band_voxels)
+    classes, best = classes_and_probability(probability, segment)
+    return find_picks(classes, best, one.grid.voxel_size_angstrom, settings.cluster, minimum)
 
 
-def _minimum_size(
-    network: Any, band: tuple[float, float] | None, taught: Sequence[Annotated], settings: FinetuneCommandSettings
-) -> dict[int, int]:
+def _minimum_size(network: Any, taught: Sequence[Annotated], settings: FinetuneCommandSettings) -> dict[int, int]:
     return choose_minimum_size(
-        {one.volume.identifier: _picks(network, band, one, {}, settings) for one in taught},
+        {one.volume.identifier: _picks(network, one, {}, settings) for one in taught},
         {one.volume.identifier: one.truth for one in taught},
         {one.volume.identifier: one.grid for one in taught},
         settings.evaluate,
@@ -289,7 +287,6 @@ def _minimum_size(
 
 def _scores(
     network: Any,
-    band: tuple[float, float] | None,
     minimum: dict[int, int],
     taught: Sequence[Annotated],
     tested: Sequence[Annotated],
@@ -299,7 +296,7 @@ def _scores(
 ) -> list[FinetuningRow]:
     rows = []
     for one in tested:
-        picks = [pick for pick in _picks(network, band, one, minimum, settings) if pick.selected]
+        picks = [pick for pick in _picks(network, one, minimum, settings) if pick.selected]
         radius = settings.evaluate.match_radius_voxels * one.grid.voxel_size_angstrom
         matched = sum(
             len(

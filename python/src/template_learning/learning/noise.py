@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from template_learning.learning.spectrum import band_response
+from template_learning.learning.spectrum import band_response, real_fft_weights
 from template_learning.reconstruction.native import back_project
 from template_learning.simulation.acquisition import tilt_angles
 
@@ -27,16 +27,7 @@ def noise_amplitude(edge: int, tilt_range_deg: float, tilt_step_deg: float) -> N
         images = generator.standard_normal((len(angles), edge, 3 * edge // 2 + 2), dtype=np.float32)
         power += np.abs(fft.rfftn(back_project(images, angles, (edge, edge, edge)))) ** 2
     flat = power.mean(axis=1)
-    return np.sqrt(flat / np.average(flat, weights=np.broadcast_to(_twins(edge), flat.shape))).astype(np.float32)
-
-
-def _twins(edge: int) -> NDArray[np.float64]:
-    """How many frequencies each along the last axis of an rfftn stands for: the half that it leaves out is the other's twin."""
-    count = np.full(edge // 2 + 1, 2.0)
-    count[0] = 1.0
-    if edge % 2 == 0:
-        count[-1] = 1.0
-    return count
+    return np.sqrt(flat / np.average(flat, weights=np.broadcast_to(real_fft_weights(edge), flat.shape))).astype(np.float32)
 
 
 @cache
@@ -45,7 +36,7 @@ def noise_power_in_band(edge: int, tilt_range_deg: float, tilt_step_deg: float, 
     frequency = fft.fftfreq(edge)
     response = band_response([frequency, frequency, fft.rfftfreq(edge)], band_voxels)
     power = (noise_amplitude(edge, tilt_range_deg, tilt_step_deg)[:, None, :] * response) ** 2
-    return float(np.average(power, weights=np.broadcast_to(_twins(edge), power.shape)))
+    return float(np.average(power, weights=np.broadcast_to(real_fft_weights(edge), power.shape)))
 
 
 def lower_dose(

@@ -54,6 +54,10 @@ class TrainingTomogram:
     tilt_step_deg: float = 3.0
     total_dose_e_per_angstrom2: float = 0.0
 
+    def normalised(self) -> NDArray[np.float32]:
+        """Its grey values, in memory, of zero mean and unit deviation."""
+        return (np.asarray(self.data, dtype=np.float32) - np.float32(self.mean)) / np.float32(self.deviation)
+
 
 def grey_statistics(data: NDArray[Any]) -> tuple[float, float]:
     """Mean and standard deviation of a volume, section by section (memory maps are not read whole)."""
@@ -113,9 +117,9 @@ class Patches(keras.utils.PyDataset):
     """Batches of patches: grey values [batch, z, y, x, 1] float32 and labels [batch, z, y, x] int32.
 
     A patch is centred on a particle, every class drawn equally often, and of it every tomogram that holds it (``bootstrap``),
-    and shifted at random; a share lies anywhere.  Patches that would stick out are moved inside.  With ``high_dose_first`` a training begins with the
-    fifth of the tomograms that took the most dose, where shapes are seen best, and lets in the others, and the noise of
-    lower doses, by and by.
+    and shifted at random; a share lies anywhere.  Patches that would stick out are moved inside.  With ``high_dose_first``
+    a training begins with the fifth of the tomograms that took the most dose, where shapes are seen best, and lets in the
+    others, and the noise of lower doses, by and by.
     """
 
     def __init__(
@@ -180,8 +184,7 @@ class Patches(keras.utils.PyDataset):
         if self.settings.band_pass_angstrom is None:
             return None
         short, long = (sigma / tomogram.voxel_size_angstrom for sigma in self.settings.band_pass_angstrom)
-        grey = (np.asarray(tomogram.data, dtype=np.float32) - np.float32(tomogram.mean)) / np.float32(tomogram.deviation)
-        return (short, long), float(band_pass(grey, (short, long)).std())
+        return (short, long), float(band_pass(tomogram.normalised(), (short, long)).std())
 
     def begun(self, batch: int) -> float:
         """How far that batch is in the beginning with high doses, 0 to 1; 1 for validation."""
@@ -200,8 +203,7 @@ class Patches(keras.utils.PyDataset):
         edge = settings.patch_voxels
         if generator.random() < settings.background_fraction:
             number = int(generator.integers(let_in))
-            tomogram = self.tomograms[number]
-            centre = generator.integers(0, np.array(tomogram.data.shape))
+            centre = generator.integers(0, np.array(self.tomograms[number].data.shape))
         else:
             known = {group: int(np.searchsorted(rows[:, 0], let_in)) for group, rows in self.particles.items()}
             group = int(generator.choice([group for group, count in known.items() if count > 0]))
@@ -211,9 +213,9 @@ class Patches(keras.utils.PyDataset):
                 rows = rows[slice(*np.searchsorted(rows[:, 0], [number, number + 1]))]
             row = rows[generator.integers(len(rows))]
             number = int(row[0])
-            tomogram = self.tomograms[number]
             reach = settings.random_shift_voxels
             centre = row[1:] + generator.integers(-reach, reach + 1, size=3)
+        tomogram = self.tomograms[number]
         start = np.clip(centre - edge // 2, 0, np.array(tomogram.data.shape) - edge)
         window = tuple(slice(int(begin), int(begin) + edge) for begin in start)
         margin = MARGIN_VOXELS if self.band[number] else 0

@@ -23,17 +23,21 @@ def _shell_positions(shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.clip(radius * (2 * SHELLS) - 0.5, 0, SHELLS - 1).astype(np.float32)
 
 
+def real_fft_weights(count: int) -> NDArray[np.float64]:
+    """How many frequencies each along the last axis of a real FFT of ``count`` samples stands for: itself and its twin."""
+    weight = np.full(count // 2 + 1, 2.0)
+    weight[0] = 1.0
+    if count % 2 == 0:
+        weight[-1] = 1.0
+    return weight
+
+
 def radial_spectrum(volume: NDArray[np.float32]) -> NDArray[np.float64]:
     """Root mean square amplitude in each shell of a volume [z, y, x], zero frequency left out, per voxel."""
     power = np.abs(fft.rfftn(volume)) ** 2 / volume.size
     shell = np.round(_shell_positions(volume.shape)).astype(np.intp)
     power[0, 0, 0] = 0.0
-    # Frequencies with 0 < x < Nyquist stand for two each in a real FFT.
-    weight = np.full(power.shape[2], 2.0)
-    weight[0] = 1.0
-    if volume.shape[2] % 2 == 0:
-        weight[-1] = 1.0
-    weights = np.broadcast_to(weight, power.shape).copy()
+    weights = np.broadcast_to(real_fft_weights(volume.shape[2]), power.shape).copy()
     weights[0, 0, 0] = 0.0
     count = np.bincount(shell.ravel(), weights.ravel(), minlength=SHELLS)
     total = np.bincount(shell.ravel(), (power * weights).ravel(), minlength=SHELLS)

@@ -328,7 +328,7 @@ def mean_look(tomograms: list[TrainingTomogram]) -> tuple[list[float], list[floa
     """Root mean square of the normalised tomograms' radial spectra, and the mean of their histograms of grey values."""
     power, shares = [], []
     for tomogram in tomograms:  # each is read once
-        grey = (np.asarray(tomogram.data, dtype=np.float32) - np.float32(tomogram.mean)) / np.float32(tomogram.deviation)
+        grey = tomogram.normalised()
         power.append(radial_spectrum(grey) ** 2)
         shares.append(grey_histogram(grey))
     return np.sqrt(np.mean(power, axis=0)).round(6).tolist(), np.mean(shares, axis=0).round(6).tolist()
