@@ -4,7 +4,8 @@ python3 - <<'PYTHON'
 import importlib.util
 from pathlib import Path
 import numpy as np
-from template_learning.picking.template_matching import Imaging, run_pytme, template_in_box
+from template_learning.picking.imaging import Imaging
+from template_learning.picking.template_matching import search_by_pytme, template_in_box
 from template_learning.settings import MatchSettings
 assert importlib.util.find_spec("tme") is None, "pytme was not expected in the package's own environment"
 settings = MatchSettings(angular_step_deg=90)
@@ -14,6 +15,6 @@ density, mask = template_in_box(position - position.mean(axis=0), np.full(50, 6,
 half = len(density) // 2
 tomogram = np.random.default_rng(2).normal(0, 1e-3 * density.max(), (32, 36, 40)).astype(np.float32)
 tomogram[14 - half:15 + half, 16 - half:17 + half, 20 - half:21 + half] -= density
-scores, _ = run_pytme(tomogram, density, mask, 8.0, imaging, settings, invert=True)
+scores = search_by_pytme(tomogram, density, mask, 8.0, imaging, settings, invert=True).scores
 assert np.unravel_index(scores.argmax(), scores.shape) == (14, 16, 20), np.unravel_index(scores.argmax(), scores.shape)
 PYTHON

@@ -1,5 +1,6 @@
 """What images.json says, what is generated from it, and when an image is built anew."""
 
+import ast
 import json
 import re
 import shutil
@@ -46,6 +47,18 @@ def test_locks_are_parts_of_the_projects_own(name):
     assert len(part) > 20
     assert part.items() <= whole.items(), "run `make lock`"
     assert not any(one.startswith(("pytest", "mypy", "ruff")) for one in part)
+
+
+def test_what_the_smoke_scripts_take_of_the_package_is_there():
+    """An image is tried at the end of its build, minutes after a renamed function could have been told."""
+    taken = 0
+    for script in sorted((ROOT / "containers").glob("*/smoke.sh")):
+        for program in re.findall(r"<<'PYTHON'\n(.*?)^PYTHON$", script.read_text(), re.M | re.S):
+            for node in ast.walk(ast.parse(program)):
+                if isinstance(node, ast.ImportFrom) and str(node.module).startswith("template_learning"):
+                    exec(ast.unparse(node), {})
+                    taken += 1
+    assert taken > 5
 
 
 @pytest.fixture
