@@ -142,7 +142,7 @@ def sha256(path: Path) -> str:
 
 
 def copied(recipe: Path, root: Path = ROOT) -> list[Path]:
-    """Every file that a Containerfile copies from the repository, without what Python leaves behind, sorted."""
+    """Every file that a Containerfile copies from the repository, without what Python and its linters leave behind, sorted."""
     files: set[Path] = set()
     for line in re.sub(r"\\\n", " ", recipe.read_text()).splitlines():
         words = line.split()
@@ -153,8 +153,12 @@ def copied(recipe: Path, root: Path = ROOT) -> list[Path]:
             if not path.exists():
                 raise ImageError(f"{recipe.relative_to(root)}: {source} is copied but does not exist")
             found = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
-            files.update(one for one in found if not {"__pycache__"} & set(one.parts) and ".egg-info" not in str(one))
+            files.update(one for one in found if not any(map(_left_behind, one.relative_to(root).parts)))
     return sorted(files)
+
+
+def _left_behind(name: str) -> bool:
+    return name == "__pycache__" or name.endswith(".egg-info") or (name.startswith(".") and name.endswith("_cache"))
 
 
 def main() -> int:

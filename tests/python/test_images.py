@@ -112,6 +112,8 @@ def test_the_key_leaves_out_what_python_leaves_behind(copy_of_recipe):
     first = key()
     (folder / "python/src/__pycache__").mkdir()
     (folder / "python/src/__pycache__/code.pyc").write_text("x")
+    (folder / "python/src/.ruff_cache").mkdir()
+    (folder / "python/src/.ruff_cache/0").write_text("x")
     (folder / "README.md").write_text("not copied")
     assert key() == first
 
