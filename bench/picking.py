@@ -34,7 +34,7 @@ from template_learning.learning.calibrate import calibrate_model
 from template_learning.learning.model_file import load_model
 from template_learning.learning.segment import classes_and_probability, scaled_minimum_size, segment_on_own_grid
 from template_learning.learning.train import train_network
-from template_learning.picking.cluster import find_picks
+from template_learning.picking.cluster import find_picks, select_by_expected_f1
 from template_learning.picking.matching import f_beta, match
 from template_learning.provenance import write_json
 from template_learning.reconstruction.tomogram import reconstruct_series
@@ -78,7 +78,7 @@ COMMON: dict[str, Any] = {
         "learning_rate_schedule": "cosine",
     },
     "segment": {"half_turns": True, "target_probability": 0.2},
-    "cluster": {"probability": 0.2},
+    "cluster": {"probability": 0.2, "select": "expected_f1"},
     "evaluate": {"rank": "score"},
 }
 """Doses, defocus and tilts between bounds that hold the other simulator's."""
@@ -189,6 +189,8 @@ def picks_of(model: Path, tomogram: Path, chosen: Settings) -> NDArray[np.float6
     cluster = chosen.cluster.model_copy(update={"radius_voxels": radius})
     size = scaled_minimum_size(card, voxel_size) or {}
     found = find_picks(classes, probability, voxel_size, cluster, size, card.minimum_score)
+    if cluster.select == "expected_f1":
+        found, _ = select_by_expected_f1(found, card.score_probability or {})
     return positions([pick for pick in found if pick.selected])
 
 

@@ -145,6 +145,36 @@ def test_files_and_the_threshold_carried_along(tmp_path):
         assert beside["shape_voxels"] == [20, 24, 28]
 
 
+def test_selection_by_the_expected_f1(tmp_path):
+    volume = balls((20, 24, 40), [(8, 8, 8), (8, 15, 20), (8, 10, 32)], 3)
+    likely = np.full(volume.shape, 0.9, np.float32)
+    likely[..., 14:26] = 0.7
+    likely[..., 26:] = 0.6
+    write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
+    write_mrc(tmp_path / "a.probability.mrc", likely, 8.0)
+    files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
+    chosen = ClusterSettings(radius_voxels=3, select="expected_f1")
+    for steps, selected in [
+        ([(0.5, 0.1), (0.65, 0.2), (0.8, 0.9)], 1),  # 0.9 / 1.1 before 1.1 / 1.6
+        ([(0.5, 0.1), (0.65, 0.6), (0.8, 0.9)], 2),
+        ([(0.5, 0.2)], 3),  # a tomogram where nothing is surer than that
+        ([(0.95, 0.9)], 0),
+    ]:
+        facts = {"minimum_size_voxels": {1: 1}, "minimum_score": {1: 0.8}, "score_probability": {1: steps}}
+        write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, **facts)
+        cluster_segmentation(*files, "a", chosen, tmp_path)
+        picks = read_table(tmp_path / "a.picks.csv", PickRow)
+        assert sum(pick.selected for pick in picks) == selected
+        assert all(pick.selected == (rank < selected) for rank, pick in enumerate(sorted(picks, key=lambda one: -one.score)))
+        beside = read_sidecar(tmp_path / "a.picks.csv")
+        assert "expected F1" in beside["minimum_size_from"]
+        least = beside["minimum_score"]["1"]
+        assert sum(pick.score >= least - 1e-6 for pick in picks) == selected
+    write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, minimum_size_voxels={1: 20})
+    with pytest.raises(BadInput, match=r"evaluate.rank = score was expected"):
+        cluster_segmentation(*files, "a", chosen, tmp_path)
+
+
 def test_an_empty_segmentation_and_one_of_another_shape(tmp_path):
     empty = np.zeros((8, 8, 8), dtype=np.uint8)
     for method in ("watershed", "meanshift"):

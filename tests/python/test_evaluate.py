@@ -6,12 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
+from sklearn.isotonic import IsotonicRegression
 from template_learning.errors import BadInput
 from template_learning.files import read_table, write_mrc, write_table
 from template_learning.geometry import Grid
 from template_learning.picking.annotations import read_annotations
-from template_learning.picking.evaluate import choose_minimum_size, evaluate_picks, recall_by_angle, recall_on_sphere
-from template_learning.picking.matching import Curve, match, matched_after, threshold_curve
+from template_learning.picking.evaluate import (
+    choose_minimum_size,
+    evaluate_picks,
+    recall_by_angle,
+    recall_on_sphere,
+    score_probability,
+)
+from template_learning.picking.matching import Curve, expected_f1_count, match, matched_after, threshold_curve
 from template_learning.provenance import write_sidecar
 from template_learning.settings import EvaluateSettings
 from template_learning.tables import CurveRow, ParticleRow, PickRow, TomogramScoreRow
@@ -198,6 +205,49 @@ def test_choice_of_the_minimum_size():
     assert set(chosen) == {1}
     assert 110 < chosen[1] < 200
     assert choose_minimum_size({"a": []}, {"a": truth["a"]}, grids, EvaluateSettings()) == {}
+
+
+def test_how_often_a_score_is_right_rises_with_the_score():
+    """Against scikit-learn's isotonic regression, on two tomograms whose picks are right as often as their score says."""
+    generator = np.random.default_rng(0)
+    picks, truth, grids = {}, {}, {}
+    for name in ("a", "b"):
+        score = generator.random(400)
+        right = generator.random(400) < score
+        places = 200.0 * np.stack(np.unravel_index(np.arange(400), (8, 8, 8)), axis=1) + 8
+        picks[name] = [pick(place).model_copy(update={"score": s}) for place, s in zip(places, score, strict=True)]
+        # Those that are wrong have a particle too far away.
+        truth[name] = [truth_row(place + (0 if ok else 50)) for place, ok in zip(places, right, strict=True)]
+        grids[name] = Grid(shape=(200, 200, 200), voxel_size_angstrom=8.0)
+    steps = score_probability(picks, truth, grids, EvaluateSettings(match_radius_voxels=3))[1]
+    start, probability = np.array(steps).T
+    assert (np.diff(start) > 0).all()
+    assert (np.diff(probability) > 0).all()
+    scores = np.array([one.score for found in picks.values() for one in found])
+    outcome = np.array(
+        [
+            any(
+                np.allclose((p.x_angstrom, p.y_angstrom, p.z_angstrom), (t.x_angstrom, t.y_angstrom, t.z_angstrom)) for t in [t]
+            )
+            for name in picks
+            for p, t in zip(picks[name], truth[name], strict=True)
+        ]
+    )
+    peer = IsotonicRegression().fit(scores, outcome).predict(scores)
+    ours = np.concatenate([[0.0], probability])[np.searchsorted(start, scores, side="right")]
+    np.testing.assert_allclose(ours, peer, atol=1e-6)
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_the_count_of_the_highest_expected_f1(probability):
+    count = expected_f1_count(np.array(probability))
+    ranked, there = sorted(probability, reverse=True), sum(probability)
+    expected = [2 * sum(ranked[:k]) / (k + there) if k + there else 0.0 for k in range(len(ranked) + 1)]
+    assert expected[count] == pytest.approx(max(expected))
+    # The last one taken is right more often than half of the F1 (the rule of Lipton et al. 2014), the next one is not.
+    assert all(p >= max(expected) / 2 - 1e-9 for p in ranked[:count])
+    assert all(p <= max(expected) / 2 + 1e-9 for p in ranked[count:])
 
 
 def test_recall_by_angle_counts_both_ends():

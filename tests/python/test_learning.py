@@ -591,6 +591,10 @@ def test_calibration_by_score(toy: tuple[Path, Path], trained: Path, tmp_path: P
     assert card.minimum_score is not None
     assert 0.6 < card.minimum_score[1] < 0.9
     assert "by score" in card.minimum_size_chosen
+    assert card.score_probability is not None
+    (unsure, seldom), (sure, always) = card.score_probability[1]
+    assert (seldom, always) == (0.0, 1.0)
+    assert unsure < card.minimum_score[1] < sure
 
 
 @pytest.mark.parametrize("shape", [(48, 60, 56), (45, 63, 51)])

@@ -404,6 +404,11 @@ class ClusterSettings(Section):
     minimum_size_voxels: int | None = Field(
         None, ge=1, description="smallest selected segment; none = the threshold carried in the model"
     )
+    select: Literal["threshold", "expected_f1"] = Field(
+        "threshold",
+        description="threshold: one for all tomograms; expected_f1: in each tomogram as many of the surest segments as give the "
+        "highest expected F1, by what the model carries of how often a score is right (needs evaluate.rank = score)",
+    )
 
 
 class MatchSettings(Section):

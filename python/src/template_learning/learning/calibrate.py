@@ -10,7 +10,7 @@ from template_learning.learning.model_file import copy_model, load_model
 from template_learning.learning.network import device_scope
 from template_learning.learning.segment import classes_and_probability, segment_on_own_grid
 from template_learning.picking.cluster import find_picks
-from template_learning.picking.evaluate import choose_minimum_size, choose_threshold
+from template_learning.picking.evaluate import choose_minimum_size, choose_threshold, score_probability
 from template_learning.provenance import write_sidecar
 from template_learning.settings import CalibrateSettings
 from template_learning.tables import DesignRow, ParticleRow
@@ -22,7 +22,8 @@ TRAINING_TOMOGRAMS = 2
 def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSettings, output: Path) -> None:
     """Write model.keras: the model with the threshold in its card that gives the best F1 on validation tomograms.
 
-    It is on the segments' size or on their score, as ``settings.evaluate.rank`` says.
+    It is on the segments' size or on their score, as ``settings.evaluate.rank`` says; with the score the card also gets how
+    often segments of a score are right (``score_probability``).
 
     ``data`` holds <id>.mrc and <id>.particles.csv of each row of ``design`` with split "validation"; without such rows
     the first two training tomograms are taken, and the card says so.  A class of which nothing was found keeps a
@@ -49,12 +50,19 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
             truth[identifier] = read_table(data / f"{identifier}.particles.csv", ParticleRow)
             grids[identifier] = Grid(shape=tomogram.shape, voxel_size_angstrom=voxel_size)
     minimum, least_score = dict.fromkeys(card.classes, 1), dict.fromkeys(card.classes, 0.0)
+    likely = None
     if settings.evaluate.rank == "size":
         minimum |= choose_minimum_size(picks, truth, grids, settings.evaluate)
     else:
         least_score |= choose_threshold(picks, truth, grids, settings.evaluate, "score")
+        likely = score_probability(picks, truth, grids, settings.evaluate)
     how = f"best F1 by {settings.evaluate.rank} on {on}: {', '.join(chosen)}"
-    changes = {"minimum_size_voxels": minimum, "minimum_score": least_score, "minimum_size_chosen": how}
+    changes = {
+        "minimum_size_voxels": minimum,
+        "minimum_score": least_score,
+        "score_probability": likely,
+        "minimum_size_chosen": how,
+    }
     copy_model(model, output / "model.keras", card.model_copy(update=changes))
     facts: dict[str, Any] = {
         "minimum_score": {str(number): score for number, score in least_score.items()},

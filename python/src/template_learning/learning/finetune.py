@@ -127,6 +127,7 @@ def finetune_model(
             "versions": versions(),
             "minimum_size_voxels": {number: minimum.get(number, 1) for number in card.classes},
             "minimum_score": None,
+            "score_probability": None,
             "minimum_size_chosen": f"best F1 on the {len(annotated)} tomograms that were taught: {names}",
         }
     )

@@ -36,6 +36,9 @@ class ModelCard(BaseModel):
     versions: dict[str, str] = Field(default_factory=dict)
     minimum_size_voxels: dict[int, int] | None = Field(default=None, description="class id to the smallest segment that counts")
     minimum_score: dict[int, float] | None = Field(default=None, description="class id to the lowest score that counts")
+    score_probability: dict[int, list[tuple[float, float]]] | None = Field(
+        default=None, description="class id to steps: from this score on, the share of segments that are right"
+    )
     minimum_size_chosen: str = Field(default="not chosen", description="how the smallest segment or score was chosen")
 
     @property

@@ -131,8 +131,10 @@ class Patches(keras.utils.PyDataset):
         split: Literal["train", "validation"],
         first: int,
         count: int,
+        workers: int = 1,
     ) -> None:
-        super().__init__()
+        """``first`` is the number of the first batch of ``count`` an epoch; ``workers`` threads cut batches ahead (1: none)."""
+        super().__init__(workers=workers, max_queue_size=2 * workers)
         self.tomograms = list(tomograms)
         if settings.high_dose_first > 0:
             self.tomograms.sort(key=lambda one: -one.total_dose_e_per_angstrom2)

@@ -69,6 +69,7 @@ def segment_tomogram(
             {
                 "minimum_size_voxels": minimum,
                 "minimum_score": card.minimum_score,
+                "score_probability": card.score_probability,
                 "minimum_size_chosen": card.minimum_size_chosen,
                 **looks,
             },

@@ -63,22 +63,31 @@ def match_spectrum(volume: NDArray[np.float32], target: Sequence[float] | NDArra
     return np.asarray(fft.irfftn(transform, volume.shape), dtype=np.float32)
 
 
+def _band_factors(
+    frequency: Sequence[NDArray[Any]], band_voxels: tuple[float, float]
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Of the narrow and of the wide Gaussian: its transform along z, and that over y and x."""
+    parts = []
+    for sigma in band_voxels:
+        z, y, x = (np.exp(-2 * (np.pi * sigma * one) ** 2).astype(np.float32) for one in frequency)
+        parts.append((z, y[:, None] * x))
+    return parts
+
+
 def band_response(frequency: Sequence[NDArray[Any]], band_voxels: tuple[float, float]) -> NDArray[np.float32]:
     """What ``band_pass`` does to each frequency (cycles a voxel along z, y and x): between 0 and 1, and 0 at zero.
 
     A Gaussian of standard deviation ``band_voxels[0]`` in space, less one of ``band_voxels[1]``.
     """
-    parts = []
-    for sigma in band_voxels:
-        z, y, x = (np.exp(-2 * (np.pi * sigma * one) ** 2).astype(np.float32) for one in frequency)
-        parts.append(z[:, None, None] * y[:, None] * x)
-    return np.asarray(parts[0] - parts[1])
+    (narrow_z, narrow), (wide_z, wide) = _band_factors(frequency, band_voxels)
+    return np.asarray(narrow_z[:, None, None] * narrow - wide_z[:, None, None] * wide)
 
 
 def band_pass(volume: NDArray[np.float32], band_voxels: tuple[float, float]) -> NDArray[np.float32]:
     """``volume`` [z, y, x], mirrored at its borders, less its mean over a wide Gaussian, after a narrow one."""
     cosines = fft.dctn(np.asarray(volume, dtype=np.float32), workers=-1)
-    z, y, x = (np.arange(count) / (2 * count) for count in volume.shape)
-    for section, frequency in zip(cosines, z, strict=True):  # a volume of responses would be another copy in memory
-        section *= band_response([np.array([frequency]), y, x], band_voxels)[0]
+    frequency = [np.arange(count) / (2 * count) for count in volume.shape]
+    (narrow_z, narrow), (wide_z, wide) = _band_factors(frequency, band_voxels)
+    for section, of_narrow, of_wide in zip(cosines, narrow_z, wide_z, strict=True):  # all responses would be another volume
+        section *= of_narrow * narrow - of_wide * wide
     return np.asarray(fft.idctn(cosines, overwrite_x=True, workers=-1), dtype=np.float32)

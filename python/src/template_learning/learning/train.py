@@ -20,6 +20,7 @@ from template_learning.learning.model_file import ModelCard, save_model
 from template_learning.learning.network import JIT_COMPILE, build_network, device_scope, has_gpu, training_loss, tversky_loss
 from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
 from template_learning.learning.spectrum import grey_histogram, radial_spectrum
+from template_learning.machine_code import processors
 from template_learning.provenance import seed_for, versions, write_sidecar
 from template_learning.settings import TrainSettings
 from template_learning.tables import DesignRow
@@ -167,7 +168,14 @@ class Training:
         """Train until the last epoch, or until the validation loss has stopped falling."""
         settings = self.settings
         first = Patches(
-            self.tomograms["train"], settings, self.root_seed, split="train", first=0, count=settings.steps_per_epoch
+            self.tomograms["train"],
+            settings,
+            self.root_seed,
+            split="train",
+            first=0,
+            count=settings.steps_per_epoch,
+            # A GPU would wait for patches; without one the network's own threads want the processors.
+            workers=processors() if has_gpu() and settings.device != "cpu" else 1,
         )
         validation = None
         if self.tomograms["validation"]:

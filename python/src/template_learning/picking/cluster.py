@@ -1,6 +1,6 @@
 """CLUSTER: a segmentation turned into picks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, read_mrc, write_table
+from template_learning.picking.matching import expected_f1_count
 from template_learning.picking.meanshift import assign_to_nearest, mean_shift
 from template_learning.provenance import read_sidecar, write_sidecar
 from template_learning.settings import ClusterSettings
@@ -29,7 +30,10 @@ def cluster_segmentation(
 
     Positions are in ångström from the tomogram's voxel (0, 0, 0).  A segment is selected from the settings'
     ``minimum_size_voxels`` on, or from the thresholds of its class in the segmentation's sidecar (size 1, score 0 where
-    there are none).
+    there are none), or, where the settings say so, by the expected F1.
+
+    Raises BadInput for files that do not fit together, and where the expected F1 is asked for and the model behind the
+    segmentation carries nothing for it.
     """
     checked_id(identifier)
     classes, voxel_size = read_mrc(segmentation)
@@ -48,6 +52,15 @@ def cluster_segmentation(
 
         program = deepfinder_program.program("cluster")
     picks = find_picks(classes, likelihood, voxel_size, settings, minimum, least_score)
+    if settings.select == "expected_f1" and origin != "settings":
+        if not facts.get("score_probability"):
+            raise BadInput(
+                f"{segmentation}: cluster.select = expected_f1, but the model carries no probabilities of scores;"
+                " a model calibrated with evaluate.rank = score was expected"
+            )
+        steps = {int(number): one for number, one in facts["score_probability"].items()}
+        picks, least_score = select_by_expected_f1(picks, steps)
+        origin = "model's expected F1 in each tomogram"
     path = output / f"{identifier}.picks.csv"
     write_table(path, PickRow, picks)
     write_sidecar(
@@ -110,6 +123,27 @@ def find_picks(
         )
     picks.sort(key=lambda pick: (-pick.size_voxels, -pick.score, pick.z_angstrom, pick.y_angstrom, pick.x_angstrom))
     return [pick.model_copy(update={"pick": number}) for number, pick in enumerate(picks, start=1)]
+
+
+def select_by_expected_f1(
+    picks: Sequence[PickRow], score_probability: Mapping[int, Sequence[Sequence[float]]]
+) -> tuple[list[PickRow], dict[int, float]]:
+    """The picks with as many selected in each class as give the highest expected F1, and the least score of those.
+
+    ``score_probability`` is what a model's card carries.  Classes that are not in it keep what is selected.
+    """
+    least_score = {}
+    for class_id, steps in score_probability.items():
+        score = np.array([pick.score for pick in picks if pick.class_id == class_id])
+        start, probability = np.array(steps, dtype=float).reshape(-1, 2).T
+        reached = np.searchsorted(start, score, side="right")
+        count = expected_f1_count(np.concatenate([[0.0], probability])[reached])
+        least_score[class_id] = float(np.sort(score)[-count]) if count else 1.0
+    selected = [
+        pick.model_copy(update={"selected": pick.score >= least_score[pick.class_id]}) if pick.class_id in least_score else pick
+        for pick in picks
+    ]
+    return selected, least_score
 
 
 Found = tuple[int, NDArray[np.float64], NDArray[np.intp]]

@@ -9,12 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict
+from scipy.optimize import isotonic_regression
 
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, read_mrc, read_table, write_table
 from template_learning.geometry import Grid
 from template_learning.picking.annotations import read_annotations
-from template_learning.picking.matching import Curve, f_beta, match, threshold_curve
+from template_learning.picking.matching import Curve, f_beta, match, matched_after, threshold_curve
 from template_learning.provenance import generator_for, grid_of, made_with, write_json
 from template_learning.settings import EvaluateSettings
 from template_learning.tables import CurveRow, ParticleRow, PickRow, TableRow, TomogramScoreRow
@@ -130,6 +131,41 @@ def choose_threshold(
         below = curve.threshold[last + 1] if last + 1 < len(curve.threshold) else lowest
         chosen[class_id] = float(curve.threshold[first] + below) / 2
     return chosen
+
+
+def score_probability(
+    picks: Mapping[str, Sequence[PickRow]],
+    truth: Mapping[str, Sequence[ParticleRow]],
+    grids: Mapping[str, Grid],
+    settings: EvaluateSettings,
+) -> dict[int, list[tuple[float, float]]]:
+    """For each class how likely a segment of a score is right: steps (least score, probability), both rising.
+
+    The monotone fit of least squares to which segments were right (isotonic regression) over all tomograms.
+    """
+    tomograms = [
+        Tomogram(name, grids[name], picks[name], [row for row in truth[name] if row.class_id > 0]).within(
+            settings.border_voxels, False
+        )
+        for name in sorted(picks)
+    ]
+    steps = {}
+    for class_id in _classes(tomograms):
+        score, right = [], []
+        for tomogram in tomograms:
+            one = tomogram.of_class(class_id)
+            found = sorted(one.picks, key=lambda pick: -pick.score)
+            radius = settings.match_radius_voxels * tomogram.grid.voxel_size_angstrom
+            score.append([pick.score for pick in found])
+            right.append(np.diff(matched_after(_positions(found), _positions(one.truth), radius)))
+        values, outcomes = np.concatenate(score), np.concatenate(right)
+        if not len(values):
+            continue
+        values, inverse = np.unique(values, return_inverse=True)
+        weights = np.bincount(inverse)
+        fit = isotonic_regression(np.bincount(inverse, outcomes) / weights, weights=weights)
+        steps[class_id] = [(float(values[start]), float(min(1.0, max(0.0, fit.x[start])))) for start in fit.blocks[:-1]]
+    return steps
 
 
 def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, output: Path) -> None:

@@ -1,0 +1,145 @@
+"""What a GPU is worth: SIMULATE and TETRIS through CuPy, TRAIN and SEGMENT through Keras, beside the processors of the same machine.
+
+Needs CuPy, and a GPU that Keras' backend (KERAS_BACKEND) can use.  The sample is packed with the demo's structures, as they are.
+"""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from harness import ROOT, report
+from template_learning.density import build_library
+from template_learning.files import read_mrc
+from template_learning.labels import label_sample
+from template_learning.learning.patches import open_tomogram
+from template_learning.learning.segment import segment_volume
+from template_learning.learning.train import Training
+from template_learning.provenance import write_json
+from template_learning.reconstruction.tomogram import reconstruct_series
+from template_learning.settings import LabelSettings, ReconstructSettings, SegmentSettings, Settings, TrainSettings
+from template_learning.simulation.series import simulate_sample
+from template_learning.tables import DesignRow
+from template_learning.tetris import pack_sample
+
+SEED = 1
+SHAPE, VOXEL = [40, 96, 96], 8.0
+IMAGING = {"total_dose_e_per_angstrom2": 120, "defocus_um": -3, "tilt_range_deg": 60, "tilt_step_deg": 3}
+ROW = DesignRow(id="t001", ice_density_g_per_cm3=0.94, **IMAGING)
+NETWORKS = {
+    "deepfinder": {"batch_size": 25, "patch_voxels": 52},
+    "blocks": {"batch_size": 4, "patch_voxels": 48, "block_voxels": 2, "batch_normalisation": True, "filters": 24},
+}
+SEGMENTED = (200, 400, 400)
+
+
+def library_of_demo(folder: Path) -> Path:
+    """Densities and atoms of the demo's structures."""
+    molecules = []
+    for role in ("templates", "distractors"):
+        for path in sorted((ROOT / "data" / "demo" / role).glob("*.cif.gz")):
+            name, target = path.name.removesuffix(".cif.gz"), role == "templates"
+            one = {"molecule": name, "species": name, "role": role[:-1], "share": 1, "file": str(path)}
+            molecules.append({**one, "class_id": int(target), "class_name": "nucleosome" if target else ""})
+    write_json(folder / "molecules.json", molecules)  # type: ignore[arg-type]
+    build_library(folder / "molecules.json", Settings().volume, folder)
+    return folder
+
+
+def seconds_of(call: Any, *arguments: Any) -> float:
+    """How long a call takes."""
+    begun = time.perf_counter()
+    call(*arguments)
+    return time.perf_counter() - begun
+
+
+def packing(library: Path, folder: Path) -> tuple[dict[str, float], Path]:
+    """The same sample packed on both: whether the tables are the same, and the seconds."""
+    figures, tables = {}, []
+    for device in ("cpu", "gpu"):
+        settings = Settings.model_validate({"tetris": {"shape_voxels": SHAPE, "device": device}}).tetris
+        for run in ("first", "again"):  # the first compiles
+            tables.append(folder / device / run / f"{ROW.id}.placed.csv")
+            figures[f"tetris_seconds_{device}"] = seconds_of(pack_sample, [library], ROW.id, settings, SEED, tables[-1].parent)
+    figures["tetris_same_placements"] = float(len({table.read_bytes() for table in tables}) == 1)
+    return figures, tables[0]
+
+
+def simulating(placed: Path, library: Path, folder: Path) -> tuple[dict[str, float], Path]:
+    """The same tilt series on both, for both propagations: seconds, and how the counts agree."""
+    figures = {}
+    for propagation in ("multislice", "projection"):
+        images = {}
+        for device in ("cpu", "gpu"):
+            changed = {"pixel_size_angstrom": VOXEL / 2, "propagation": propagation, "device": device}
+            settings = Settings.model_validate({"simulate": changed}).simulate
+            for run in ("first", "again"):
+                output = folder / propagation / device / run
+                seconds = seconds_of(simulate_sample, placed, [library], ROW, settings, SEED, output)
+            figures[f"simulate_seconds_{propagation}_{device}"] = seconds
+            images[device] = read_mrc(output / f"{ROW.id}.tilts.mrc")[0]
+        ratio = figures[f"simulate_seconds_{propagation}_cpu"] / figures[f"simulate_seconds_{propagation}_gpu"]
+        figures |= {
+            f"simulate_speedup_{propagation}": ratio,
+            f"simulate_equal_counts_{propagation}": float((images["cpu"] == images["gpu"]).mean()),
+            f"simulate_correlation_{propagation}": float(np.corrcoef(images["cpu"].ravel(), images["gpu"].ravel())[0, 1]),
+        }
+    return figures, output
+
+
+def learning(series: Path, placed: Path, library: Path, folder: Path) -> dict[str, float]:
+    """Training steps a second and voxels segmented a second, in single and in half precision; what the loss does."""
+    data = folder / "data"
+    reconstruct = ReconstructSettings(voxel_size_angstrom=VOXEL)
+    reconstruct_series(series / f"{ROW.id}.tilts.mrc", series / f"{ROW.id}.tlt", ROW.id, reconstruct, data)
+    label_sample(placed, [library], data / f"{ROW.id}.mrc", ROW.id, LabelSettings(), data)
+    tomogram = open_tomogram(data, ROW.id, ROW)
+    volume = np.random.default_rng(SEED).standard_normal(SEGMENTED).astype(np.float32)
+    figures: dict[str, float] = {}
+    for name, network in NETWORKS.items():
+        for precision in ("float32", "mixed_float16", "mixed_bfloat16"):
+            settings = TrainSettings.model_validate(
+                {**network, "precision": precision, "device": "gpu", "epochs": 4, "steps_per_epoch": 25, "learning_rate": 1e-3}
+            )
+            state = folder / f"{name}_{precision}.npz"
+            training = Training({"train": [tomogram], "validation": []}, settings, SEED, 2, state)
+            training.settings = settings.model_copy(update={"epochs": 1})
+            training.run()  # compiles
+            training.settings = settings
+            steps = (settings.epochs - 1) * settings.steps_per_epoch
+            figures[f"train_steps_per_second_{name}_{precision}"] = steps / seconds_of(training.run)
+            figures[f"train_loss_{name}_{precision}"] = training.history[-1].loss
+            figures[f"train_loss_fell_{name}_{precision}"] = training.history[0].loss - training.history[-1].loss
+            with keras.device("gpu:0"):
+                segment_volume(training.network, volume[:, :200, :200], SegmentSettings())  # compiles
+                segment = seconds_of(segment_volume, training.network, volume, SegmentSettings())
+            figures[f"segment_voxels_per_second_{name}_{precision}"] = volume.size / segment
+    return figures
+
+
+def gpu_name() -> str:
+    """The GPU's own name."""
+    import cupy
+
+    return str(cupy.cuda.runtime.getDeviceProperties(0)["name"].decode())
+
+
+def main() -> None:
+    """Measure and report."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        library = library_of_demo(folder / "library")
+        packed, placed = packing(library, folder / "packed")
+        simulated, series = simulating(placed, library, folder / "simulated")
+        learnt = learning(series, placed, library, folder)
+    figures = {**packed, **simulated, **learnt}
+    goals = {"tetris_same_placements": "1", "simulate_correlation_multislice": ">= 0.999"}
+    facts = {"gpu": gpu_name(), "backend": f"{keras.backend.backend()} {keras.__version__}", "processors": os.cpu_count()}
+    report("gpu", figures, goals, "the same machine's processors", **facts)
+
+
+if __name__ == "__main__":
+    main()
