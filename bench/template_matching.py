@@ -1,4 +1,4 @@
-"""Template matching (pytme) and a scorer for any picks on Parakeet's nucleosomes, at falling dose.
+"""Template matching (pytme, or pytom-match-pick on GPUs) and a scorer for any picks on Parakeet's nucleosomes, at falling dose.
 
 Parakeet's noise-free images (shared data, parakeet_reference: 45 nucleosomes among 91 other molecules, defocus -2.5 um,
 tilts -60..60 step 4) are counted again at a few doses and reconstructed by the native engine.  Picks of any origin are
@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from harness import BUILD, SHARED, report
@@ -179,13 +179,16 @@ def matching_settings(angular_step_deg: float) -> MatchSettings:
     )
 
 
-def matched(tomogram: Path, name: str, angular_step_deg: float = 20.0) -> dict[str, float]:
-    """Figures of pytme's picks in one tomogram, kept under build/bench/matching; the seconds are those of the search."""
-    folder = BUILD / "matching" / f"{angular_step_deg:g}deg"
+def matched(
+    tomogram: Path, name: str, angular_step_deg: float = 20.0, engine: Literal["pytme", "pytom"] = "pytme"
+) -> dict[str, float]:
+    """Figures of a program's picks in one tomogram, kept under build/bench/matching; the seconds are those of the search."""
+    folder = BUILD / "matching" / (f"{angular_step_deg:g}deg" + ("" if engine == "pytme" else f"_{engine}"))
     table = folder / f"{name}.picks.csv"
     if not table.is_file():
         library = nucleosome_library(BUILD / "matching" / "library")
-        match_tomogram(tomogram, [library], name, matching_settings(angular_step_deg), folder)
+        settings = matching_settings(angular_step_deg).model_copy(update={"engine": engine})
+        match_tomogram(tomogram, [library], name, settings, folder)
     picks = read_table(table, PickRow)
     position = np.array([(pick.x_angstrom, pick.y_angstrom, pick.z_angstrom) for pick in picks])
     value = np.array([pick.score for pick in picks])
@@ -206,6 +209,7 @@ def main() -> None:
         "--doses", type=int, nargs="*", default=[], help="e/Å^2; IMOD's tomogram (120 e/Å^2) is always searched"
     )
     parser.add_argument("--angular-step", type=float, default=20.0, help="degrees")
+    parser.add_argument("--engine", choices=["pytme", "pytom"], default="pytme")
     given = parser.parse_args()
     figures: dict[str, float] = {}
     tomograms = {"imod": SHARED / "imod_reference" / "tomogram_default.mrc.gz"}
@@ -213,8 +217,8 @@ def main() -> None:
         f"dose_{dose}": path for dose, path in make_low_dose_tomograms(BUILD / "lowdose").items() if dose in given.doses
     }
     for name, path in tomograms.items():
-        figures |= {f"{key}_{name}": value for key, value in matched(path, name, given.angular_step).items()}
-    report("template_matching", figures, {}, f"pytme {pytme_version()}")
+        figures |= {f"{key}_{name}": value for key, value in matched(path, name, given.angular_step, given.engine).items()}
+    report("template_matching", figures, {}, f"pytme {pytme_version()}" if given.engine == "pytme" else "pytom-match-pick")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from template_learning.files import write_mrc
 
-from ..runs import ROOT
+from ..runs import ROOT, Pipeline
 
 STAGES = [
     "FLEX",
@@ -30,11 +31,17 @@ def counts(run):
     return {name: names.count(name) for name in names}
 
 
-@pytest.fixture
-def demo(pipeline):
-    run = pipeline.run("-profile", "demo", "-stub")
+@pytest.fixture(scope="module")
+def demo_pipeline(tmp_path_factory):
+    """Where the demo's stages have run, for those that resume it."""
+    return Pipeline(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="module")
+def demo(demo_pipeline):
+    run = demo_pipeline.run("-profile", "demo", "-stub")
     assert run.status == 0, run.printed
-    return run
+    return replace(run, outdir=shutil.copytree(run.outdir, demo_pipeline.folder / "kept", symlinks=True))
 
 
 def test_demo_runs_every_stage(demo):
@@ -51,11 +58,11 @@ def test_demo_runs_every_stage(demo):
     assert (demo.outdir / "index.json").is_file()
 
 
-def test_resume_runs_nothing_again_and_one_more_row_only_its_own(pipeline, demo):
-    again = pipeline.run("-profile", "demo", "-stub", "-resume")
+def test_resume_runs_nothing_again_and_one_more_row_only_its_own(demo_pipeline, demo):
+    again = demo_pipeline.run("-profile", "demo", "-stub", "-resume")
     assert again.tasks("COMPLETED") == []
     rows = counts(demo)["TETRIS"]
-    more = pipeline.run("-profile", "demo", "-stub", "-resume", "--design.tomograms", str(rows + 1))
+    more = demo_pipeline.run("-profile", "demo", "-stub", "-resume", "--design.tomograms", str(rows + 1))
     new = f"t{rows + 1:03d}"
     alone = [
         name
@@ -65,8 +72,8 @@ def test_resume_runs_nothing_again_and_one_more_row_only_its_own(pipeline, demo)
     assert alone == [f"{stage} ({new})" for stage in ("LABEL", "RECONSTRUCT", "SIMULATE", "TETRIS")]
 
 
-def test_a_later_stages_setting_leaves_the_earlier_cached(pipeline, demo):
-    changed = pipeline.run("-profile", "demo", "-stub", "-resume", "--evaluate.match_radius_voxels", "4")
+def test_a_later_stages_setting_leaves_the_earlier_cached(demo_pipeline, demo):
+    changed = demo_pipeline.run("-profile", "demo", "-stub", "-resume", "--evaluate.match_radius_voxels", "4")
     stages = {name.split(" ")[0] for name in changed.tasks("COMPLETED")}
     assert stages == {"CHECK", "CALIBRATE", "SEGMENT", "CLUSTER", "EXPORT", "EVALUATE_SIMULATED", "REPORT", "CRATE"}
 

@@ -1,9 +1,11 @@
 """What a training is fed with: tomograms that stay on disk, several classes; and models of other versions."""
 
 import json
+import time
 import zipfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from template_learning.files import write_mrc, write_table
@@ -51,6 +53,28 @@ def test_tomograms_are_streamed_from_their_files(tmp_path: Path) -> None:
     assert all(isinstance(volume, np.memmap) for one in tomograms for volume in (one.data, one.labels))
     assert [patches[index][0].shape for index in range(5)] == [(4, 16, 16, 16, 1)] * 5
     assert own_memory() - before < 0.3 * sum(one.data.nbytes for one in tomograms)
+
+
+def test_batches_cut_ahead_come_in_their_order(tmp_path: Path) -> None:
+    """A network of one weight, taught with batches in order, ends elsewhere when they come in another."""
+    write_tomogram(tmp_path, "a", (48, 48, 48), {1: 36})
+    tomogram = open_tomogram(tmp_path, "a")
+
+    class LateFirst(Patches):
+        def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+            time.sleep(0.2 * (index == 0))
+            return super().__getitem__(index)
+
+    weights = []
+    for workers in (1, 3):
+        patches = LateFirst([tomogram], SMALL, 1, split="train", first=0, count=6, workers=workers)
+        scale = keras.layers.Conv3D(1, 1, use_bias=False, kernel_initializer="ones")
+        network = keras.Sequential([keras.layers.Input((16, 16, 16, 1)), scale, keras.layers.Reshape((16, 16, 16))])
+        network.compile(optimizer=keras.optimizers.SGD(0.3), loss="mse", jit_compile=False)
+        network.fit(patches, epochs=1, shuffle=False, verbose=0)
+        weights.append(float(np.asarray(network.get_weights()[0]).item()))
+    assert weights[0] != 1
+    assert weights[0] == pytest.approx(weights[1], abs=1e-6)
 
 
 @pytest.fixture

@@ -174,8 +174,8 @@ class Training:
             split="train",
             first=0,
             count=settings.steps_per_epoch,
-            # A GPU would wait for patches; without one the network's own threads want the processors.
-            workers=processors() if has_gpu() and settings.device != "cpu" else 1,
+            # A GPU would wait for patches; without one the next ones are cut while the network's threads wait for each other.
+            workers=processors() if has_gpu() and settings.device != "cpu" else 2,
         )
         validation = None
         if self.tomograms["validation"]:
