@@ -353,6 +353,10 @@ def test_the_gap_is_that_of_the_tomograms_as_the_network_sees_them(part):
     np.testing.assert_allclose(as_the_network_sees(Run.open(part), REAL)[0], -own)
     assert "inverted" in read_page(part).text
     write_segment_facts(part, {"match_spectrum": True}, **CARD)
+    assert "before the filter" not in read_page(part).text
+    write_segment_facts(part, {}, **CARD, model_band_pass_angstrom=[3, 40])
+    assert "before the filter that the model was trained with" in read_page(part).text
+    write_segment_facts(part, {"match_spectrum": True}, **CARD)
     matched = model_spectrum(as_the_network_sees(Run.open(part), REAL)[0])
     np.testing.assert_allclose(matched[3:14], 2.0, rtol=0.2)
     np.testing.assert_allclose(matched[18:], 0.5, rtol=0.2)

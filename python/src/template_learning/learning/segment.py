@@ -55,7 +55,11 @@ def segment_tomogram(
             probability = segment_on_own_grid(network, card, data, voxel_size, settings, str(tomogram))
     classes, best = classes_and_probability(probability, settings)
     minimum = scaled_minimum_size(card, voxel_size)
-    facts: dict[str, Any] = {"voxel_size_angstrom": voxel_size, "model_voxel_size_angstrom": card.voxel_size_angstrom}
+    facts: dict[str, Any] = {
+        "voxel_size_angstrom": voxel_size,
+        "model_voxel_size_angstrom": card.voxel_size_angstrom,
+        "model_band_pass_angstrom": card.band_pass_angstrom,
+    }
     # What the report sets the tomogram beside, where the training tomograms are not in the run.
     looks = {"training_spectrum": card.radial_spectrum, "training_grey_histogram": card.grey_histogram}
     if settings.engine == "deepfinder":

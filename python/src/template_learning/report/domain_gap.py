@@ -63,12 +63,14 @@ def domain_gap_section(run: Run) -> Section | None:
     counts = f"{whose} and {counted(len(items), 'experimental tomogram')}"
     source = line_figure(panels)
     return Section(
-        "domain-gap", "Domain gap", [Illustration(source, f"Spectra and grey values of {counts}.", caption(run, counts))]
+        "domain-gap",
+        "Domain gap",
+        [Illustration(source, f"Spectra and grey values of {counts}.", caption(run, counts, items[0]))],
     )
 
 
-def caption(run: Run, counts: str) -> str:
-    """What the figure shows."""
+def caption(run: Run, counts: str, item: str) -> str:
+    """What the figure shows; ``item`` is one of the experimental tomograms."""
     text = (
         f"{counts[0].upper()}{counts[1:]}, a cube of up to {CROP_VOXELS} voxels in the middle of each, brought to zero mean and "
         "unit deviation (training tomograms that the model's card stands for: their mean, whole); the experimental ones as the "
@@ -76,6 +78,8 @@ def caption(run: Run, counts: str) -> str:
     )
     settings = _settings(run)
     text += ", inverted" * (settings.contrast == "protein_bright") + ", their spectrum matched" * settings.match_spectrum
+    if read_sidecar(run.folder / f"segment/{item}.segmentation.mrc").get("model_band_pass_angstrom"):
+        text += "; all before the filter that the model was trained with (train.band_pass_angstrom)"
     return (
         f"{text}. Left: mean power of each shell of spatial frequencies. Right: distribution of the grey values. "
         "The nearer the lines, the smaller the gap."
