@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from harness import ROOT, report
 from template_learning.density import build_library
 from template_learning.files import read_mrc
 from template_learning.labels import label_sample
+from template_learning.learning.network import device_scope
 from template_learning.learning.patches import open_tomogram
 from template_learning.learning.segment import segment_volume
 from template_learning.learning.train import Training
@@ -114,7 +114,7 @@ def learning(series: Path, placed: Path, library: Path, folder: Path) -> dict[st
             figures[f"train_steps_per_second_{name}_{precision}"] = steps / seconds_of(training.run)
             figures[f"train_loss_{name}_{precision}"] = training.history[-1].loss
             figures[f"train_loss_fell_{name}_{precision}"] = training.history[0].loss - training.history[-1].loss
-            with keras.device("gpu:0"):
+            with device_scope("gpu"):
                 segment_volume(training.network, volume[:, :200, :200], SegmentSettings())  # compiles
                 segment = seconds_of(segment_volume, training.network, volume, SegmentSettings())
             figures[f"segment_voxels_per_second_{name}_{precision}"] = volume.size / segment
@@ -130,6 +130,8 @@ def gpu_name() -> str:
 
 def main() -> None:
     """Measure and report."""
+    import keras  # not at the top: before the package it would load TensorFlow as it comes, without oneDNN
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         library = library_of_demo(folder / "library")

@@ -1,22 +1,29 @@
-"""Fine-tuning's labels and tomograms, on a model that is never trained."""
+"""Fine-tuning: its labels, its tomograms and its scores."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 from template_learning.errors import BadInput
-from template_learning.files import write_mrc, write_table
+from template_learning.files import read_table, write_mrc, write_table
 from template_learning.geometry import Grid
 from template_learning.labels import draw_labels
 from template_learning.learning import finetune
-from template_learning.learning.finetune import AnnotatedRow, draw_shapes
-from template_learning.learning.model_file import ModelCard
+from template_learning.learning.finetune import AnnotatedRow, FinetuningRow, draw_shapes, draw_spheres, finetune_model
+from template_learning.learning.model_file import ModelCard, load_model, read_card
 from template_learning.learning.spectrum import radial_spectrum
+from template_learning.learning.train import Training
 from template_learning.library import read_library
-from template_learning.settings import FinetuneCommandSettings, FinetuneSettings, LabelSettings, SegmentSettings
+from template_learning.settings import (
+    FinetuneCommandSettings,
+    FinetuneSettings,
+    LabelSettings,
+    SegmentSettings,
+)
 from template_learning.tables import LibraryRow, ParticleRow
 
-SHAPE, VOXEL = (24, 40, 48), 10.0
+from .toy_tomograms import SHAPE, SMALL, VOXEL
+
 CARD = ModelCard(voxel_size_angstrom=VOXEL, classes={1: ["rod"]}, filters=4, patch_voxels=16)
 
 
@@ -90,3 +97,44 @@ def test_shapes_are_those_of_the_templates_as_they_are_turned(tmp_path: Path) ->
         draw_shapes([turned, ParticleRow(particle=1, **place)], library, grid, settings, "a.csv")
     with pytest.raises(BadInput, match="no template of class 2"):
         draw_shapes([turned.model_copy(update={"molecule": "", "class_id": 2})], library, grid, settings, "a.csv")
+
+
+def test_spheres_about_annotations() -> None:
+    centre, radius = np.array([[4.0, 5.5, 6.0], [0.0, 0.0, 0.0], [50.0, 50.0, 50.0]]), 2.5
+    labels = draw_spheres((9, 10, 11), centre, np.array([1, 2, 3]), radius)
+    grid = np.stack(np.indices(labels.shape), axis=-1)
+    for position, number in zip(centre, (1, 2, 3), strict=True):
+        assert np.array_equal(labels == number, np.linalg.norm(grid - position, axis=-1) <= radius)
+
+
+def test_finetuning_scores_held_out_tomograms_and_writes_a_model(
+    toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["id,path,annotations"]
+    for number in range(3):
+        particles = [row for row in read_table(toy[1] / f"t{number}.particles.csv", ParticleRow) if row.class_id == 1]
+        write_table(tmp_path / f"t{number}.csv", ParticleRow, particles)
+        lines.append(f"t{number},{toy[1] / f't{number}.mrc'},t{number}.csv")
+    (tmp_path / "tomograms.csv").write_text("\n".join(lines) + "\n")
+    chosen = FinetuneCommandSettings(
+        train=SMALL,
+        finetune=FinetuneSettings(splits=2, epochs=[2], steps_per_epoch=3, learning_rate=1e-3, sphere_radius_angstrom=30),
+    )
+    states = tmp_path / "states"
+    finetune_model(trained / "trained.keras", tmp_path / "tomograms.csv", chosen, 5, tmp_path / "out", state=states)
+    rows = read_table(tmp_path / "out" / "finetuning.csv", FinetuningRow)
+    assert {(row.split, row.epochs) for row in rows} == {(split, epochs) for split in (1, 2) for epochs in (0, 2)}
+    assert all(row.annotations == 6 and row.matched <= min(row.selected, 6) for row in rows)
+    before, after = (load_model(path)[0] for path in (trained / "trained.keras", tmp_path / "out" / "finetuned.keras"))
+    assert not np.array_equal(before.get_weights()[0], after.get_weights()[0])
+    card = read_card(tmp_path / "out" / "finetuned.keras")
+    assert card.training["finetuning"]["annotations"] == 18
+    assert card.grey_histogram == read_card(trained / "trained.keras").grey_histogram is not None
+    assert card.minimum_size_voxels is not None
+    # The same call elsewhere finds all of its trainings done.
+    monkeypatch.delattr(Training, "_epoch")
+    finetune_model(trained / "trained.keras", tmp_path / "tomograms.csv", chosen, 5, tmp_path / "again", state=states)
+    assert (tmp_path / "again/finetuning.csv").read_bytes() == (tmp_path / "out/finetuning.csv").read_bytes()
+    (tmp_path / "one.csv").write_text("\n".join(lines[:2]) + "\n")
+    with pytest.raises(BadInput, match="at least two"):
+        finetune_model(trained / "trained.keras", tmp_path / "one.csv", chosen, 5, tmp_path / "other")

@@ -5,7 +5,6 @@ import time
 import zipfile
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from template_learning.files import write_mrc, write_table
@@ -57,6 +56,8 @@ def test_tomograms_are_streamed_from_their_files(tmp_path: Path) -> None:
 
 def test_batches_cut_ahead_come_in_their_order(tmp_path: Path) -> None:
     """A network of one weight, taught with batches in order, ends elsewhere when they come in another."""
+    import keras  # not at the top: before the package it would load TensorFlow as it comes, without oneDNN
+
     write_tomogram(tmp_path, "a", (48, 48, 48), {1: 36})
     tomogram = open_tomogram(tmp_path, "a")
 

@@ -1,0 +1,76 @@
+"""Thresholds chosen on simulated tomograms and carried in the model."""
+
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+from template_learning.files import read_mrc, read_table, write_table
+from template_learning.learning.calibrate import calibrate_model
+from template_learning.learning.model_file import read_card
+from template_learning.learning.segment import segment_tomogram
+from template_learning.provenance import read_sidecar
+from template_learning.settings import (
+    CalibrateSettings,
+    EvaluateSettings,
+    SegmentSettings,
+)
+from template_learning.tables import DesignRow
+
+# Keras on NumPy 2 warns of its own saving and weight reading.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+@pytest.mark.parametrize("split", ["validation", "train"])
+def test_calibration_puts_a_threshold_into_the_card(
+    toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    from template_learning.learning import calibrate
+
+    def truth_and_specks(*arguments: object) -> np.ndarray:
+        """The labels as a sure segmentation, and specks of two voxels that only a size threshold removes."""
+        identifier = Path(str(arguments[-1])).stem
+        target = np.asarray(read_mrc(toy[1] / f"{identifier}.labels.mrc")[0]).astype(np.float32)
+        target[0, 0:40:4, 0:2] = 1
+        assert arguments[4].contrast == "protein_dark"  # type: ignore[attr-defined]  # simulated tomograms always are
+        return np.stack([1 - target, target], axis=-1)
+
+    monkeypatch.setattr(calibrate, "segment_on_own_grid", truth_and_specks)
+    rows = [row for row in read_table(toy[0], DesignRow) if row.split == split]
+    write_table(tmp_path / "design.csv", DesignRow, rows)
+    of_users = SegmentSettings(contrast="protein_bright")
+    calibrate_model(trained / "trained.keras", tmp_path / "design.csv", toy[1], CalibrateSettings(segment=of_users), tmp_path)
+    card = read_card(tmp_path / "model.keras")
+    assert card.minimum_size_voxels is not None
+    assert card.minimum_score == {1: 0.0}
+    assert 2 < card.minimum_size_voxels[1] < 60
+    assert ("training tomogram(s), as there are none for validation: t0, t1" in card.minimum_size_chosen) == (split == "train")
+    assert read_sidecar(tmp_path / "model.keras")["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
+    segment_tomogram(tmp_path / "model.keras", toy[1] / "t3.mrc", "t3", SegmentSettings(keep_probabilities=True), tmp_path)
+    assert read_sidecar(tmp_path / "t3.segmentation.mrc")["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
+    both = mrcfile.read(tmp_path / "t3.probabilities.mrc.gz").astype(np.float32)
+    np.testing.assert_allclose(both.sum(axis=0), 1, atol=2e-3)
+    np.testing.assert_allclose(both[1], read_mrc(tmp_path / "t3.probability.mrc")[0], atol=1e-3)
+
+
+def test_calibration_by_score(toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from template_learning.learning import calibrate
+
+    def sure_of_the_truth(*arguments: object) -> np.ndarray:
+        """The labels, and as large a segment elsewhere that is less sure."""
+        target = np.asarray(read_mrc(toy[1] / "t3.labels.mrc")[0]).astype(np.float32) * np.float32(0.9)
+        target[10:14, 17:21, 0:10] = 0.6
+        return np.stack([1 - target, target], axis=-1)
+
+    monkeypatch.setattr(calibrate, "segment_on_own_grid", sure_of_the_truth)
+    chosen = CalibrateSettings(evaluate=EvaluateSettings(rank="score", match_radius_voxels=4))
+    calibrate_model(trained / "trained.keras", toy[0], toy[1], chosen, tmp_path)
+    card = read_card(tmp_path / "model.keras")
+    assert card.minimum_size_voxels == {1: 1}
+    assert card.minimum_score is not None
+    assert 0.6 < card.minimum_score[1] < 0.9
+    assert "by score" in card.minimum_size_chosen
+    assert card.score_probability is not None
+    (unsure, seldom), (sure, always) = card.score_probability[1]
+    assert (seldom, always) == (0.0, 1.0)
+    assert unsure < card.minimum_score[1] < sure

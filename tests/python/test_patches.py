@@ -1,0 +1,106 @@
+"""Training patches: what they hold, and in what ways they are turned, thinned and made noisier."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from template_learning.learning.noise import lower_dose, noise_amplitude
+from template_learning.learning.patches import HALF_TURNS, Patches, open_tomogram, widen_wedge
+from template_learning.reconstruction.native import back_project
+
+from .toy_tomograms import SMALL, imaged
+
+# Keras on NumPy 2 warns of its own saving and weight reading.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def test_noise_of_a_lower_dose_is_that_of_a_reconstruction() -> None:
+    """Against a series of noise that is reconstructed on a larger field than the one measured."""
+    amplitude = noise_amplitude(24, 60.0, 3.0)
+    generator = np.random.default_rng(5)
+    angles = np.arange(-60.0, 61.0, 3.0)
+    images = [generator.standard_normal((41, 60, 140), dtype=np.float32) for _ in range(8)]
+    noise = np.array([back_project(image, angles, (60, 60, 60))[18:42, 18:42, 18:42] for image in images])
+    made = np.array([lower_dose(np.zeros((24, 24, 24), np.float32), 0.25, amplitude, generator) for _ in range(8)])
+    # A quarter of the dose is four times the variance, of which three quarters are new.
+    assert made.std() == pytest.approx(np.sqrt(0.75), rel=0.05)
+    bands = [(0.05, 0.2), (0.2, 0.35), (0.35, 0.5)]
+    z, _, x = np.meshgrid(*[np.fft.fftfreq(24)] * 3, indexing="ij")
+    steep = np.abs(z) > 2.5 * np.abs(x) + 0.05  # well inside the missing wedge
+
+    def shares(volumes: NDArray[np.float32]) -> NDArray[np.float64]:
+        window = np.hanning(24)[:, None, None] * np.hanning(24)[:, None] * np.hanning(24)
+        power = (np.abs(np.fft.fftn(volumes * window, axes=(1, 2, 3))) ** 2).mean(axis=0)
+        radius = np.hypot(z, x)
+        return np.array([*(power[(radius >= a) & (radius < b)].mean() for a, b in bands), power[steep].mean()]) / power.mean()
+
+    found, expected = shares(made), shares(noise)
+    np.testing.assert_allclose(found[:3], expected[:3], rtol=0.25)
+    assert max(found[3], expected[3]) < 0.1
+    own = generator.standard_normal((24, 24, 24)).astype(np.float32)
+    assert np.allclose(lower_dose(own, 1.0, amplitude, generator), own)
+
+
+def test_patches_hold_what_the_tomogram_holds_there(toy: tuple[Path, Path]) -> None:
+    chosen = SMALL.model_copy(update={"rotation": "none", "background_fraction": 0.5, "random_shift_voxels": 30})
+    tomogram = open_tomogram(toy[1], "t0")
+    assert set(tomogram.class_id) == {1}
+    batch = Patches([tomogram], chosen, 3, split="train", first=0, count=5)[2]
+    data = (np.asarray(tomogram.data) - tomogram.mean) / tomogram.deviation
+    windows = np.lib.stride_tricks.sliding_window_view(data, (16, 16, 16))
+    labels = np.lib.stride_tricks.sliding_window_view(np.asarray(tomogram.labels), (16, 16, 16))
+    for grey, truth in zip(*batch, strict=True):
+        place = np.argwhere(np.isclose(windows[..., 0, 0, 0], grey[0, 0, 0, 0], atol=1e-5))
+        assert any(np.allclose(windows[tuple(p)], grey[..., 0], atol=1e-4) and (labels[tuple(p)] == truth).all() for p in place)
+
+
+def test_patches_are_centred_on_targets_and_depend_on_their_number_alone(toy: tuple[Path, Path]) -> None:
+    chosen = SMALL.model_copy(update={"background_fraction": 0.0, "random_shift_voxels": 0, "least_dose_e_per_angstrom2": 10})
+    tomograms = [open_tomogram(toy[1], name, imaged(60.0)) for name in ("t0", "t1")]
+    early = Patches(tomograms, chosen, 3, split="train", first=0, count=8)
+    late = Patches(tomograms, chosen, 3, split="train", first=4, count=4)
+    for index in range(4):
+        for first, second in zip(early[4 + index], late[index], strict=True):
+            assert np.array_equal(first, second)
+    assert not np.array_equal(early[0][0], early[1][0])
+    middle = np.concatenate([early[index][1] for index in range(8)])[:, 6:10, 6:10, 6:10]
+    assert (middle.reshape(len(middle), -1) == 1).any(axis=1).mean() > 0.6  # those near a border are moved inside
+
+
+def test_high_doses_come_first_and_the_others_by_and_by(toy: tuple[Path, Path]) -> None:
+    chosen = SMALL.model_copy(
+        update={"high_dose_first": 0.5, "epochs": 10, "steps_per_epoch": 10, "background_fraction": 0.3, "batch_size": 4}
+    )
+    doses = {"t0": 20.0, "t1": 100.0}
+    tomograms = [open_tomogram(toy[1], name, imaged(dose)) for name, dose in doses.items()]
+
+    def taken_from_low_dose(split: Literal["train", "validation"], batches: range) -> float:
+        patches = Patches(tomograms, chosen, 3, split=split, first=0, count=100)
+        low = (np.asarray(tomograms[0].data) - tomograms[0].mean) / tomograms[0].deviation
+        greys = [grey for batch in batches for grey in patches[batch][0][..., 0]]
+        there = [all(np.isclose(low, grey[5, 5, x], atol=1e-6, rtol=0).any() for x in range(4, 8)) for grey in greys]
+        return float(np.mean(there))
+
+    assert taken_from_low_dose("train", range(0, 18)) == 0
+    assert 0.2 < taken_from_low_dose("train", range(50, 70)) < 0.8
+    assert 0.2 < taken_from_low_dose("validation", range(0, 18)) < 0.8
+
+
+def test_a_wider_wedge_is_what_a_shorter_tilt_series_leaves() -> None:
+    noise = np.random.default_rng(4).standard_normal((16, 12, 20)).astype(np.float32)
+    narrow = widen_wedge(noise, 40.0)
+    z, _, x = np.meshgrid(*(np.fft.fftfreq(count) for count in noise.shape), indexing="ij")
+    steepness = np.rad2deg(np.arctan2(np.abs(z), np.abs(x)))
+    before, after = np.abs(np.fft.fftn(noise)), np.abs(np.fft.fftn(narrow))
+    assert after[steepness > 41].max() < 1e-3
+    np.testing.assert_allclose(after[steepness < 39], before[steepness < 39], atol=1e-3)
+
+
+def test_half_turns_keep_the_hand_and_the_wedge() -> None:
+    frequency = np.stack(np.meshgrid(*[np.fft.fftfreq(9)] * 3, indexing="ij"))
+    wedge = np.abs(frequency[0]) > np.tan(np.deg2rad(50)) * np.abs(frequency[2])
+    for axes in HALF_TURNS["half_turns"]:
+        assert len(axes) in (0, 2)  # an even number of reversals is a rotation
+        assert np.array_equal(np.fft.fftshift(wedge), np.flip(np.fft.fftshift(wedge), axes))

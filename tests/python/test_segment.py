@@ -1,0 +1,121 @@
+"""Segmentation: tiles, voxel sizes, contrast and spectra."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from template_learning.errors import BadInput
+from template_learning.files import read_mrc, write_mrc
+from template_learning.learning.model_file import copy_model, load_model
+from template_learning.learning.segment import segment_tomogram, segment_volume, tile_layout, tile_weight
+from template_learning.learning.spectrum import match_spectrum, radial_spectrum
+from template_learning.provenance import read_sidecar
+from template_learning.resampling import resample
+from template_learning.settings import (
+    SegmentSettings,
+)
+
+from .toy_tomograms import VOXEL
+
+# Keras on NumPy 2 warns of its own saving and weight reading.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+@given(quarter=st.integers(4, 300), largest=st.integers(8, 32), overlap=st.integers(0, 31))
+@settings(derandomize=True, deadline=None)
+def test_tiles_cover_an_axis_and_overlap(quarter: int, largest: int, overlap: int) -> None:
+    count, largest = 4 * quarter, 4 * largest
+    overlap = min(overlap, largest - 4)  # more would leave a tile nothing of its own
+    tile, starts = tile_layout(count, largest, overlap)
+    assert tile <= min(count, largest)
+    assert starts[0] == 0
+    assert starts[-1] == count - tile
+    assert all(start % 4 == 0 for start in [tile, *starts])
+    assert all(0 < after - before <= tile - overlap for before, after in itertools.pairwise(starts))
+
+
+def test_weights_of_tiles_add_up_everywhere() -> None:
+    whole = np.zeros((16, 16, 48, 1))
+    edge, starts = tile_layout(48, 24, 8)
+    for start in starts:
+        whole[:, :, start : start + edge] += tile_weight((0, 0, start), (16, 16, edge), (16, 16, 48), 8)
+    assert whole.min() > 0.7
+    assert tile_weight((0, 0, 0), (16, 16, 48), (16, 16, 48), 8).min() == 1
+
+
+def test_tiles_give_what_one_piece_gives(trained: Path) -> None:
+    network, _ = load_model(trained / "trained.keras")
+    volume = np.random.default_rng(2).standard_normal((21, 90, 102)).astype(np.float32)
+    one = segment_volume(network, volume, SegmentSettings(tile_voxels=128))
+    assert one.shape == (21, 90, 102, 2)
+    assert np.allclose(one.sum(axis=-1), 1, atol=1e-5)
+    tiled = segment_volume(network, volume, SegmentSettings(tile_voxels=80, overlap_voxels=60))
+    assert np.abs(one - tiled).max() < 1e-3
+    turned = segment_volume(network, volume, SegmentSettings(tile_voxels=128, half_turns=True))
+    assert np.abs(one - turned).max() < 0.5
+    bright = segment_volume(network, -volume, SegmentSettings(tile_voxels=128, contrast="protein_bright"))
+    assert np.allclose(one, bright, atol=1e-5)
+
+
+def test_an_inverted_tomogram_is_told_of(
+    toy: tuple[Path, Path], trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, dark = trained / "trained.keras", toy[1] / "t3.mrc"
+    write_mrc(tmp_path / "bright.mrc", -read_mrc(dark)[0], VOXEL)
+    segment_tomogram(model, dark, "dark", SegmentSettings(), tmp_path)
+    assert not caplog.messages
+    segment_tomogram(model, tmp_path / "bright.mrc", "bright", SegmentSettings(contrast="protein_bright"), tmp_path)
+    told = f"{tmp_path / 'bright.mrc'}: inverted for the network, as segment.contrast = protein_bright says"
+    assert caplog.messages == [told]
+    same = [read_mrc(tmp_path / f"{name}.segmentation.mrc")[0] for name in ("dark", "bright")]
+    assert np.array_equal(*same)
+
+
+def test_a_tomogram_of_other_voxels_is_resampled_there_and_back(toy: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:
+    network, card = load_model(trained / "trained.keras")
+    copy_model(trained / "trained.keras", tmp_path / "model.keras", card.model_copy(update={"minimum_size_voxels": {1: 40}}))
+    data, _ = read_mrc(toy[1] / "t3.mrc")
+    fine = ndimage.affine_transform(data, np.full(3, 0.5), output_shape=[2 * n - 1 for n in data.shape], order=1)
+    write_mrc(tmp_path / "fine.mrc", fine, VOXEL / 2)
+    segment_tomogram(tmp_path / "model.keras", tmp_path / "fine.mrc", "fine", SegmentSettings(), tmp_path)
+    probability, voxel_size = read_mrc(tmp_path / "fine.probability.mrc")
+    assert voxel_size == VOXEL / 2
+    assert probability.shape == fine.shape
+    assert read_sidecar(tmp_path / "fine.segmentation.mrc")["minimum_size_voxels"] == {"1": 320}
+    coarse = segment_volume(network, resample(fine, 2.0), SegmentSettings())[..., 1]
+    assert np.allclose(probability[::2, ::2, ::2], coarse, atol=1e-4)
+
+
+def test_a_tomogram_smaller_than_a_patch_is_bad_input(trained: Path, tmp_path: Path) -> None:
+    write_mrc(tmp_path / "small.mrc", np.random.default_rng(0).standard_normal((12, 40, 40)).astype(np.float32), VOXEL)
+    with pytest.raises(BadInput, match=r"at least 16 voxels of 10 Å"):
+        segment_tomogram(trained / "trained.keras", tmp_path / "small.mrc", "small", SegmentSettings(), tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(48, 60, 56), (45, 63, 51)])
+def test_spectrum_matching_gives_the_spectrum_and_keeps_phases(shape: tuple[int, int, int]) -> None:
+    generator = np.random.default_rng(3)
+    white, other = generator.standard_normal((2, *shape)).astype(np.float32)
+    assert np.allclose(radial_spectrum(white)[3:], 1, atol=0.1)
+    target = radial_spectrum(ndimage.gaussian_filter(other, 0.7))
+    matched = match_spectrum(white, target)
+    assert np.allclose(radial_spectrum(matched)[3:], target[3:], rtol=0.05)
+    again = match_spectrum(ndimage.gaussian_filter(white, 0.6, mode="wrap"), radial_spectrum(white))
+    assert np.corrcoef(again.ravel(), white.ravel())[0, 1] > 0.95
+
+
+def test_segmenting_with_the_models_spectrum(trained: Path, toy: tuple[Path, Path]) -> None:
+    network, card = load_model(trained / "trained.keras")
+    data, _ = read_mrc(toy[1] / "t0.mrc")
+    chosen = SegmentSettings(match_spectrum=True)
+    sharp = match_spectrum(data, radial_spectrum(data) * np.linspace(1, 3, 32))
+    plain = segment_volume(network, data, SegmentSettings(), card.radial_spectrum)
+    unmatched = segment_volume(network, sharp, SegmentSettings(), card.radial_spectrum)
+    matched = segment_volume(network, sharp, chosen, card.radial_spectrum)
+    assert np.abs(matched - plain).mean() < 0.5 * np.abs(unmatched - plain).mean()
+    with pytest.raises(BadInput, match="holds no spectrum"):
+        segment_volume(network, data, chosen)

@@ -1,0 +1,179 @@
+"""Training on toy tomograms: what it learns, how it goes on after a kill, what it refuses."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from template_learning.errors import BadInput
+from template_learning.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.learning.model_file import load_model, read_card
+from template_learning.learning.patches import open_tomogram
+from template_learning.learning.segment import segment_tomogram, segment_volume
+from template_learning.learning.train import HistoryRow, Training, train_network, what_is_learnt
+from template_learning.provenance import read_sidecar
+from template_learning.settings import (
+    SegmentSettings,
+    TrainSettings,
+)
+from template_learning.tables import ParticleRow
+
+from .toy_tomograms import SMALL, VOXEL, imaged
+
+# Keras on NumPy 2 warns of its own saving and weight reading.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def test_settings_that_cannot_be_trained_are_refused() -> None:
+    with pytest.raises(ValidationError, match="a multiple of 8 was expected"):
+        TrainSettings(patch_voxels=52, block_voxels=2)
+    with pytest.raises(ValidationError, match="a weight above 0 was expected"):
+        TrainSettings(tversky_weight=0, crossentropy_weight=0)
+
+
+def test_training_learns_writes_its_files_and_finds_the_rods(toy: tuple[Path, Path], tmp_path: Path) -> None:
+    chosen = SMALL.model_copy(
+        update={"epochs": 12, "steps_per_epoch": 15, "batch_size": 4, "learning_rate": 5e-3, "background_fraction": 0.6}
+    )
+    train_network(*toy, chosen, 1, tmp_path)
+    history = read_table(tmp_path / "history.csv", HistoryRow)
+    assert [row.epoch for row in history] == list(range(1, 13))
+    assert max(row.validation_f1 or 0 for row in history) > 0.8
+    card = read_card(tmp_path / "trained.keras")
+    assert card.classes == {1: ["rod"]}
+    assert card.voxel_size_angstrom == pytest.approx(VOXEL)
+    assert card.training["design"]["total_dose_e_per_angstrom2"] == [100, 102]
+    best = min(history, key=lambda row: row.validation_loss or 9)
+    assert card.training["best_epoch"] == best.epoch
+    assert read_sidecar(tmp_path / "trained.keras")["best_epoch"] == best.epoch
+    segment_tomogram(tmp_path / "trained.keras", toy[1] / "t3.mrc", "t3", SegmentSettings(), tmp_path)
+    found, _ = read_mrc(tmp_path / "t3.segmentation.mrc")
+    truth, _ = read_mrc(toy[1] / "t3.labels.mrc")
+    assert 2 * (found * truth).sum() / (found.sum() + truth.sum()) > 0.8
+
+
+def test_training_is_deterministic_and_goes_on_after_a_kill(
+    toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from template_learning.learning import train
+
+    whole = train.Training._save
+    calls = []
+
+    def killed(self: "train.Training") -> None:
+        whole(self)
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.Training, "_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_network(*toy, SMALL, 7, tmp_path)
+    assert not (tmp_path / "trained.keras").exists()
+    train_network(*toy, SMALL, 7, tmp_path)
+    assert len(calls) == 3  # one epoch was left
+    assert (tmp_path / "history.csv").read_bytes() == (trained / "history.csv").read_bytes()
+    for one, other in zip(
+        load_model(tmp_path / "trained.keras")[0].get_weights(),
+        load_model(trained / "trained.keras")[0].get_weights(),
+        strict=True,
+    ):
+        assert np.array_equal(one, other)
+
+
+def test_a_state_of_another_training_is_not_taken_up(toy: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:
+    shutil.copy(trained / "training_state.npz", tmp_path)
+    train_network(*toy, SMALL.model_copy(update={"epochs": 1}), 8, tmp_path)
+    assert len(read_table(tmp_path / "history.csv", HistoryRow)) == 1
+
+
+def test_a_state_in_a_shared_folder_is_taken_up_by_its_own_training(
+    toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, calls = Training._save, []
+
+    def killed(self: Training) -> None:
+        whole(self)
+        calls.append(self.state)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "_save", killed)
+    states = tmp_path / "states"
+    with pytest.raises(KeyboardInterrupt):
+        train_network(*toy, SMALL, 7, tmp_path / "first", states)
+    train_network(*toy, SMALL, 7, tmp_path / "second", states)
+    assert len(calls) == 3  # one epoch was left
+    assert (tmp_path / "second/history.csv").read_bytes() == (trained / "history.csv").read_bytes()
+    assert not (tmp_path / "second/training_state.npz").exists()
+    train_network(*toy, SMALL.model_copy(update={"epochs": 1}), 7, tmp_path / "third", states)
+    assert len(read_table(tmp_path / "third/history.csv", HistoryRow)) == 1
+    assert sorted(set(calls)) == sorted(states.iterdir())
+    assert len(set(calls)) == 2
+    with pytest.raises(BadInput, match="a folder for the training's state was expected"):
+        train_network(*toy, SMALL, 7, tmp_path / "fourth", calls[0])
+
+
+def test_another_label_dose_or_grey_value_is_another_training(toy: tuple[Path, Path]) -> None:
+    tomogram = open_tomogram(toy[1], "t0", imaged(60.0))
+    labels = np.array(tomogram.labels)
+    labels[3, 5, 7] ^= 1
+    others = [
+        dataclasses.replace(tomogram, labels=labels),
+        dataclasses.replace(tomogram, centre=tomogram.centre[::-1]),
+        dataclasses.replace(tomogram, mean=tomogram.mean + 1e-9),
+        open_tomogram(toy[1], "t0", imaged(61.0)),
+    ]
+    assert what_is_learnt(tomogram) == what_is_learnt(open_tomogram(toy[1], "t0", imaged(60.0)))
+    assert all(what_is_learnt(other) != what_is_learnt(tomogram) for other in others)
+
+
+def test_half_precision_of_gpus_is_refused_without_one(toy: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="needs a GPU"):
+        train_network(*toy, SMALL.model_copy(update={"precision": "mixed_float16", "device": "cpu"}), 7, tmp_path)
+
+
+def test_mixed_precision_trains_and_gives_sound_probabilities(toy: tuple[Path, Path], tmp_path: Path) -> None:
+    train_network(*toy, SMALL.model_copy(update={"precision": "mixed_bfloat16", "epochs": 2}), 7, tmp_path)
+    assert all(np.isfinite(row.loss) for row in read_table(tmp_path / "history.csv", HistoryRow))
+    network, _ = load_model(tmp_path / "trained.keras")
+    probability = segment_volume(network, read_mrc(toy[1] / "t3.mrc")[0], SegmentSettings())
+    assert probability.dtype == np.float32
+    assert np.allclose(probability.sum(axis=-1), 1, atol=1e-3)
+
+
+def test_early_stopping(toy: tuple[Path, Path], tmp_path: Path) -> None:
+    chosen = SMALL.model_copy(update={"epochs": 30, "steps_per_epoch": 1, "early_stopping_epochs": 2, "learning_rate": 1e-9})
+    train_network(*toy, chosen, 1, tmp_path)
+    history = read_table(tmp_path / "history.csv", HistoryRow)
+    assert len(history) < 30
+    assert not any(row.best for row in history[-2:])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"patch_voxels": 32}, "smaller than the patch"),
+        ({}, "labels 0 to 5"),
+        ({}, "no particles"),
+        ({}, "shape"),
+        ({}, "no such file"),
+    ],
+)
+def test_bad_training_input(toy: tuple[Path, Path], tmp_path: Path, change: dict[str, int], message: str) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(toy[1], data)
+    labels, _ = read_mrc(data / "t1.labels.mrc")
+    if message.startswith("labels"):
+        write_mrc(data / "t1.labels.mrc", (labels * 5).astype(np.uint8), VOXEL)
+    elif message == "no particles":
+        for number in range(4):
+            write_table(data / f"t{number}.particles.csv", ParticleRow, [])
+    elif message == "shape":
+        write_mrc(data / "t1.labels.mrc", labels[:-1], VOXEL)
+    elif message == "no such file":
+        (data / "t1.mrc").unlink()
+    with pytest.raises(BadInput, match=message):
+        train_network(data / "design.csv", data, SMALL.model_copy(update=change), 1, tmp_path / "output")
