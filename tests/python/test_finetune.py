@@ -24,6 +24,9 @@ from template_learning.tables import LibraryRow, ParticleRow
 
 from .toy_tomograms import SHAPE, SMALL, VOXEL
 
+# Keras on NumPy 2 warns of its own saving and weight reading.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 CARD = ModelCard(voxel_size_angstrom=VOXEL, classes={1: ["rod"]}, filters=4, patch_voxels=16)
 
 
