@@ -96,7 +96,7 @@ RIBOSOME = {
     "tetris": {"shape_voxels": [56, 96, 96], "distractors_per_template": 5},
     "reconstruct": {"voxel_size_angstrom": 13},
     "label": {"kind": "sphere", "sphere_radius_angstrom": 75},
-    "train": {"epochs": 10},
+    "train": {"epochs": 40},
     "cluster": {"radius_voxels": 6},
     "evaluate": {"match_radius_voxels": 10},
 }
