@@ -86,7 +86,7 @@ NUCLEOSOME = {
     "tetris": {"shape_voxels": [40, 80, 80], "distractors_per_template": 2},
     "reconstruct": {"voxel_size_angstrom": 8},
     "label": {"kind": "sphere", "sphere_radius_angstrom": 36},
-    "train": {"epochs": 250},
+    "train": {"epochs": 150},
     "cluster": {"radius_voxels": 5},
     "evaluate": {"match_radius_voxels": 6},
 }
