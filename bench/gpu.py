@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import ROOT, report
+from harness import ROOT, molecule_row, report
 from template_learning.density import build_library
 from template_learning.files import read_mrc
 from template_learning.labels import label_sample
@@ -39,12 +39,11 @@ SEGMENTED = (200, 400, 400)
 
 def library_of_demo(folder: Path) -> Path:
     """Densities and atoms of the demo's structures."""
-    molecules = []
-    for role in ("templates", "distractors"):
-        for path in sorted((ROOT / "data" / "demo" / role).glob("*.cif.gz")):
-            name, target = path.name.removesuffix(".cif.gz"), role == "templates"
-            one = {"molecule": name, "species": name, "role": role[:-1], "share": 1, "file": str(path)}
-            molecules.append({**one, "class_id": int(target), "class_name": "nucleosome" if target else ""})
+    molecules = [
+        molecule_row(path, class_name)
+        for kind, class_name in (("templates", "nucleosome"), ("distractors", ""))
+        for path in sorted((ROOT / "data" / "demo" / kind).glob("*.cif.gz"))
+    ]
     write_json(folder / "molecules.json", molecules)  # type: ignore[arg-type]
     build_library(folder / "molecules.json", Settings().volume, folder)
     return folder

@@ -24,6 +24,13 @@ def merged(base: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str, An
     return result
 
 
+def molecule_row(path: Path, class_name: str = "", species: str | None = None) -> dict[str, Any]:
+    """What ``build_library`` wants to know of a structure's file: a template of class 1 where it has a class name, else a distractor."""
+    name = path.name.removesuffix(".cif.gz")
+    row = {"molecule": name, "species": species or name, "role": "template" if class_name else "distractor"}
+    return {**row, "class_id": int(bool(class_name)), "class_name": class_name, "share": 1.0, "file": str(path)}
+
+
 def machine() -> str:
     """Processor, number of processors and memory, in words."""
     name = platform.processor() or platform.machine()

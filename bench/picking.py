@@ -23,7 +23,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import mrcfile
 import numpy as np
-from harness import BUILD, ROOT, SHARED, merged, report
+from harness import BUILD, ROOT, SHARED, merged, molecule_row, report
 from numpy.typing import NDArray
 from template_learning.density import build_library
 from template_learning.design import design_rows
@@ -130,14 +130,11 @@ def make_library(chosen: Settings, templates: Sequence[Path], class_name: str, f
     for path in templates:
         name = path.name.removesuffix(".cif.gz")
         flex_template(path, name, chosen.flex, chosen.seed, folder / "flex")
-        for conformer in sorted((folder / "flex").glob(f"{name}_c*.cif.gz")):
-            one = {"molecule": conformer.name.removesuffix(".cif.gz"), "species": name, "role": "template"}
-            molecules.append({**one, "class_id": 1, "class_name": class_name, "share": 1, "file": str(conformer)})
+        conformers = sorted((folder / "flex").glob(f"{name}_c*.cif.gz"))
+        molecules += [molecule_row(conformer, class_name, name) for conformer in conformers]
     shared = SHARED / "structures" / "distractors"
-    for path in sorted((shared if shared.is_dir() else DEMO / "distractors").glob("*.cif.gz")):
-        name = path.name.removesuffix(".cif.gz")
-        one = {"molecule": name, "species": name, "role": "distractor"}
-        molecules.append({**one, "class_id": 0, "class_name": "", "share": 1, "file": str(path)})
+    distractors = sorted((shared if shared.is_dir() else DEMO / "distractors").glob("*.cif.gz"))
+    molecules += [molecule_row(path) for path in distractors]
     write_json(folder / "molecules.json", molecules)  # type: ignore[arg-type]
     build_library(folder / "molecules.json", chosen.volume, library)
     return library

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from harness import BUILD, SHARED, report
+from harness import BUILD, SHARED, molecule_row, report
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from template_learning.density import build_library
@@ -158,11 +158,8 @@ def score(
 def nucleosome_library(folder: Path) -> Path:
     """A library of the reference's first nucleosome (2pyo), what the search is made with."""
     if not (folder / "library.csv").is_file():
-        one = {"molecule": "2pyo", "species": "2pyo", "role": "template", "class_id": 1, "class_name": "nucleosome"}
-        write_json(
-            folder / "molecules.json",
-            [{**one, "file": str(SHARED / "structures/nucleosome/2pyo.cif.gz")}],  # type: ignore[arg-type]
-        )
+        row = molecule_row(SHARED / "structures/nucleosome/2pyo.cif.gz", "nucleosome")
+        write_json(folder / "molecules.json", [row])  # type: ignore[arg-type]
         build_library(folder / "molecules.json", VolumeSettings(), folder)
     return folder
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from harness import BUILD, SHARED, report
+from harness import BUILD, SHARED, molecule_row, report
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, binary_dilation, gaussian_filter
 from template_learning.density import build_library
@@ -42,15 +42,8 @@ def library(templates: str, name: str) -> dict[str, LibraryEntry]:
     """The templates of a folder of the shared structures and 81 distractors, as VOLUME makes them, kept in ``name``."""
     structures = SHARED / "structures"
     molecules = [
-        {
-            "molecule": path.name.split(".")[0],
-            "species": path.name.split(".")[0],
-            "role": role,
-            "class_id": int(role == "template"),
-            "share": 1.0,
-            "file": str(path),
-        }
-        for role, folder in (("template", templates), ("distractor", "distractors"))
+        molecule_row(path, class_name)
+        for folder, class_name in ((templates, templates), ("distractors", ""))
         for path in sorted((structures / folder).glob("*.cif.gz"))
     ]
     folder = BUILD / name

@@ -250,7 +250,7 @@ def try_image(shop: Workshop, image: Image, sif: Path) -> None:
     shop.run([*contained, sif, *stranger, "bash", "-s"], stdin=script)  # the SIF's own unshare: Apptainer wants a user it knows
 
 
-def build(shop: Workshop, image: Image, base: dict[str, str]) -> dict[str, Any]:
+def build(shop: Workshop, image: Image, base: dict[str, str], secrets: Sequence[str]) -> dict[str, Any]:
     """Build an image unless the same one is there; its entry in build/containers/images.json."""
     key = key_of(image, base["digest"])
     finished = shop.folder("finished") / image.name
@@ -260,7 +260,7 @@ def build(shop: Workshop, image: Image, base: dict[str, str]) -> dict[str, Any]:
         print(f"{image.stem}: unchanged", flush=True)
     else:
         print(f"{image.stem}: building", flush=True)
-        entry = _make(shop, image, base, key)
+        entry = _make(shop, image, base, key, secrets)
         shutil.rmtree(finished, ignore_errors=True)
         (shop.cache / "tmp" / image.name).rename(finished)
         print(f"{image.stem}: {entry['seconds']:.0f} s, SIF of {entry['sif_bytes'] / 1e6:.0f} MB", flush=True)
@@ -280,7 +280,7 @@ def _link_or_copy(path: Path, target: Path) -> None:
         shutil.copy2(path, target)
 
 
-def _make(shop: Workshop, image: Image, base: dict[str, str], key: str) -> dict[str, Any]:
+def _make(shop: Workshop, image: Image, base: dict[str, str], key: str, secrets: Sequence[str]) -> dict[str, Any]:
     start = time.monotonic()
     shutil.rmtree(shop.cache / "tmp" / image.name, ignore_errors=True)
     work = shop.folder(f"tmp/{image.name}")
@@ -304,7 +304,7 @@ def _make(shop: Workshop, image: Image, base: dict[str, str], key: str) -> dict[
         ]
         + [f"--{kind}={name}={value}" for name, value in notes.items() for kind in ("annotation", "label")]
         + [f"--build-arg={argument}" for argument in build_arguments()]
-        + [*_secrets(shop), "-f", context / image.recipe.relative_to(ROOT), context],
+        + [*secrets, "-f", context / image.recipe.relative_to(ROOT), context],
         log,
     )
     shutil.rmtree(context)
@@ -358,10 +358,10 @@ def _inventory() -> str:
     return (FOLDER / "inventory.py").read_text()
 
 
-def build_and_record(shop: Workshop, image: Image, base: dict[str, str]) -> None:
+def build_and_record(shop: Workshop, image: Image, base: dict[str, str], secrets: Sequence[str]) -> None:
     """Build an image unless the same one is there, and enter it in build/containers/images.json."""
     with shop.alone(image.name):
-        entry = build(shop, image, base)
+        entry = build(shop, image, base, secrets)
     table = BUILT / "images.json"
     with shop.alone("images.json"):
         known = json.loads(table.read_text()) if table.is_file() else {}
@@ -376,9 +376,10 @@ def main() -> int:
         shop = Workshop()
         with shop.alone("base"):
             base = base_image(shop)
+        secrets = _secrets(shop)  # once: its files must not change under a build that reads them
         # Two at a time: most of a build is one thread's work (unpacking, installing, writing layers)
         with ThreadPoolExecutor(2) as builders:
-            making = [builders.submit(build_and_record, shop, image, base) for image in images]
+            making = [builders.submit(build_and_record, shop, image, base, secrets) for image in images]
             try:
                 for made in as_completed(making):
                     made.result()

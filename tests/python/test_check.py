@@ -47,6 +47,19 @@ def test_a_good_request_passes(request_file, tmp_path):
     assert inputs["distractors"][0]["class_id"] == 0
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"evaluate": {"rank": "score"}},
+        {"stop_after": "label"},
+        {"model": "calibrated.keras"},
+        {"cluster": {"select": "expected_f1", "minimum_size_voxels": 20}},
+    ],
+)
+def test_picks_by_expected_f1_are_let_through_where_they_can_be_had_or_are_not_asked_for(request_file, tmp_path, params):
+    check_run(request_file(params={"cluster": {"select": "expected_f1"}, **params}), tmp_path / "out")
+
+
 def test_a_map_is_a_template_and_a_distractor(request_file, tmp_path):
     grid = np.indices((20, 20, 20)) - 9.5
     write_mrc(tmp_path / "ball.mrc", np.exp(-(grid**2).sum(axis=0) / 18).astype(np.float32), 10.0)
@@ -86,6 +99,7 @@ def test_classes_are_numbered_by_name(request_file, tmp_path):
         ({"params": {"start_at": "train", "stop_after": "flex", "from_results": "x"}}, "lies after stop_after"),
         ({"params": {"start_at": "match", "from_results": "x"}}, "--match.run true was expected"),
         ({"params": {"model": "m.keras", "match": {"run": True}}}, "run that has the templates"),
+        ({"params": {"cluster": {"select": "expected_f1"}}}, "evaluate.rank = 'score' was expected with it"),
         ({"templates": []}, "parameter templates: none given"),
         ({"templates": [{"id": "a", "path": "gone.cif"}]}, "gone.cif: no such file"),
         ({"templates": [{"id": "a", "path": "pdb:1abc"}]}, "pdb:1abc: no such entry, or no network: nothing could be"),

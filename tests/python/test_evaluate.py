@@ -210,7 +210,7 @@ def test_choice_of_the_minimum_size():
 def test_how_often_a_score_is_right_rises_with_the_score():
     """Against scikit-learn's isotonic regression, on two tomograms whose picks are right as often as their score says."""
     generator = np.random.default_rng(0)
-    picks, truth, grids = {}, {}, {}
+    picks, truth, grids, outcome = {}, {}, {}, []
     for name in ("a", "b"):
         score = generator.random(400)
         right = generator.random(400) < score
@@ -219,20 +219,12 @@ def test_how_often_a_score_is_right_rises_with_the_score():
         # Those that are wrong have a particle too far away.
         truth[name] = [truth_row(place + (0 if ok else 50)) for place, ok in zip(places, right, strict=True)]
         grids[name] = Grid(shape=(200, 200, 200), voxel_size_angstrom=8.0)
+        outcome.extend(right)
     steps = score_probability(picks, truth, grids, EvaluateSettings(match_radius_voxels=3))[1]
     start, probability = np.array(steps).T
     assert (np.diff(start) > 0).all()
     assert (np.diff(probability) > 0).all()
     scores = np.array([one.score for found in picks.values() for one in found])
-    outcome = np.array(
-        [
-            any(
-                np.allclose((p.x_angstrom, p.y_angstrom, p.z_angstrom), (t.x_angstrom, t.y_angstrom, t.z_angstrom)) for t in [t]
-            )
-            for name in picks
-            for p, t in zip(picks[name], truth[name], strict=True)
-        ]
-    )
     peer = IsotonicRegression().fit(scores, outcome).predict(scores)
     ours = np.concatenate([[0.0], probability])[np.searchsorted(start, scores, side="right")]
     np.testing.assert_allclose(ours, peer, atol=1e-6)

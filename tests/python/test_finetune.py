@@ -14,12 +14,7 @@ from template_learning.learning.model_file import ModelCard, load_model, read_ca
 from template_learning.learning.spectrum import radial_spectrum
 from template_learning.learning.train import Training
 from template_learning.library import read_library
-from template_learning.settings import (
-    FinetuneCommandSettings,
-    FinetuneSettings,
-    LabelSettings,
-    SegmentSettings,
-)
+from template_learning.settings import FinetuneCommandSettings, FinetuneSettings, LabelSettings, SegmentSettings
 from template_learning.tables import LibraryRow, ParticleRow
 
 from .toy_tomograms import SHAPE, SMALL, VOXEL

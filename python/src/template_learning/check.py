@@ -204,6 +204,10 @@ def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
         raise BadInput(f"parameter start_at = {settings.start_at!r}: --from_results with an earlier run's results was expected")
     if settings.start_at == "match" and not settings.match.run:
         raise BadInput("parameter start_at = 'match': --match.run true was expected with it")
+    by_expected_f1 = settings.cluster.select == "expected_f1" and settings.cluster.minimum_size_voxels is None
+    calibrated = settings.model is None and start <= STAGES.index("calibrate") and stop >= STAGES.index("cluster")
+    if by_expected_f1 and calibrated and settings.evaluate.rank != "score":  # CLUSTER refuses it too, but after the training
+        raise BadInput("parameter cluster.select = 'expected_f1': evaluate.rank = 'score' was expected with it")
     if settings.match.run and settings.model is not None and settings.from_results is None:
         raise BadInput(
             "parameter match.run = true: with --model, --from_results with the run that has the templates was expected"

@@ -114,15 +114,19 @@ def has_gpu() -> bool:
     return any(name.startswith(("gpu", "cuda")) for name in keras.distribution.list_devices())
 
 
+def takes_gpu(device: Literal["cpu", "gpu", "auto"]) -> bool:
+    """Whether networks asked onto ``device`` run on a GPU here."""
+    return device != "cpu" and has_gpu()
+
+
 def device_scope(device: Literal["cpu", "gpu", "auto"]) -> AbstractContextManager[Any]:
     """A context in which networks are built and run on that device; auto takes a GPU where there is one.
 
     Raises BadInput where a GPU is asked for and there is none.
     """
-    found = has_gpu()
-    if device == "gpu" and not found:
-        raise BadInput(f"device = gpu: {keras.backend.backend()} finds no GPU on this machine; set device to cpu or auto")
-    if found and device != "cpu":
+    if takes_gpu(device):
         return keras.device("gpu:0")
+    if device == "gpu":
+        raise BadInput(f"device = gpu: {keras.backend.backend()} finds no GPU on this machine; set device to cpu or auto")
     # To PyTorch "cpu:0" is another device than "cpu", where gradients are.
     return keras.device("cpu" if keras.backend.backend() == "torch" else "cpu:0")

@@ -5,7 +5,7 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from template_learning.errors import BadInput, Fault
 from template_learning.files import read_table, replacing, write_table
 from template_learning.learning.model_file import ModelCard, save_model
-from template_learning.learning.network import JIT_COMPILE, build_network, device_scope, has_gpu, training_loss, tversky_loss
+from template_learning.learning.network import JIT_COMPILE, build_network, device_scope, takes_gpu, training_loss, tversky_loss
 from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
 from template_learning.learning.spectrum import grey_histogram, radial_spectrum
 from template_learning.machine_code import processors
@@ -59,7 +59,7 @@ def train_network(
     check_same_voxel_size([*tomograms["train"], *tomograms["validation"]])
     classes = class_names(tomograms["train"])
     check_labels([*tomograms["train"], *tomograms["validation"]], max(classes))
-    if settings.precision == "mixed_float16" and (settings.device == "cpu" or not has_gpu()):
+    if settings.precision == "mixed_float16" and not takes_gpu(settings.device):
         raise BadInput("train.precision = mixed_float16 needs a GPU; set float32 or mixed_bfloat16")
     program: dict[str, str] = {}
     if settings.engine == "deepfinder":
@@ -167,26 +167,15 @@ class Training:
     def run(self) -> None:
         """Train until the last epoch, or until the validation loss has stopped falling."""
         settings = self.settings
-        first = Patches(
-            self.tomograms["train"],
-            settings,
-            self.root_seed,
-            split="train",
-            first=0,
-            count=settings.steps_per_epoch,
-            # A GPU would wait for patches; without one the next ones are cut while the network's threads wait for each other.
-            workers=processors() if has_gpu() and settings.device != "cpu" else 2,
-        )
+
+        def patches(split: Literal["train", "validation"], count: int, workers: int) -> Patches:
+            return Patches(self.tomograms[split], settings, self.root_seed, split=split, first=0, count=count, workers=workers)
+
+        # A GPU would wait for patches; without one the next ones are cut while the network's threads wait for each other.
+        first = patches("train", settings.steps_per_epoch, processors() if takes_gpu(settings.device) else 2)
         validation = None
         if self.tomograms["validation"]:
-            chosen = Patches(
-                self.tomograms["validation"],
-                settings,
-                self.root_seed,
-                split="validation",
-                first=0,
-                count=settings.validation_steps,
-            )
+            chosen = patches("validation", settings.validation_steps, 1)
             validation = [chosen[index] for index in range(len(chosen))]
         columns = (
             TextColumn("training"),

@@ -109,12 +109,7 @@ def choose_threshold(
     ``picks``, ``truth`` (class 0 does not count) and ``grids`` are by tomogram.  The middle of the range of thresholds
     that are within 0.005 of the best F1 about the best one.  A class of which nothing was found is left out.
     """
-    tomograms = [
-        Tomogram(name, grids[name], picks[name], [row for row in truth[name] if row.class_id > 0]).within(
-            settings.border_voxels, False
-        )
-        for name in sorted(picks)
-    ]
+    tomograms = _of_known_truth(picks, truth, grids, settings)
     chosen = {}
     for class_id in _classes(tomograms):
         curve = _curve([t.of_class(class_id) for t in tomograms], settings, rank)
@@ -133,6 +128,19 @@ def choose_threshold(
     return chosen
 
 
+def _of_known_truth(
+    picks: Mapping[str, Sequence[PickRow]],
+    truth: Mapping[str, Sequence[ParticleRow]],
+    grids: Mapping[str, Grid],
+    settings: EvaluateSettings,
+) -> list[Tomogram]:
+    """The tomograms with what counts: targets, and what lies away from the border."""
+    tomograms = [
+        Tomogram(name, grids[name], picks[name], [row for row in truth[name] if row.class_id > 0]) for name in sorted(picks)
+    ]
+    return [tomogram.within(settings.border_voxels, False) for tomogram in tomograms]
+
+
 def score_probability(
     picks: Mapping[str, Sequence[PickRow]],
     truth: Mapping[str, Sequence[ParticleRow]],
@@ -143,12 +151,7 @@ def score_probability(
 
     The monotone fit of least squares to which segments were right (isotonic regression) over all tomograms.
     """
-    tomograms = [
-        Tomogram(name, grids[name], picks[name], [row for row in truth[name] if row.class_id > 0]).within(
-            settings.border_voxels, False
-        )
-        for name in sorted(picks)
-    ]
+    tomograms = _of_known_truth(picks, truth, grids, settings)
     steps = {}
     for class_id in _classes(tomograms):
         score, right = [], []
@@ -164,7 +167,7 @@ def score_probability(
         values, inverse = np.unique(values, return_inverse=True)
         weights = np.bincount(inverse)
         fit = isotonic_regression(np.bincount(inverse, outcomes) / weights, weights=weights)
-        steps[class_id] = [(float(values[start]), float(min(1.0, max(0.0, fit.x[start])))) for start in fit.blocks[:-1]]
+        steps[class_id] = [(float(values[start]), float(fit.x[start])) for start in fit.blocks[:-1]]
     return steps
 
 

@@ -78,7 +78,7 @@ def caption(run: Run, counts: str, item: str) -> str:
     )
     settings = _settings(run)
     text += ", inverted" * (settings.contrast == "protein_bright") + ", their spectrum matched" * settings.match_spectrum
-    if read_sidecar(run.folder / f"segment/{item}.segmentation.mrc").get("model_band_pass_angstrom"):
+    if _segment_facts(run, item).get("model_band_pass_angstrom"):
         text += "; all before the filter that the model was trained with (train.band_pass_angstrom)"
     return (
         f"{text}. Left: mean power of each shell of spatial frequencies. Right: distribution of the grey values. "
@@ -88,7 +88,7 @@ def caption(run: Run, counts: str, item: str) -> str:
 
 def training_look(run: Run, item: str) -> Look | None:
     """How the training tomograms of the model looked that segmented ``item``, as its card says; None where it does not."""
-    facts = read_sidecar(run.folder / f"segment/{item}.segmentation.mrc")
+    facts = _segment_facts(run, item)
     spectrum = facts.get("training_spectrum")
     if not spectrum:
         return None
@@ -103,13 +103,17 @@ def as_the_network_sees(run: Run, item: str) -> tuple[NDArray[np.float32], float
     crop, voxel_size = central_crop(path, run.voxel_size(item))
     if settings.contrast == "protein_bright":
         crop = -crop
-    facts = read_sidecar(run.folder / f"segment/{item}.segmentation.mrc")
+    facts = _segment_facts(run, item)
     wanted = facts.get("model_voxel_size_angstrom", voxel_size)
     if abs(wanted / voxel_size - 1) > VOXEL_SIZE_TOLERANCE:
         crop, voxel_size = normalised(resample(crop, wanted / voxel_size)), wanted
     if settings.match_spectrum and facts.get("training_spectrum"):
         crop = match_spectrum(crop, facts["training_spectrum"])
     return crop, voxel_size
+
+
+def _segment_facts(run: Run, item: str) -> dict[str, Any]:
+    return read_sidecar(run.folder / f"segment/{item}.segmentation.mrc")
 
 
 def _settings(run: Run) -> SegmentSettings:
