@@ -20,11 +20,10 @@ from ..runs import Pipeline
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "containers"))
 
+import build  # noqa: E402
 import images  # noqa: E402
 import publish  # noqa: E402
 import verify  # noqa: E402
-
-import build  # noqa: E402
 
 TOOLS = ("buildah", "skopeo", "apptainer", "mmdebstrap", "docker-registry", "openssl")
 missing = [tool for tool in TOOLS if shutil.which(tool) is None]

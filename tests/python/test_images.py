@@ -13,11 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "containers"))
 
+import build  # noqa: E402
 import images  # noqa: E402
 import publish  # noqa: E402
 import sbom  # noqa: E402
-
-import build  # noqa: E402
 
 
 def test_containers_config_is_fresh():
