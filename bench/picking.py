@@ -290,19 +290,28 @@ def measure_real() -> dict[str, float]:
     write_mrc(path, volume, REAL_VOXEL)
     found = picks_of(model, path, settings(RIBOSOME)) / REAL_VOXEL
     table = [line for line in (source / "virions_annotation.csv").read_text().splitlines() if not line.startswith("#")]
+    virions = [
+        # x, y, z as the volume is turned, and the radius
+        (np.array([volume.shape[2] - 1 - float(row["x"]), float(row["z"]), float(row["y"])]), float(row["radius_vox"]))
+        for row in csv.DictReader(table)
+    ]
     figure, axes = plt.subplots(1, 3, figsize=(9, 6.5), layout="constrained")
     for axis, section in zip(axes, (25, 45, 65), strict=True):
         axis.imshow(volume[section - 1 : section + 2].mean(axis=0), cmap="gray", vmin=-15, vmax=25)
-        for virion in csv.DictReader(table):
-            height = section - float(virion["y"])
-            if abs(height) < (radius := float(virion["radius_vox"])):
-                centre = volume.shape[2] - 1 - float(virion["x"]), float(virion["z"])
-                axis.add_patch(plt.Circle(centre, math.sqrt(radius**2 - height**2), fill=False, color="tab:blue"))
+        for centre, radius in virions:
+            if abs(height := section - centre[2]) < radius:
+                axis.add_patch(plt.Circle(centre[:2], math.sqrt(radius**2 - height**2), fill=False, color="tab:blue"))
         near = found[np.abs(found[:, 2] - section) < 10]
         axis.plot(near[:, 0], near[:, 1], "+", color="tab:red", markersize=12)
         axis.set(xlim=(0, volume.shape[2]), ylim=(volume.shape[1], 0), xticks=[], yticks=[], title=f"section {section}")
     figure.savefig(FOLDER / "emd_1155.png", dpi=80)
-    return {"picks_emd_1155": len(found)}
+    border = np.minimum(found, np.array(volume.shape[::-1]) - 1 - found).min(axis=1)
+    in_virions = [any(np.linalg.norm(pick - centre) < radius for centre, radius in virions) for pick in found]
+    return {
+        "picks_emd_1155": len(found),
+        "picks_emd_1155_within_10_voxels_of_the_border": int((border < 10).sum()),
+        "picks_emd_1155_in_virions": sum(in_virions),
+    }
 
 
 PARTS = {"nucleosome": measure_nucleosome, "ribosome": measure_ribosome, "curve": measure_curve, "real": measure_real}
