@@ -31,7 +31,7 @@ IMAGING = {"total_dose_e_per_angstrom2": 120, "defocus_um": -3, "tilt_range_deg"
 ROW = DesignRow(id="t001", ice_density_g_per_cm3=0.94, **IMAGING)
 NETWORKS = {
     "deepfinder": {"batch_size": 25, "patch_voxels": 52},
-    "blocks": {"batch_size": 4, "patch_voxels": 48, "block_voxels": 2, "batch_normalisation": True, "filters": 24},
+    "residual": {"batch_size": 4, "patch_voxels": 48, "network": "residual", "filters": 16},
 }
 PROPAGATIONS = ("multislice", "projection")
 SEGMENTED = (200, 400, 400)

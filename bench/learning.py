@@ -44,9 +44,8 @@ F1_SETTINGS = TrainSettings(
     random_shift_voxels=14,
     learning_rate=2e-3,
     learning_rate_schedule="cosine",
-    block_voxels=2,
-    batch_normalisation=True,
-    filters=32,
+    network="residual",
+    filters=16,
 )
 
 

@@ -79,7 +79,7 @@ def test_other_files_and_networks_are_refused(tmp_path: Path) -> None:
     save_weights(golden_network()[0], path)
     with pytest.raises(BadInput, match=r"\(32,\) where|32\) where"):
         load_weights(build_network(3, 16), path)
-    for other in (build_network(3, 16), build_network(3, 32, 2), build_network(3, 32, batch_normalisation=True)):
+    for other in (build_network(3, 16), build_network(3, 32, "residual"), build_network(3, 32, batch_normalisation=True)):
         with pytest.raises(BadInput, match="DeepFinder's has 32"):
             save_weights(other, path)
 
@@ -97,7 +97,7 @@ def test_the_preset_is_deepfinders_training() -> None:
     ) == (0, 0, None, 0)
     assert (preset.normalisation, preset.rotation, preset.bootstrap, preset.learning_rate) == ("patch", "tilt_axis", True, 1e-4)
     assert (preset.wedge_variation_deg, preset.high_dose_first, preset.filters) == (0, 0, 32)
-    assert (preset.block_voxels, preset.batch_normalisation, preset.tversky_weight) == (1, False, 1)
+    assert (preset.network, preset.batch_normalisation, preset.tversky_weight) == ("deepfinder", False, 1)
 
 
 def test_what_deepfinder_does_not_have_is_set_to_its_own_ways(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,11 +32,11 @@ def test_network_has_deepfinders_size_and_takes_any_multiple_of_four() -> None:
     assert np.allclose(probability.sum(axis=-1), 1, atol=1e-5)
 
 
-def test_blocks_of_two_voxels_take_an_eighth_of_the_work_and_any_multiple_of_eight() -> None:
+def test_residual_network_takes_any_multiple_of_eight_and_is_the_same_in_tiles() -> None:
     import keras  # not at the top: before the package it would load TensorFlow as it comes, without oneDNN
 
     keras.utils.set_random_seed(3)
-    network = build_network(classes=3, filters=8, block_voxels=2)
+    network = build_network(classes=3, filters=8, network="residual")
     assert (grid_multiple(network), grid_multiple(build_network(3, 4))) == (8, 4)
     probability = np.asarray(network.predict_on_batch(np.zeros((1, 8, 16, 24, 1), np.float32)))
     assert probability.shape == (1, 8, 16, 24, 3)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 def test_settings_that_cannot_be_trained_are_refused() -> None:
     with pytest.raises(ValidationError, match="a multiple of 8 was expected"):
-        TrainSettings(patch_voxels=52, block_voxels=2)
+        TrainSettings(patch_voxels=52, network="residual")
     with pytest.raises(ValidationError, match="a weight above 0 was expected"):
         TrainSettings(tversky_weight=0, crossentropy_weight=0)
 

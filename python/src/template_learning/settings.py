@@ -322,14 +322,16 @@ class TrainSettings(Section):
     early_stopping_epochs: int | None = Field(
         None, ge=1, description="stop after this many epochs without a better validation loss; none = never"
     )
-    block_voxels: int = Field(
-        1,
-        ge=1,
-        le=2,
-        description="2: the network's first level has voxels of twice the size, eight times less work; 1: DeepFinder",
+    network: Literal["deepfinder", "residual"] = Field(
+        "deepfinder",
+        description="residual: residual blocks on voxels of twice the size and more, far less work; deepfinder: DeepFinder's U-Net",
     )
-    batch_normalisation: bool = Field(False, description="after each convolution: learns in fewer steps (DeepFinder: none)")
-    filters: int = Field(32, ge=4, multiple_of=4, description="feature maps of the first level (DeepFinder: 32)")
+    batch_normalisation: bool = Field(
+        False, description="after each convolution: learns in fewer steps (DeepFinder: none; network residual: always)"
+    )
+    filters: int = Field(
+        32, ge=4, multiple_of=4, description="feature maps of the first level (DeepFinder: 32; with network residual 16 do)"
+    )
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
         "float32", description="arithmetic of the layers: mixed_float16 for GPUs, mixed_bfloat16 for GPUs and newer CPUs"
     )
@@ -339,11 +341,8 @@ class TrainSettings(Section):
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> "TrainSettings":
-        if self.patch_voxels % (4 * self.block_voxels):
-            raise ValueError(
-                f"patch_voxels = {self.patch_voxels}: a multiple of {4 * self.block_voxels} was expected"
-                f" with block_voxels = {self.block_voxels}"
-            )
+        if self.network == "residual" and self.patch_voxels % 8:
+            raise ValueError(f"patch_voxels = {self.patch_voxels}: a multiple of 8 was expected with network = residual")
         if self.band_pass_angstrom is not None and not 0 <= self.band_pass_angstrom[0] < self.band_pass_angstrom[1]:
             short, long = self.band_pass_angstrom
             raise ValueError(f"band_pass_angstrom = {short:g}, {long:g}: the narrow Gaussian's first was expected")

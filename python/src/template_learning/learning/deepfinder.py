@@ -56,7 +56,9 @@ def save_weights(network: Any, path: Path) -> None:
     """
     own = build_network(network.output_shape[-1])
     if [weight.shape for weight in network.get_weights()] != [weight.shape for weight in own.get_weights()]:
-        raise BadInput("a network of other layers: DeepFinder's has 32 filters at first, no blocks, no batch normalisation")
+        raise BadInput(
+            "a network of other layers: DeepFinder's has 32 filters at first, no residual blocks, no batch normalisation"
+        )
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         names = []
         for layer in network.layers:

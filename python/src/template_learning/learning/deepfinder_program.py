@@ -38,7 +38,7 @@ OWN_WAYS: dict[str, Any] = {
     "crossentropy_balance": 1.0,
     "learning_rate_schedule": "constant",
     "early_stopping_epochs": None,
-    "block_voxels": 1,
+    "network": "deepfinder",
     "batch_normalisation": False,
     "filters": 32,
     "precision": "float32",

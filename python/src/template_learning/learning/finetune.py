@@ -258,7 +258,7 @@ def _teach(
             "learning_rate_schedule": "constant",
             "early_stopping_epochs": None,
             "filters": card.filters,
-            "block_voxels": card.block_voxels,
+            "network": card.network,
             "batch_normalisation": card.batch_normalisation,
             "band_pass_angstrom": card.band_pass_angstrom,
         }

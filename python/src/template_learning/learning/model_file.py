@@ -25,7 +25,7 @@ class ModelCard(BaseModel):
     contrast: Literal["protein_dark"] = "protein_dark"
     classes: dict[int, list[str]] = Field(description="class id to the species that belong to it; 0 is the background")
     filters: int
-    block_voxels: int = 1
+    network: Literal["deepfinder", "residual"] = "deepfinder"
     batch_normalisation: bool = False
     patch_voxels: int
     band_pass_angstrom: tuple[float, float] | None = Field(default=None, description="see TRAIN's setting of that name")

@@ -1,4 +1,4 @@
-"""DeepFinder's network and loss (Moebel et al., Nature Methods 2021) in Keras 3, on any of its backends."""
+"""Networks and losses in Keras 3, on any of its backends: DeepFinder's (Moebel et al., Nature Methods 2021), and a quicker one."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,29 +11,34 @@ from template_learning.settings import TrainSettings
 
 # Only JAX needs XLA; with TensorFlow it makes 3D convolutions on the CPU ten times slower.
 JIT_COMPILE = keras.backend.backend() == "jax"
+# Probabilities and loss stay in float32 where the layers compute in half precision.
+LAST: dict[str, Any] = {"activation": "softmax", "dtype": "float32"}
 
 
-def build_network(classes: int, filters: int = 32, block_voxels: int = 1, batch_normalisation: bool = False) -> Any:
-    """DeepFinder's 3D U-Net: ``[batch, z, y, x, 1]`` to class probabilities ``[batch, z, y, x, classes]``.
+def build_network(
+    classes: int,
+    filters: int = 32,
+    network: Literal["deepfinder", "residual"] = "deepfinder",
+    batch_normalisation: bool = False,
+) -> Any:
+    """A 3D U-Net: ``[batch, z, y, x, 1]`` to class probabilities ``[batch, z, y, x, classes]``, the background one of them.
 
-    ``classes`` counts the background.  With ``filters`` = 32 the layers are those of cryoet-deepfinder 0.2.1 in their
-    order, so that weights pass between the two (see ``deepfinder.py``); other values scale every level.  With
-    ``block_voxels`` = 2 the first level works on blocks of 2 x 2 x 2 voxels, made by a convolution of stride 2 and
-    taken apart by its transpose: an eighth of the work.  ``batch_normalisation`` follows each convolution but the last
-    (Ioffe and Szegedy 2015).  Any size is taken that is a multiple of ``grid_multiple`` on each axis.
+    ``deepfinder``: with ``filters`` = 32 the layers are those of cryoet-deepfinder 0.2.1 in their order, so that weights
+    pass between the two (see ``deepfinder.py``); other values scale every level; ``batch_normalisation`` follows each
+    convolution but the last (Ioffe and Szegedy 2015).  ``residual``: see ``_residual_network``.  Any size is taken that is
+    a multiple of ``grid_multiple`` on each axis.
     """
+    grey = keras.layers.Input((None, None, None, 1))
+    if network == "residual":
+        return keras.Model(grey, _residual_network(grey, classes, filters))
     first, second, third = filters, filters * 3 // 2, filters * 2
 
-    def convolve(tensor: Any, count: int, edge: int = 3, stride: int = 1) -> Any:
-        if not batch_normalisation:
-            return keras.layers.Conv3D(count, edge, stride, padding="same", activation="relu")(tensor)
-        options: dict[str, Any] = {"padding": "same", "use_bias": False, "kernel_initializer": "he_normal"}
-        tensor = keras.layers.Conv3D(count, edge, stride, **options)(tensor)
-        return keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.95)(tensor))
+    def convolve(tensor: Any, count: int, edge: int = 3) -> Any:
+        if batch_normalisation:
+            return _normalised(tensor, count, edge)
+        return keras.layers.Conv3D(count, edge, padding="same", activation="relu")(tensor)
 
-    grey = keras.layers.Input((None, None, None, 1))
-    high = convolve(grey, first, 3 if block_voxels == 1 else 2 * block_voxels, block_voxels)
-    high = convolve(high, first)
+    high = convolve(convolve(grey, first), first)
     middle = convolve(convolve(keras.layers.MaxPooling3D(2)(high), second), second)
     deep = keras.layers.MaxPooling3D(2)(middle)
     for _ in range(4):
@@ -41,23 +46,45 @@ def build_network(classes: int, filters: int = 32, block_voxels: int = 1, batch_
     joined = convolve(keras.layers.UpSampling3D(2)(deep), third, 2)
     joined = keras.layers.Concatenate()([joined, middle])
     joined = convolve(convolve(joined, second), second)
-    if block_voxels == 1:
-        joined = convolve(keras.layers.UpSampling3D(2)(joined), second, 2)
-        joined = keras.layers.Concatenate()([joined, high])
-        joined = convolve(joined, first)
-    else:  # half of all work is in the two convolutions above; a mixture of the features does as well there
-        joined = keras.layers.UpSampling3D(2)(convolve(joined, second, 1))
-        joined = convolve(keras.layers.Concatenate()([joined, high]), first, 1)
-    joined = convolve(joined, first)
-    # Probabilities and loss stay in float32 where the layers compute in half precision.
-    last: dict[str, Any] = {"padding": "same", "activation": "softmax", "dtype": "float32"}
-    if block_voxels == 1:
-        return keras.Model(grey, keras.layers.Conv3D(classes, 1, **last)(joined))
-    return keras.Model(grey, keras.layers.Conv3DTranspose(classes, block_voxels, block_voxels, **last)(joined))
+    joined = convolve(keras.layers.UpSampling3D(2)(joined), second, 2)
+    joined = keras.layers.Concatenate()([joined, high])
+    joined = convolve(convolve(joined, first), first)
+    return keras.Model(grey, keras.layers.Conv3D(classes, 1, padding="same", **LAST)(joined))
+
+
+def _residual_network(grey: Any, classes: int, filters: int) -> Any:
+    """A U-Net of residual blocks (He et al., CVPR 2016) on voxels of twice, four and eight times the size.
+
+    The first convolution, of stride 2, has ``filters`` features, the levels below it two and three times as many; the last
+    one's transpose goes back to single voxels.  Nothing is computed on the voxels themselves, where an eighth of the features
+    would cost as much, and nothing pooled: convolutions of stride 2 keep where things are.
+    """
+    high = _residual(_normalised(grey, filters, 4, 2), filters)
+    middle = _residual(_residual(_normalised(high, 2 * filters, 2, 2), 2 * filters), 2 * filters)
+    deep = _residual(_normalised(middle, 3 * filters, 2, 2), 3 * filters)
+    joined = keras.layers.UpSampling3D(2)(_normalised(deep, 2 * filters, 1))
+    joined = _residual(_normalised(keras.layers.Concatenate()([joined, middle]), 2 * filters, 1), 2 * filters)
+    joined = keras.layers.UpSampling3D(2)(_normalised(joined, filters, 1))
+    joined = _normalised(keras.layers.Concatenate()([joined, high]), filters, 1)
+    return keras.layers.Conv3DTranspose(classes, 2, 2, padding="same", **LAST)(joined)
+
+
+def _convolved(tensor: Any, count: int, edge: int, stride: int = 1) -> Any:
+    options: dict[str, Any] = {"padding": "same", "use_bias": False, "kernel_initializer": "he_normal"}
+    tensor = keras.layers.Conv3D(count, edge, stride, **options)(tensor)
+    return keras.layers.BatchNormalization(momentum=0.95)(tensor)
+
+
+def _normalised(tensor: Any, count: int, edge: int = 3, stride: int = 1) -> Any:
+    return keras.layers.ReLU()(_convolved(tensor, count, edge, stride))
+
+
+def _residual(tensor: Any, count: int) -> Any:
+    return keras.layers.ReLU()(keras.layers.Add()([tensor, _convolved(_normalised(tensor, count), count, 3)]))
 
 
 def grid_multiple(network: Any) -> int:
-    """What the edges of a network's inputs must be multiples of: 4, or 8 where its first level has blocks of 2 voxels."""
+    """What the edges of a network's inputs must be multiples of: 4, or 8 where its first convolution has a stride of 2."""
     return 4 * int(next(layer for layer in network.layers if isinstance(layer, keras.layers.Conv3D)).strides[0])
 
 

@@ -91,7 +91,7 @@ def train_network(
         voxel_size_angstrom=tomograms["train"][0].voxel_size_angstrom,
         classes=classes,
         filters=settings.filters,
-        block_voxels=settings.block_voxels,
+        network=settings.network,
         batch_normalisation=settings.batch_normalisation,
         patch_voxels=settings.patch_voxels,
         band_pass_angstrom=settings.band_pass_angstrom,
@@ -145,7 +145,7 @@ class Training:
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy(settings.precision)
         try:
-            self.network = build_network(classes, settings.filters, settings.block_voxels, settings.batch_normalisation)
+            self.network = build_network(classes, settings.filters, settings.network, settings.batch_normalisation)
         finally:
             keras.config.set_dtype_policy(policy)
         if start is not None:
