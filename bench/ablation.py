@@ -9,6 +9,7 @@ import argparse
 import json
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from template_learning.files import write_mrc
 from template_learning.gaussians import density_of_atoms
+from template_learning.machine_code import processors
 from template_learning.structure import read_structure
 
 FOLDER = BUILD / "ablation"
@@ -54,8 +56,11 @@ def make_maps(folder: Path) -> None:
     (folder / "templates.csv").write_text("\n".join(lines) + "\n")
 
 
-def run_pipeline(name: str, params: Params, made: str) -> Path:
-    """The results of a run; kept where ``made`` is there and the parameters are the same."""
+def run_pipeline(name: str, params: Params, made: str, launch: Path) -> Path:
+    """The results of a run; kept where ``made`` is there and the parameters are the same.
+
+    Runs of one folder ``launch`` share what they have in common (Nextflow's cache) and come one after another.
+    """
     outdir = FOLDER / "results" / name
     given = FOLDER / f"{name}.json"
     wanted = json.dumps({**params, "outdir": str(outdir), "publish_mode": "link"}, indent=2) + "\n"
@@ -64,8 +69,10 @@ def run_pipeline(name: str, params: Params, made: str) -> Path:
         (outdir / made).unlink(missing_ok=True)
         FOLDER.mkdir(parents=True, exist_ok=True)
         given.write_text(wanted)
+        launch.mkdir(parents=True, exist_ok=True)
         command = [str(ROOT / "setup/nextflow.sh"), "-q", "run", str(ROOT), "-profile", "ablation", "-params-file", str(given)]
-        subprocess.run([*command, "-resume", "-work-dir", str(FOLDER / "work")], cwd=FOLDER, check=True)
+        command += ["-c", str(FOLDER / "share.config"), "-resume", "-work-dir", str(FOLDER / "work")]
+        subprocess.run(command, cwd=launch, check=True)
     return outdir
 
 
@@ -74,7 +81,7 @@ def test_tomograms(base: Params, count: int, name: str) -> Path:
     # Split 'train' only says that a tomogram is not held out of this run, which trains nothing.
     design = {"tomograms": count, "validation_tomograms": 0, "test_tomograms": 0}
     params = merged(base, {"seed": TEST_SEED, "stop_after": "label", "design": design})
-    outdir = run_pipeline(name, params, f"label/t{count:03d}.particles.csv")
+    outdir = run_pipeline(name, params, f"label/t{count:03d}.particles.csv", FOLDER / "launch" / "test")
     lines = ["id,path,annotations"]
     for path in sorted((outdir / "label").glob("*.particles.csv")):
         one = path.name.removesuffix(".particles.csv")
@@ -93,14 +100,14 @@ def interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, floa
 
 
 def main() -> None:
-    """Run the variants one after another and report."""
+    """Run the variants one after another, the seeds beside each other, and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant, seeds 1, 2, ...")
     parser.add_argument("--budget-steps", type=int, default=600, help="training steps of a run, in at most 20 epochs")
     parser.add_argument("--tomograms", type=int, default=5, help="tomograms to train on; one more is for validation")
     parser.add_argument("--test-tomograms", type=int, default=3)
-    parser.add_argument("--box", type=int, nargs=3, default=[32, 80, 80], help="sample in voxels of 16 Å: z y x")
+    parser.add_argument("--box", type=int, nargs=3, default=[28, 64, 64], help="sample in voxels of 16 Å: z y x")
     given = parser.parse_args()
     epochs = min(20, given.budget_steps)
     base = merged(
@@ -114,18 +121,28 @@ def main() -> None:
         },
     )
     make_maps(FOLDER / "maps")
+    share = max(1, processors() // given.seeds)
+    (FOLDER / "share.config").write_text(
+        f"process.resourceLimits = [cpus: {share}, memory: 6.GB]\nexecutor.$local.cpus = {share}\n"
+    )
     budget = f"{'x'.join(map(str, given.box))}_{given.tomograms}t_{given.budget_steps}s"
     table = test_tomograms(base, given.test_tomograms, f"test_{'x'.join(map(str, given.box))}")
+
+    def evaluated(seed: int) -> dict[str, dict[str, Any]]:
+        done = {}
+        for variant in given.only:
+            params = merged(base, {"seed": seed, "stop_after": "evaluate", "tomograms": str(table)}, VARIANTS[variant])
+            outdir = run_pipeline(f"{budget}_{variant}_{seed}", params, MADE, FOLDER / "launch" / f"seed_{seed}")
+            done[variant] = json.loads((outdir / MADE).read_text())["all"]["joint"]
+        return done
+
+    with ThreadPoolExecutor(given.seeds) as pool:
+        joints = list(pool.map(evaluated, range(1, given.seeds + 1)))
     figures: dict[str, float] = {}
     by_seed: dict[str, list[float]] = {}
     for variant in given.only:
-        scores, best = [], []
-        for seed in range(1, given.seeds + 1):
-            params = merged(base, {"seed": seed, "stop_after": "evaluate", "tomograms": str(table)})
-            outdir = run_pipeline(f"{budget}_{variant}_{seed}", merged(params, VARIANTS[variant]), MADE)
-            joint = json.loads((outdir / MADE).read_text())["all"]["joint"]
-            scores.append(joint["selected"]["f1"])
-            best.append(joint["best"]["f1"] if joint["best"] else 0.0)
+        scores = [joint[variant]["selected"]["f1"] for joint in joints]
+        best = [joint[variant]["best"]["f1"] if joint[variant]["best"] else 0.0 for joint in joints]
         low, high = interval(scores)
         figures |= {f"f1_{variant}": float(np.mean(scores)), f"f1_{variant}_low": low, f"f1_{variant}_high": high}
         figures[f"f1_best_{variant}"] = float(np.mean(best))

@@ -23,6 +23,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import mrcfile
 import numpy as np
+import yaml
 from harness import BUILD, ROOT, SHARED, merged, molecule_row, report
 from numpy.typing import NDArray
 from template_learning.density import build_library
@@ -46,49 +47,8 @@ from template_matching import DOSES, make_low_dose_tomograms, make_native_tomogr
 
 DEMO = ROOT / "data" / "demo"
 FOLDER = BUILD / "picking"
-COMMON: dict[str, Any] = {
-    "flex": {"conformers": 6},
-    "design": {
-        "scheme": "sobol",
-        "tomograms": 28,
-        "test_tomograms": 2,
-        "validation_tomograms": 2,
-        "total_dose_e_per_angstrom2": [60, 150],
-        "defocus_um": [-2, -4],
-        "tilt_step_deg": [2, 4],
-        "tilt_range_deg": [50, 60],
-    },
-    "simulate": {"propagation": "projection"},
-    "train": {
-        "steps_per_epoch": 50,
-        "batch_size": 4,
-        "patch_voxels": 48,
-        "random_shift_voxels": 20,
-        "background_fraction": 0.3,
-        "network": "residual",
-        "filters": 16,
-        "tversky_weight": 0,
-        "crossentropy_balance": 0.3,
-        "least_dose_e_per_angstrom2": 12,
-        "high_dose_first": 0.4,
-        "band_pass_angstrom": [3, 40],
-        "contrast_jitter": 0.15,
-        "learning_rate": 4e-3,
-        "learning_rate_schedule": "cosine",
-    },
-    "segment": {"half_turns": True, "target_probability": 0.2},
-    "cluster": {"probability": 0.2, "select": "expected_f1"},
-    "evaluate": {"rank": "score"},
-}
+NUCLEOSOME: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "workstation.yml").read_text())
 """Doses, defocus and tilts between bounds that hold the other simulator's."""
-NUCLEOSOME = {
-    "tetris": {"shape_voxels": [40, 80, 80], "distractors_per_template": 2},
-    "reconstruct": {"voxel_size_angstrom": 8},
-    "label": {"kind": "sphere", "sphere_radius_angstrom": 36},
-    "train": {"epochs": 150},
-    "cluster": {"radius_voxels": 5},
-    "evaluate": {"match_radius_voxels": 6},
-}
 RIBOSOME = {
     "flex": {"conformers": 2},
     "design": {"tomograms": 12, "validation_tomograms": 1},
@@ -116,8 +76,8 @@ REAL_VOXEL = 16.4
 
 
 def settings(*changes: Mapping[str, Any]) -> Settings:
-    """COMMON with the changes."""
-    return Settings.model_validate(merged(COMMON, *changes))
+    """The nucleosomes' settings with the changes."""
+    return Settings.model_validate(merged(NUCLEOSOME, *changes))
 
 
 def make_library(chosen: Settings, templates: Sequence[Path], class_name: str, folder: Path) -> Path:
@@ -239,7 +199,7 @@ def across_simulators(model: Path, chosen: Settings) -> dict[str, float]:
 
 def nucleosomes() -> tuple[Settings, list[DesignRow], Path]:
     """Settings, design and folder of the nucleosomes' tomograms, made where they are not there yet."""
-    chosen, folder = settings(NUCLEOSOME), FOLDER / "nucleosome"
+    chosen, folder = settings(), FOLDER / "nucleosome"
     library = make_library(chosen, sorted((DEMO / "templates").glob("*.cif.gz")), "nucleosome", folder)
     return chosen, make_data(chosen, library, folder, GROUPS), folder
 

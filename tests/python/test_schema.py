@@ -26,7 +26,7 @@ def test_every_parameter_has_a_unit_or_meaning():
             assert "$ref" in field or "default" not in field or field.get("description"), name
 
 
-@pytest.mark.parametrize("preset", ["demo", "ribosome", "nucleosome", "fas"])
+@pytest.mark.parametrize("preset", ["demo", "ribosome", "nucleosome", "fas", "workstation", "ablation"])
 def test_presets_are_valid_and_complete(preset):
     content = yaml.safe_load((ROOT / "presets" / f"{preset}.yml").read_text())
     settings = Settings.model_validate(content)
