@@ -1,17 +1,19 @@
 """Thresholds chosen on simulated tomograms and carried in the model."""
 
 from pathlib import Path
+from typing import Any
 
 import mrcfile
 import numpy as np
 import pytest
 from template_learning.files import read_mrc, read_table, write_table
 from template_learning.learning.calibrate import calibrate_model
-from template_learning.learning.model_file import read_card
+from template_learning.learning.model_file import copy_model, read_card
 from template_learning.learning.segment import segment_tomogram
 from template_learning.provenance import read_sidecar
 from template_learning.settings import (
     CalibrateSettings,
+    ClusterSettings,
     EvaluateSettings,
     SegmentSettings,
 )
@@ -74,3 +76,41 @@ def test_calibration_by_score(toy: tuple[Path, Path], trained: Path, tmp_path: P
     (unsure, seldom), (sure, always) = card.score_probability[1]
     assert (seldom, always) == (0.0, 1.0)
     assert unsure < card.minimum_score[1] < sure
+
+
+def test_calibration_by_score_also_at_the_lower_doses_that_the_model_was_trained_for(
+    toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from template_learning.learning import calibrate
+
+    rows = [row.model_copy(update={"total_dose_e_per_angstrom2": 100}) for row in read_table(toy[0], DesignRow)]
+    row = next(row for row in rows if row.split == "validation")
+    write_table(tmp_path / "design.csv", DesignRow, [row])
+    card = read_card(trained / "trained.keras")
+    taught = {**card.training, "settings": {**card.training["settings"], "least_dose_e_per_angstrom2": 20}}
+    copy_model(trained / "trained.keras", tmp_path / "low.keras", card.model_copy(update={"training": taught}))
+    seen = []
+
+    def unsure_of_the_truth(*arguments: Any) -> np.ndarray:
+        """The labels: the later, that is the less dose, the less sure; and as sure a segment of nothing."""
+        seen.append(np.asarray(arguments[2], dtype=np.float64))
+        target = np.asarray(read_mrc(toy[1] / f"{row.id}.labels.mrc")[0]).astype(np.float32)
+        target[10:14, 17:21, 0:10] = 1
+        return np.stack([1 - target * 0.9 / len(seen), target * 0.9 / len(seen)], axis=-1)
+
+    monkeypatch.setattr(calibrate, "segment_on_own_grid", unsure_of_the_truth)
+    sections = CalibrateSettings(
+        evaluate=EvaluateSettings(rank="score", match_radius_voxels=4),
+        segment=SegmentSettings(target_probability=0.1),
+        cluster=ClusterSettings(probability=0.1),
+    )
+    calibrate_model(tmp_path / "low.keras", tmp_path / "design.csv", toy[1], sections, tmp_path)
+    # 100, 50 and 25 e/Å^2: of the last two volumes a half and a quarter of the variance is the tomogram's own.
+    own, *noisy = [(grey - grey.mean()) / grey.std() for grey in seen]
+    assert [(own * grey).mean() for grey in noisy] == pytest.approx([0.5**0.5, 0.5], abs=0.03)
+    card = read_card(tmp_path / "model.keras")
+    assert card.score_probability is not None
+    assert card.minimum_score is not None
+    assert min(start for start, _ in card.score_probability[1]) == pytest.approx(0.3, abs=0.01)
+    assert card.minimum_score[1] > 0.4  # chosen at the tomogram's own dose
+    assert list(read_sidecar(tmp_path / "model.keras")["particles"]) == [row.id]

@@ -3,15 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from template_learning.errors import BadInput
 from template_learning.files import read_mrc, read_table
 from template_learning.geometry import Grid
-from template_learning.learning.model_file import copy_model, load_model
+from template_learning.learning.model_file import ModelCard, copy_model, load_model
 from template_learning.learning.network import device_scope
+from template_learning.learning.noise import volume_of_lower_dose
+from template_learning.learning.patches import grey_statistics
 from template_learning.learning.segment import classes_and_probability, segment_on_own_grid
 from template_learning.picking.cluster import find_picks
 from template_learning.picking.evaluate import choose_minimum_size, choose_threshold, score_probability
-from template_learning.provenance import write_sidecar
+from template_learning.provenance import generator_for, write_sidecar
 from template_learning.settings import CalibrateSettings
 from template_learning.tables import DesignRow, ParticleRow
 
@@ -23,17 +28,18 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
     """Write model.keras: the model with the threshold in its card that gives the best F1 on validation tomograms.
 
     It is on the segments' size or on their score, as ``settings.evaluate.rank`` says; with the score the card also gets how
-    often segments of a score are right (``score_probability``).
+    often segments of a score are right (``score_probability``), also at half the tomograms' dose, a quarter of it and so on,
+    down to the least that the network was trained for (``train.least_dose_e_per_angstrom2``).
 
     ``data`` holds <id>.mrc and <id>.particles.csv of each row of ``design`` with split "validation"; without such rows
     the first two training tomograms are taken, and the card says so.  A class of which nothing was found keeps a
     threshold of 1.  Raises BadInput for files that cannot be read.
     """
     rows = read_table(design, DesignRow)
-    chosen = [row.id for row in rows if row.split == "validation"]
+    chosen = [row for row in rows if row.split == "validation"]
     on = f"{len(chosen)} simulated validation tomogram(s)"
     if not chosen:
-        chosen = [row.id for row in rows if row.split == "train"][:TRAINING_TOMOGRAMS]
+        chosen = [row for row in rows if row.split == "train"][:TRAINING_TOMOGRAMS]
         on = f"{len(chosen)} training tomogram(s), as there are none for validation"
     if not chosen:
         raise BadInput(f"{design}: no row has split = validation or train")
@@ -41,22 +47,26 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
     segment = settings.segment.model_copy(update={"contrast": "protein_dark"})  # that of the user's tomograms may differ
     with device_scope(settings.segment.device):
         network, card = load_model(model)
-        for identifier in chosen:
-            path = data / f"{identifier}.mrc"
+        for row in chosen:
+            path = data / f"{row.id}.mrc"
             tomogram, voxel_size = read_mrc(path)
-            probability = segment_on_own_grid(network, card, tomogram, voxel_size, segment, str(path))
-            # Every segment counts here: the settings' own threshold is about picking.
-            picks[identifier] = find_picks(*classes_and_probability(probability, segment), voxel_size, settings.cluster, {})
-            truth[identifier] = read_table(data / f"{identifier}.particles.csv", ParticleRow)
-            grids[identifier] = Grid(shape=tomogram.shape, voxel_size_angstrom=voxel_size)
+            for share in shares_of_dose(row, card) if settings.evaluate.rank == "score" else [1.0]:
+                name = row.id if share == 1 else f"{row.id} at {share:g} of its dose"
+                seen = tomogram if share == 1 else of_lower_dose(tomogram, row, share, card)
+                probability = segment_on_own_grid(network, card, seen, voxel_size, segment, str(path))
+                # Every segment counts here: the settings' own threshold is about picking.
+                picks[name] = find_picks(*classes_and_probability(probability, segment), voxel_size, settings.cluster, {})
+                truth[name] = read_table(data / f"{row.id}.particles.csv", ParticleRow)
+                grids[name] = Grid(shape=tomogram.shape, voxel_size_angstrom=voxel_size)
     minimum, least_score = dict.fromkeys(card.classes, 1), dict.fromkeys(card.classes, 0.0)
     likely = None
     if settings.evaluate.rank == "size":
         minimum |= choose_minimum_size(picks, truth, grids, settings.evaluate)
     else:
-        least_score |= choose_threshold(picks, truth, grids, settings.evaluate, "score")
+        own_dose = {row.id: picks[row.id] for row in chosen}
+        least_score |= choose_threshold(own_dose, truth, grids, settings.evaluate, "score")
         likely = score_probability(picks, truth, grids, settings.evaluate)
-    how = f"best F1 by {settings.evaluate.rank} on {on}: {', '.join(chosen)}"
+    how = f"best F1 by {settings.evaluate.rank} on {on}: {', '.join(row.id for row in chosen)}"
     changes = {
         "minimum_size_voxels": minimum,
         "minimum_score": least_score,
@@ -70,6 +80,23 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
         "minimum_size_chosen": how,
         "voxel_size_angstrom": card.voxel_size_angstrom,
         "segments": {identifier: len(found) for identifier, found in picks.items()},
-        "particles": {identifier: sum(row.class_id > 0 for row in found) for identifier, found in truth.items()},
+        "particles": {row.id: sum(particle.class_id > 0 for particle in truth[row.id]) for row in chosen},
     }
     write_sidecar(output / "model.keras", stage="calibrate", item="model", seed=None, settings=settings, **facts)
+
+
+def shares_of_dose(row: DesignRow, card: ModelCard) -> list[float]:
+    """1, a half, a quarter ... of a tomogram's dose, down to the least that the model was trained for."""
+    least = card.training.get("settings", {}).get("least_dose_e_per_angstrom2")
+    shares = [1.0]
+    while least and row.total_dose_e_per_angstrom2 * shares[-1] / 2 >= least:
+        shares.append(shares[-1] / 2)
+    return shares
+
+
+def of_lower_dose(tomogram: NDArray[Any], row: DesignRow, share: float, card: ModelCard) -> NDArray[np.float32]:
+    """The tomogram, of zero mean and unit deviation, with the noise of a share of its dose."""
+    mean, deviation = grey_statistics(tomogram)
+    grey = ((np.asarray(tomogram, dtype=np.float32) - mean) / deviation).astype(np.float32)
+    generator = generator_for(card.training.get("seed", 0), "calibrate", f"{row.id}-{share:g}")
+    return volume_of_lower_dose(grey, share, row.tilt_range_deg, row.tilt_step_deg, generator)

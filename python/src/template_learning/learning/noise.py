@@ -1,5 +1,6 @@
-"""Training patches as a lower dose would give them: with more of the noise that a tilt series leaves in a tomogram."""
+"""Patches and tomograms as a lower dose would give them: with more of the noise that a tilt series leaves in a tomogram."""
 
+import itertools
 from functools import cache
 
 import numpy as np
@@ -11,6 +12,8 @@ from template_learning.reconstruction.native import back_project
 from template_learning.simulation.acquisition import tilt_angles
 
 DRAWS = 8
+BLOCK_VOXELS = 64
+"""Edge of the cubes that a volume gets its noise in; the noise of one does not go on in the next."""
 
 
 @cache
@@ -52,3 +55,15 @@ def lower_dose(
     white = fft.rfftn(generator.standard_normal(cube, dtype=np.float32))
     noise = fft.irfftn(white * amplitude[:, None, :], s=cube)[tuple(slice(count) for count in grey.shape)]
     return np.asarray((grey + np.float32(np.sqrt(more)) * noise) * np.float32(np.sqrt(share)), dtype=np.float32)
+
+
+def volume_of_lower_dose(
+    grey: NDArray[np.float32], share: float, tilt_range_deg: float, tilt_step_deg: float, generator: np.random.Generator
+) -> NDArray[np.float32]:
+    """A tomogram [z, y, x] of zero mean and unit deviation as ``share`` (up to 1) of its dose would give it; see ``lower_dose``."""
+    amplitude = noise_amplitude(BLOCK_VOXELS, tilt_range_deg, tilt_step_deg)
+    result = np.empty(grey.shape, dtype=np.float32)
+    for corner in itertools.product(*(range(0, count, BLOCK_VOXELS) for count in grey.shape)):
+        window = tuple(slice(begin, begin + BLOCK_VOXELS) for begin in corner)
+        result[window] = lower_dose(grey[window], share, amplitude, generator)
+    return result
