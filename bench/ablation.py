@@ -104,12 +104,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant, seeds 1, 2, ...")
-    parser.add_argument("--budget-steps", type=int, default=600, help="training steps of a run, in at most 20 epochs")
+    parser.add_argument("--budget-steps", type=int, default=300, help="training steps of a run, in at most 10 epochs")
     parser.add_argument("--tomograms", type=int, default=5, help="tomograms to train on; one more is for validation")
     parser.add_argument("--test-tomograms", type=int, default=3)
     parser.add_argument("--box", type=int, nargs=3, default=[28, 64, 64], help="sample in voxels of 16 Å: z y x")
     given = parser.parse_args()
-    epochs = min(20, given.budget_steps)
+    epochs = min(10, given.budget_steps)
     base = merged(
         yaml.safe_load((ROOT / "presets/ablation.yml").read_text()),
         {

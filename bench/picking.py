@@ -194,7 +194,24 @@ def across_simulators(model: Path, chosen: Settings) -> dict[str, float]:
             figures |= {f"{side}_matching_{name}": peer[f"{side}_of_first"] for side in ("recall_top", "recall_side")}
     if shutil.which("pytme"):
         figures |= {f"f1_lead_at_{dose}": figures[f"f1_at_{dose}"] - figures[f"f1_matching_at_{dose}"] for dose in DOSES}
+        draw_against_dose(figures, FOLDER / "dose.png")
     return figures | {"recall_top": figures["recall_top_parakeet_imod"], "recall_side": figures["recall_side_parakeet_imod"]}
+
+
+def draw_against_dose(figures: Mapping[str, float], path: Path) -> None:
+    """The picture of docs/learning.md: F1 and the recall of top views against dose, beside template matching's."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
+    for axis, name, title in ((left, "f1", "F1"), (right, "recall_top", "top views found")):
+        for kind, style, label in (
+            ("", "o-", "network, its own choice"),
+            ("_matching", "s--", "template matching, best threshold"),
+        ):
+            axis.plot(DOSES, [figures[f"{name}{kind}_at_{dose}"] for dose in DOSES], style, label=label)
+        axis.set(xscale="log", xticks=DOSES, xticklabels=DOSES, xlabel="total dose (e/Å$^2$)", title=title, ylim=(0, 1.02))
+        axis.minorticks_off()
+    left.legend(loc="lower right")
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
 
 
 def nucleosomes() -> tuple[Settings, list[DesignRow], Path]:
