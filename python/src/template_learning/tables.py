@@ -91,7 +91,7 @@ class PickRow(TableRow):
     score: float = Field(description="mean probability of the class over the segment, or template matching's score")
     size_voxels: int
     touches_edge: bool
-    selected: bool = Field(description="the size, or template matching's score, reaches the threshold")
+    selected: bool = Field(description="its size or score reaches the threshold, or the expected F1 takes it")
 
 
 class CurveRow(TableRow):
