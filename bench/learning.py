@@ -65,6 +65,12 @@ def peer_folder() -> Path:
     return folder
 
 
+def last_line(command: list[str], environment: dict[str, str]) -> dict[str, float]:
+    """The JSON in the last line that a program prints."""
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
 def speed() -> dict[str, float]:
     """Seconds of a training step and of a tomogram's segmentation, ours and the peer's, same network and sizes."""
     generator = np.random.default_rng(0)
@@ -81,7 +87,7 @@ def speed() -> dict[str, float]:
             {"tomo_idx": 0, "label": 1 + i % 2, "x": int(x), "y": int(y), "z": int(z)} for i, (z, y, x) in enumerate(centre)
         ]
         wanted = {"classes": CLASSES, "patch": PATCH, "batch": BATCH, "steps": STEPS, "objects": objects, "segment_patch": 192}
-        without_onednn = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+        as_it_comes = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
         peer = [
             sys.executable,
             str(Path(__file__).with_name("peer_deepfinder.py")),
@@ -89,13 +95,9 @@ def speed() -> dict[str, float]:
             name,
             json.dumps(wanted),
         ]
-        theirs, helped = (
-            json.loads(
-                subprocess.run(peer, check=True, capture_output=True, text=True, env=environment).stdout.splitlines()[-1]
-            )
-            # As it comes, and with oneDNN, which TensorFlow leaves out on processors without AVX-512 and this package asks for.
-            for environment in (without_onednn, {**without_onednn, "TF_ENABLE_ONEDNN_OPTS": "1"})
-        )
+        # As it comes, and with oneDNN, which TensorFlow leaves out on processors without AVX-512 and this package asks for.
+        theirs = last_line(peer, as_it_comes)
+        helped = last_line(peer, {**as_it_comes, "TF_ENABLE_ONEDNN_OPTS": "1"})
         write_mrc(folder / "t.mrc", grey, VOXEL)
         write_mrc(folder / "t.labels.mrc", labels, VOXEL)
         rows = [

@@ -48,7 +48,7 @@ from template_matching import DOSES, make_low_dose_tomograms, make_native_tomogr
 DEMO = ROOT / "data" / "demo"
 FOLDER = BUILD / "picking"
 NUCLEOSOME: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "workstation.yml").read_text())
-"""Doses, defocus and tilts between bounds that hold the other simulator's."""
+"""Its doses, defocus and tilts lie between bounds that hold the other simulator's."""
 RIBOSOME = {
     "flex": {"conformers": 2},
     "design": {"tomograms": 12, "validation_tomograms": 1},
@@ -285,6 +285,7 @@ def measure_real() -> dict[str, float]:
     in_virions = [any(np.linalg.norm(pick - centre) < radius for centre, radius in virions) for pick in found]
     return {
         "picks_emd_1155": len(found),
+        "picks_emd_1155_by_threshold": len(picks_of(model, path, settings(RIBOSOME, {"cluster": {"select": "threshold"}}))),
         "picks_emd_1155_within_10_voxels_of_the_border": int((border < 10).sum()),
         "picks_emd_1155_in_virions": sum(in_virions),
     }

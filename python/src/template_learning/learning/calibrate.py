@@ -50,14 +50,15 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
         for row in chosen:
             path = data / f"{row.id}.mrc"
             tomogram, voxel_size = read_mrc(path)
+            particles = read_table(data / f"{row.id}.particles.csv", ParticleRow)
+            grid = Grid(shape=tomogram.shape, voxel_size_angstrom=voxel_size)
             for share in shares_of_dose(row, card) if settings.evaluate.rank == "score" else [1.0]:
                 name = row.id if share == 1 else f"{row.id} at {share:g} of its dose"
                 seen = tomogram if share == 1 else of_lower_dose(tomogram, row, share, card)
                 probability = segment_on_own_grid(network, card, seen, voxel_size, segment, str(path))
                 # Every segment counts here: the settings' own threshold is about picking.
                 picks[name] = find_picks(*classes_and_probability(probability, segment), voxel_size, settings.cluster, {})
-                truth[name] = read_table(data / f"{row.id}.particles.csv", ParticleRow)
-                grids[name] = Grid(shape=tomogram.shape, voxel_size_angstrom=voxel_size)
+                truth[name], grids[name] = particles, grid
     minimum, least_score = dict.fromkeys(card.classes, 1), dict.fromkeys(card.classes, 0.0)
     likely = None
     if settings.evaluate.rank == "size":
