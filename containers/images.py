@@ -78,7 +78,8 @@ def containers_config() -> str:
     lines = [
         "// Generated from containers/images.json by `make docs`; edit there.",
         "// The image of each process: from params.image_registry, else a SIF below params.image_folder, else one that docker or podman holds.",
-        "// Closures, since a profile's parameters are only joined with the defaults after the configuration is read.",
+        "// Closures, since a profile's parameters are only joined with the defaults after the configuration is read.  Nextflow also calls",
+        "// them before there are any parameters at all, and warns of each that it is asked for by name; hence getOrDefault.",
         "",
         "process {",
         f"    container = {{ {_reference(native)} }}",
@@ -97,13 +98,14 @@ def _condition(image: Image, process: str) -> str:
         return ""
     setting, value = image.when.split("=")
     sections = SECTIONS.get((process, setting), [process.lower()])
-    return " || ".join(f"params.{section}.{setting} == '{value}'" for section in sections) + " ? "
+    return " || ".join(f"params.getOrDefault('{section}', [:]).{setting} == '{value}'" for section in sections) + " ? "
 
 
 def _reference(image: Image) -> str:
     pinned = f"{image.name}@{image.oci_digest}" if image.oci_digest else f"{image.name}:{image.version}"
-    registry = f'params.image_registry ? "${{params.image_registry}}/{pinned}"'
-    folder = f'params.image_folder ? "${{params.image_folder}}/{image.stem}.sif"'
+    registry, folder = (f"params.getOrDefault('image_{place}', null)" for place in ("registry", "folder"))
+    registry = f'{registry} ? "${{{registry}}}/{pinned}"'
+    folder = f'{folder} ? "${{{folder}}}/{image.stem}.sif"'
     return f"({registry} : {folder} : 'localhost/template-learning/{image.name}:{image.version}')"
 
 
