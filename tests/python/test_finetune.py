@@ -10,7 +10,7 @@ from template_learning.geometry import Grid
 from template_learning.labels import draw_labels
 from template_learning.learning import finetune
 from template_learning.learning.finetune import AnnotatedRow, FinetuningRow, draw_shapes, draw_spheres, finetune_model
-from template_learning.learning.model_file import ModelCard, load_model, read_card
+from template_learning.learning.model_file import ModelCard, copy_model, load_model, read_card
 from template_learning.learning.spectrum import radial_spectrum
 from template_learning.learning.train import Training
 from template_learning.library import read_library
@@ -136,3 +136,7 @@ def test_finetuning_scores_held_out_tomograms_and_writes_a_model(
     (tmp_path / "one.csv").write_text("\n".join(lines[:2]) + "\n")
     with pytest.raises(BadInput, match="at least two"):
         finetune_model(trained / "trained.keras", tmp_path / "one.csv", chosen, 5, tmp_path / "other")
+    named = read_card(trained / "trained.keras").model_copy(update={"network": "residual"})
+    copy_model(trained / "trained.keras", tmp_path / "older.keras", named)
+    with pytest.raises(BadInput, match="not the one that its card names"):
+        finetune_model(tmp_path / "older.keras", tmp_path / "tomograms.csv", chosen, 5, tmp_path / "other")

@@ -149,6 +149,11 @@ class Training:
         finally:
             keras.config.set_dtype_policy(policy)
         if start is not None:
+            if [weight.shape for weight in start] != [weight.shape for weight in self.network.get_weights()]:
+                raise BadInput(
+                    f"the model's network is not the one that its card names ({settings.network}, filters = {settings.filters});"
+                    " a model of this version was expected"
+                )
             self.network.set_weights(start)
         self.best: list[NDArray[Any]] = self.network.get_weights()
         rate: Any = settings.learning_rate
