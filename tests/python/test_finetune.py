@@ -14,7 +14,13 @@ from template_learning.learning.model_file import ModelCard, copy_model, load_mo
 from template_learning.learning.spectrum import radial_spectrum
 from template_learning.learning.train import Training
 from template_learning.library import read_library
-from template_learning.settings import FinetuneCommandSettings, FinetuneSettings, LabelSettings, SegmentSettings
+from template_learning.settings import (
+    EvaluateSettings,
+    FinetuneCommandSettings,
+    FinetuneSettings,
+    LabelSettings,
+    SegmentSettings,
+)
 from template_learning.tables import LibraryRow, ParticleRow
 
 from .toy_tomograms import SHAPE, SMALL, VOXEL
@@ -133,6 +139,17 @@ def test_finetuning_scores_held_out_tomograms_and_writes_a_model(
     monkeypatch.delattr(Training, "_epoch")
     finetune_model(trained / "trained.keras", tmp_path / "tomograms.csv", chosen, 5, tmp_path / "again", state=states)
     assert (tmp_path / "again/finetuning.csv").read_bytes() == (tmp_path / "out/finetuning.csv").read_bytes()
+    # By score: nothing reaches the threshold of this model as it came, and the taught one has thresholds of score of its own.
+    strict = read_card(trained / "trained.keras").model_copy(update={"minimum_score": {1: 1.1}})
+    copy_model(trained / "trained.keras", tmp_path / "strict.keras", strict)
+    by_score = chosen.model_copy(update={"evaluate": EvaluateSettings(rank="score")})
+    finetune_model(tmp_path / "strict.keras", tmp_path / "tomograms.csv", by_score, 5, tmp_path / "score", state=states)
+    rows = read_table(tmp_path / "score" / "finetuning.csv", FinetuningRow)
+    assert all(row.selected == 0 for row in rows if row.epochs == 0)
+    card = read_card(tmp_path / "score" / "finetuned.keras")
+    assert set(card.minimum_size_voxels.values()) == {1}
+    assert card.score_probability
+    assert all(0 <= score < 1 for score in card.minimum_score.values())
     (tmp_path / "one.csv").write_text("\n".join(lines[:2]) + "\n")
     with pytest.raises(BadInput, match="at least two"):
         finetune_model(trained / "trained.keras", tmp_path / "one.csv", chosen, 5, tmp_path / "other")

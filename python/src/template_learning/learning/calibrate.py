@@ -1,5 +1,6 @@
-"""CALIBRATE: the size threshold that goes with a model, chosen on tomograms with known truth."""
+"""CALIBRATE: the threshold, of size or score, that goes with a model, chosen on tomograms with known truth."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from template_learning.learning.noise import volume_of_lower_dose
 from template_learning.learning.patches import grey_statistics
 from template_learning.learning.segment import classes_and_probability, segment_on_own_grid
 from template_learning.picking.cluster import find_picks
-from template_learning.picking.evaluate import choose_minimum_size, choose_threshold, score_probability
+from template_learning.picking.evaluate import choose_selection
 from template_learning.provenance import generator_for, write_sidecar
 from template_learning.settings import CalibrateSettings
 from template_learning.tables import DesignRow, ParticleRow
@@ -59,28 +60,17 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
                 # Every segment counts here: the settings' own threshold is about picking.
                 picks[name] = find_picks(*classes_and_probability(probability, segment), voxel_size, settings.cluster, {})
                 truth[name], grids[name] = particles, grid
-    minimum, least_score = dict.fromkeys(card.classes, 1), dict.fromkeys(card.classes, 0.0)
-    likely = None
-    if settings.evaluate.rank == "size":
-        minimum |= choose_minimum_size(picks, truth, grids, settings.evaluate)
-    else:
-        own_dose = {row.id: picks[row.id] for row in chosen}
-        least_score |= choose_threshold(own_dose, truth, grids, settings.evaluate, "score")
-        likely = score_probability(picks, truth, grids, settings.evaluate)
+    own_dose = {row.id: picks.pop(row.id) for row in chosen}
+    selection = choose_selection(card.classes, own_dose, truth, grids, settings.evaluate, also=picks)
     how = f"best F1 by {settings.evaluate.rank} on {on}: {', '.join(row.id for row in chosen)}"
-    changes = {
-        "minimum_size_voxels": minimum,
-        "minimum_score": least_score,
-        "score_probability": likely,
-        "minimum_size_chosen": how,
-    }
+    changes = {**asdict(selection), "minimum_size_chosen": how}
     copy_model(model, output / "model.keras", card.model_copy(update=changes))
     facts: dict[str, Any] = {
-        "minimum_score": {str(number): score for number, score in least_score.items()},
-        "minimum_size_voxels": {str(number): size for number, size in minimum.items()},
+        "minimum_score": {str(number): score for number, score in selection.minimum_score.items()},
+        "minimum_size_voxels": {str(number): size for number, size in selection.minimum_size_voxels.items()},
         "minimum_size_chosen": how,
         "voxel_size_angstrom": card.voxel_size_angstrom,
-        "segments": {identifier: len(found) for identifier, found in picks.items()},
+        "segments": {identifier: len(found) for identifier, found in {**own_dose, **picks}.items()},
         "particles": {row.id: sum(particle.class_id > 0 for particle in truth[row.id]) for row in chosen},
     }
     write_sidecar(output / "model.keras", stage="calibrate", item="model", seed=None, settings=settings, **facts)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from template_learning.learning.spectrum import match_spectrum
 from template_learning.learning.train import Training, shared_folder
 from template_learning.library import LibraryEntry, read_library
 from template_learning.picking.annotations import read_annotations
-from template_learning.picking.cluster import find_picks
-from template_learning.picking.evaluate import choose_minimum_size
+from template_learning.picking.cluster import find_picks, select_by_expected_f1
+from template_learning.picking.evaluate import Selection, choose_selection
 from template_learning.picking.matching import f_beta, match
 from template_learning.picking.template_matching import chosen_templates
 from template_learning.provenance import generator_for, versions, write_sidecar
@@ -87,8 +87,8 @@ def finetune_model(
     """Write finetuning.csv (scores on held-out tomograms, split by split) and finetuned.keras (taught on all of them).
 
     The paper's protocol: the tomograms of the table (id, path, annotations) are divided at random, the model goes on
-    training on the annotations of one part, and picks in the other; its size threshold is chosen on the
-    part that is taught.  Labels are spheres or, with ``libraries``, the templates' shapes.  ``finetuned.keras`` has the
+    training on the annotations of one part, and picks in the other; its threshold, of size or score, is chosen on the
+    part that is taught (the model as it came has its own).  Labels are spheres or, with ``libraries``, the templates' shapes.  ``finetuned.keras`` has the
     largest number of epochs.  The folder ``state``, or ``output`` without one, keeps the trainings' states: the same call
     goes on from there.  Patches and batches are as ``settings.train`` says, the network is the model's.  Raises
     BadInput for files that cannot be read, fewer than two tomograms, and classes that the model does not have.
@@ -99,20 +99,25 @@ def finetune_model(
         annotated = [_open(row, tomograms.parent, card, settings, library) for row in read_table(tomograms, AnnotatedRow)]
         if len(annotated) < 2:
             raise BadInput(f"{tomograms}: {len(annotated)} tomogram(s); at least two were expected, one of them to test on")
+        carried = Selection(
+            minimum_size_voxels=card.minimum_size_voxels or {},
+            minimum_score=card.minimum_score or {},
+            score_probability=card.score_probability,
+        )
         rows: list[FinetuningRow] = []
         shared = shared_folder(state) if state else None
         for split in range(1, settings.finetune.splits + 1):
             taught, tested = divide(annotated, settings.finetune.taught_share, root_seed, split)
-            rows += _scores(network, card.minimum_size_voxels or {}, taught, tested, settings, split, 0)
+            rows += _scores(network, carried, taught, tested, settings, split, 0)
             for epochs in settings.finetune.epochs:
                 kept = shared or output / f"split{split}_{epochs}_state.npz"
                 training = _teach(network, card, taught, settings, epochs, root_seed, kept)
-                minimum = _minimum_size(training.network, taught, settings)
-                rows += _scores(training.network, minimum, taught, tested, settings, split, epochs)
+                selection = _choose_selection(training.network, card, taught, settings)
+                rows += _scores(training.network, selection, taught, tested, settings, split, epochs)
         epochs = max(settings.finetune.epochs)
         kept = shared or output / "finetuned_state.npz"
         training = _teach(network, card, annotated, settings, epochs, root_seed, kept)
-        minimum = _minimum_size(training.network, annotated, settings)
+        selection = _choose_selection(training.network, card, annotated, settings)
     names = ", ".join(one.volume.identifier for one in annotated)
     finetuning = {
         "tomograms": len(annotated),
@@ -125,10 +130,8 @@ def finetune_model(
         update={
             "training": {**card.training, "finetuning": finetuning},
             "versions": versions(),
-            "minimum_size_voxels": {number: minimum.get(number, 1) for number in card.classes},
-            "minimum_score": None,
-            "score_probability": None,
-            "minimum_size_chosen": f"best F1 on the {len(annotated)} tomograms that were taught: {names}",
+            **asdict(selection),
+            "minimum_size_chosen": f"best F1 by {settings.evaluate.rank} on the {len(annotated)} tomograms that were taught: {names}",
         }
     )
     save_model(output / "finetuned.keras", training.network, card)
@@ -269,17 +272,25 @@ def _teach(
     return training
 
 
-def _picks(network: Any, one: Annotated, minimum: dict[int, int], settings: FinetuneCommandSettings) -> list[PickRow]:
+def _picks(network: Any, one: Annotated, selection: Selection, settings: FinetuneCommandSettings) -> list[PickRow]:
     # Sign and spectrum of the volume are the model's already.
     segment = settings.segment.model_copy(update={"contrast": "protein_dark", "match_spectrum": False})
     probability = segment_volume(network, one.volume.data, segment, band_voxels=one.band_voxels)
     classes, best = classes_and_probability(probability, segment)
-    return find_picks(classes, best, one.grid.voxel_size_angstrom, settings.cluster, minimum)
+    sizes, scores = selection.minimum_size_voxels, selection.minimum_score
+    picks = find_picks(classes, best, one.grid.voxel_size_angstrom, settings.cluster, sizes, scores)
+    if settings.cluster.select == "expected_f1":
+        picks, _ = select_by_expected_f1(picks, selection.score_probability or {})
+    return picks
 
 
-def _minimum_size(network: Any, taught: Sequence[Annotated], settings: FinetuneCommandSettings) -> dict[int, int]:
-    return choose_minimum_size(
-        {one.volume.identifier: _picks(network, one, {}, settings) for one in taught},
+def _choose_selection(
+    network: Any, card: ModelCard, taught: Sequence[Annotated], settings: FinetuneCommandSettings
+) -> Selection:
+    everything = Selection(minimum_size_voxels={}, minimum_score={}, score_probability=None)
+    return choose_selection(
+        card.classes,
+        {one.volume.identifier: _picks(network, one, everything, settings) for one in taught},
         {one.volume.identifier: one.truth for one in taught},
         {one.volume.identifier: one.grid for one in taught},
         settings.evaluate,
@@ -288,7 +299,7 @@ def _minimum_size(network: Any, taught: Sequence[Annotated], settings: FinetuneC
 
 def _scores(
     network: Any,
-    minimum: dict[int, int],
+    selection: Selection,
     taught: Sequence[Annotated],
     tested: Sequence[Annotated],
     settings: FinetuneCommandSettings,
@@ -297,7 +308,7 @@ def _scores(
 ) -> list[FinetuningRow]:
     rows = []
     for one in tested:
-        picks = [pick for pick in _picks(network, one, minimum, settings) if pick.selected]
+        picks = [pick for pick in _picks(network, one, selection, settings) if pick.selected]
         radius = settings.evaluate.match_radius_voxels * one.grid.voxel_size_angstrom
         matched = sum(
             len(

@@ -1,7 +1,7 @@
 """EVALUATE: picks scored against what is there."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -139,6 +139,38 @@ def _of_known_truth(
         Tomogram(name, grids[name], picks[name], [row for row in truth[name] if row.class_id > 0]) for name in sorted(picks)
     ]
     return [tomogram.within(settings.border_voxels, False) for tomogram in tomograms]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What decides which segments are picks, by class; see the fields of those names in a model's card."""
+
+    minimum_size_voxels: dict[int, int]
+    minimum_score: dict[int, float]
+    score_probability: dict[int, list[tuple[float, float]]] | None
+
+
+def choose_selection(
+    classes: Iterable[int],
+    picks: Mapping[str, Sequence[PickRow]],
+    truth: Mapping[str, Sequence[ParticleRow]],
+    grids: Mapping[str, Grid],
+    settings: EvaluateSettings,
+    also: Mapping[str, Sequence[PickRow]] | None = None,
+) -> Selection:
+    """Thresholds of size or score, as ``settings.rank`` says; with the score also how often segments of one are right.
+
+    ``also`` are picks that the thresholds do not depend on but those frequencies do, with ``truth`` and ``grids`` of the
+    same names.  A class of which nothing was found keeps a size of 1 and a score of 0.
+    """
+    minimum, least_score = dict.fromkeys(classes, 1), dict.fromkeys(classes, 0.0)
+    likely = None
+    if settings.rank == "size":
+        minimum |= choose_minimum_size(picks, truth, grids, settings)
+    else:
+        least_score |= choose_threshold(picks, truth, grids, settings, "score")
+        likely = score_probability({**picks, **(also or {})}, truth, grids, settings)
+    return Selection(minimum_size_voxels=minimum, minimum_score=least_score, score_probability=likely)
 
 
 def score_probability(
