@@ -152,7 +152,26 @@ def main() -> None:
             low, high = interval(lead)
             figures |= {f"lead_over_{variant}": float(lead.mean()), f"lead_over_{variant}_low": low}
             figures[f"lead_over_{variant}_high"] = high
+    for line in table_of(figures, by_seed):
+        print(line)
     report("ablation", figures, {}, "the full variant", budget=vars(given))
+
+
+def table_of(figures: dict[str, float], by_seed: dict[str, list[float]]) -> list[str]:
+    """The table of docs/ablation.md, the best variant first."""
+
+    def cell(name: str) -> str:
+        if name not in figures:
+            return ""
+        low, high = (f"{figures[f'{name}_{end}']:.2f}" for end in ("low", "high"))
+        return f"{figures[name]:.2f} ({low} to {high})"
+
+    lines = ["| variant | F1 (95 % interval) | seed by seed | best F1 | the full variant's lead |", "|---|---|---|---|---|"]
+    for variant in sorted(by_seed, key=lambda one: -figures[f"f1_{one}"]):
+        seeds = ", ".join(f"{value:.2f}" for value in by_seed[variant])
+        best = figures[f"f1_best_{variant}"]
+        lines.append(f"| `{variant}` | {cell(f'f1_{variant}')} | {seeds} | {best:.2f} | {cell(f'lead_over_{variant}')} |")
+    return lines
 
 
 if __name__ == "__main__":

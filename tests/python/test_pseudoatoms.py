@@ -1,4 +1,5 @@
 import gzip
+from pathlib import Path
 
 import mrcfile
 import numpy as np
@@ -13,6 +14,8 @@ from template_learning.settings import FlexSettings
 from template_learning.structure import read_structure
 from template_learning.tables import Reading
 from template_learning.templates import check_molecule, prepare_molecule, read_molecule
+
+DEMO = Path(__file__).parents[2] / "data" / "demo"
 
 
 def blob(folder, name="blob.mrc", voxel=6.0):
@@ -46,15 +49,25 @@ def test_pseudoatoms_give_the_map_back(tmp_path):
     fitted = fit_map(blob(tmp_path), Reading(resolution_angstrom=18.0, mass_dalton=30_000))
     structure = fitted.structure
     assert fitted.correlation > 0.98
-    assert len(structure.element) == round(30_000 / 12.011)
     assert structure.mass_dalton == pytest.approx(30_000, rel=1e-3)
-    assert set(structure.element) == {6}
     # One CA a group, groups side by side.
     nodes = structure.atom_name == "CA"
     assert np.array_equal(np.bincount(structure.residue[nodes]), np.ones(structure.residue[-1] + 1))
     assert 4 < len(nodes) / nodes.sum() < 14
     # The centre of the atoms is that of the density, in x, y, z.
     assert structure.origin_angstrom == pytest.approx([45 * 800 / 2300, 10 * 800 / 2300, 0], abs=2.5)
+
+
+def test_a_proteins_map_becomes_atoms_that_scatter_like_the_protein(tmp_path):
+    protein = read_structure(DEMO / "distractors" / "3qm1.cif.gz")
+    density = density_of_atoms(protein.position_angstrom, protein.element, 4.0, 12.0)
+    write_mrc(tmp_path / "protein.mrc", density, 4.0)
+    found = fit_map(tmp_path / "protein.mrc", Reading(resolution_angstrom=12.0, mass_dalton=protein.mass_dalton)).structure
+    assert len(found.element) == pytest.approx(len(protein.element), rel=0.02)
+    assert found.element.sum(dtype=int) == pytest.approx(protein.element.sum(dtype=int), rel=0.02)
+    for element in (6, 7, 8):
+        assert (found.element == element).mean() == pytest.approx((protein.element == element).mean(), abs=0.03)
+    assert (found.element[found.nodes] == 6).all()
 
 
 def test_one_map_has_one_set_of_pseudoatoms(tmp_path):
@@ -104,7 +117,7 @@ def test_a_map_is_checked_without_fitting(tmp_path):
     assert "12 kDa at 20 Å" in check_molecule(path, light).notes[0]
     assert read_molecule(path, light).mass_dalton == pytest.approx(12_000, rel=1e-3)
     written = prepare_molecule(str(path), "mine", tmp_path / "out", light)
-    assert len(read_structure(written).element) == round(12_000 / 12.011)
+    assert read_structure(written).mass_dalton == pytest.approx(12_000, rel=1e-3)
 
 
 def test_a_maps_axes_are_those_of_its_header(tmp_path):

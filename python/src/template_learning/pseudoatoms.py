@@ -1,12 +1,12 @@
 """Density maps as templates: a map becomes pseudo-atoms that FLEX, VOLUME and the simulators take like any structure.
 
-The pseudo-atoms are carbons, as many as weigh what the molecule weighs, set so that their density (``gaussians.py``) at the
-map's resolution is the map.  They begin as samples of the deconvolved map (Richardson 1972, Lucy 1974), drawn evenly along a
+The pseudo-atoms are as many as a protein of the molecule's weight has atoms besides hydrogens, and of its elements, so that they
+scatter and push ice aside like it.  They are set so that their density (``gaussians.py``) at the map's resolution is the map: they begin as samples of the deconvolved map (Richardson 1972, Lucy 1974), drawn evenly along a
 space-filling curve, and then move down the gradient of the squared difference.  One of each group of about eight is named CA,
 so that the elastic network has as many nodes as a protein's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mrcfile
@@ -17,13 +17,20 @@ from scipy import ndimage
 from template_learning.errors import BadInput
 from template_learning.files import read_mrc
 from template_learning.gaussians import density_of_atoms, gaussian_width_angstrom, pull_of_field
-from template_learning.structure import Structure
+from template_learning.structure import PROTEIN_HYDROGENS_PER_ATOM, WEIGHT_DALTON, Structure
 from template_learning.tables import Reading
 
 SUFFIXES = (".mrc", ".map", ".ccp4", ".rec")
 DALTON_PER_ANGSTROM3 = 0.81
 """Protein of 1.35 g per cm^3."""
-CARBON_DALTON = 12.011
+SHARE_OF_ELEMENT = {6: 0.637, 7: 0.174, 8: 0.189}
+"""Of a protein's atoms besides hydrogens (its sulphur, 1 in 200, as carbon): the average of Senko et al. (J. Am. Soc. Mass
+Spectrom. 1995), C 4.9384 H 7.7583 N 1.3577 O 1.4773 S 0.0417."""
+DALTON_PER_ATOM = float(
+    sum(share * WEIGHT_DALTON[element] for element, share in SHARE_OF_ELEMENT.items())
+    + PROTEIN_HYDROGENS_PER_ATOM * WEIGHT_DALTON[1]
+)
+"""With its hydrogens."""
 ATOMS_PER_NODE = 8
 LEAST_ATOMS = 200
 """However light the map: fewer would be too few nodes for the paper's 20 modes."""
@@ -120,19 +127,17 @@ def fit_map(path: Path, reading: Reading | None = None) -> FittedMap:
     width = gaussian_width_angstrom(resolution) / voxel_size_angstrom
     around = ndimage.distance_transform_edt(~inside) <= max(width, 1.0)
     wanted = np.where(around, np.clip(volume, 0, None), 0)
-    count = max(round(mass / CARBON_DALTON), LEAST_ATOMS)
+    count = max(round(mass / DALTON_PER_ATOM), LEAST_ATOMS)
     generator = np.random.default_rng(0)  # one map has one set of pseudo-atoms
     position = _sampled(_deconvolved(wanted, width / np.sqrt(2)), count, generator) * voxel_size_angstrom
     position = _descended(position, wanted, around, voxel_size_angstrom, resolution)
-    element = np.full(count, 6, dtype=np.uint8)
-    given_back = density_of_atoms(position, element, voxel_size_angstrom, resolution, volume.shape)
+    note = f"density map: {count} pseudo-atoms of {mass / 1000:.0f} kDa at {resolution:g} Å, threshold {level:.4g}"
+    structure = _structure(path.name.split(".")[0], position, generator)
+    placed = structure.position_angstrom + structure.origin_angstrom
+    given_back = density_of_atoms(placed, structure.element, voxel_size_angstrom, resolution, volume.shape)
     correlation = float(np.corrcoef(given_back[inside], volume[inside])[0, 1])
-    note = (
-        f"density map: {count} pseudo-atoms of {mass / 1000:.0f} kDa at {resolution:g} Å, threshold {level:.4g}, "
-        f"correlation with the map {correlation:.3f}"
-    )
     return FittedMap(
-        structure=_structure(path.name.split(".")[0], position, note),
+        structure=replace(structure, notes=(f"{note}, correlation with the map {correlation:.3f}",)),
         correlation=correlation,
         correlation_around=float(np.corrcoef(given_back[around], volume[around])[0, 1]),
         threshold=level,
@@ -209,8 +214,8 @@ def _descended(
     return position
 
 
-def _structure(name: str, position: NDArray[np.float64], note: str) -> Structure:
-    """Pseudo-atoms in groups of neighbours, the one nearest to each group's mean named CA."""
+def _structure(name: str, position: NDArray[np.float64], generator: np.random.Generator) -> Structure:
+    """Pseudo-atoms in groups of neighbours, the one nearest to each group's mean named CA; nitrogen and oxygen anywhere else."""
     low = position.min(axis=0)
     extent = np.maximum(np.ptp(position, axis=0), 1.0)
     occupied = len(np.unique(np.floor((position - low) / 6.0).astype(int), axis=0)) * 6.0**3
@@ -224,19 +229,22 @@ def _structure(name: str, position: NDArray[np.float64], note: str) -> Structure
     mean = np.stack([np.bincount(group, column) / size for column in position.T], axis=1)
     distance = np.linalg.norm(position - mean[group], axis=1)
     node = np.lexsort((distance, group))[np.concatenate([[0], np.cumsum(size)[:-1]])]
-    names = np.full(len(position), "C", dtype="<U4")
+    element, names = np.full(len(position), 6, dtype=np.uint8), np.full(len(position), "C", dtype="<U4")
     names[node] = "CA"
+    others = generator.permutation(np.flatnonzero(names != "CA"))
+    for number, symbol in ((7, "N"), (8, "O")):
+        chosen, others = np.split(others, [round(SHARE_OF_ELEMENT[number] * len(position))])
+        element[chosen], names[chosen] = number, symbol
     origin = position.mean(axis=0)
     return Structure(
         name=name,
         position_angstrom=position - origin,
         origin_angstrom=origin,
-        element=np.full(len(position), 6, dtype=np.uint8),
+        element=element,
         atom_name=names,
         residue_name=np.full(len(position), "UNK"),
         residue_number=(group + 1).astype(np.int32),
         insertion_code=np.full(len(position), ""),
         chain=np.full(len(position), "A"),
         hetero=np.zeros(len(position), dtype=bool),
-        notes=(note,),
     )

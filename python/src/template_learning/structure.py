@@ -32,7 +32,9 @@ NODE_NAMES = (("CA", 6), ("P", 15))
 SUFFIXES = (".cif", ".mmcif", ".bcif", ".pdb", ".ent", ".gz", ".bz2", ".xz")
 DEUTERIUM = 119  # gemmi counts it as an element of its own, after the 118
 _CHEMICAL_ELEMENTS = {gemmi.Element(number).name.upper(): number for number in range(1, 119)}
-_WEIGHT_DALTON = np.array([0.0, *(gemmi.Element(number).weight for number in range(1, 119))])
+WEIGHT_DALTON = np.array([0.0, *(gemmi.Element(number).weight for number in range(1, 119))])
+PROTEIN_HYDROGENS_PER_ATOM = 0.993
+"""Hydrogens for each other atom of a protein, on average (Senko et al., J. Am. Soc. Mass Spectrom. 1995)."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -74,15 +76,16 @@ class Structure:
         """Mass of the atoms and of the hydrogens that belong to them, which are not among the atoms.
 
         A residue has the hydrogens that gemmi's table tells, two fewer in a chain of amino acids or nucleotides (the bond's
-        water), in proportion to the part of its heavy mass that is there.  Residues that the table does not know, and
-        UNK (pseudo-atoms of a map have it), get none.
+        water), in proportion to the part of its heavy mass that is there.  UNK, an unknown amino acid (pseudo-atoms of a map
+        have it), gets as many an atom as a protein has; residues that the table does not know get none.
         """
-        present = np.bincount(self.residue, _WEIGHT_DALTON[self.element])
+        present = np.bincount(self.residue, WEIGHT_DALTON[self.element])
         first = np.flatnonzero(np.diff(self.residue, prepend=-1))
         names, kind = np.unique(self.residue_name[first], return_inverse=True)
         hydrogens, heavy = np.array([_hydrogens_and_heavy_dalton(name) for name in names.tolist()]).T
         share = np.minimum(present / heavy[kind], 1.0)
-        return float(present.sum() + _WEIGHT_DALTON[1] * (hydrogens[kind] * share).sum())
+        count = (hydrogens[kind] * share).sum() + PROTEIN_HYDROGENS_PER_ATOM * (self.residue_name == "UNK").sum()
+        return float(present.sum() + WEIGHT_DALTON[1] * count)
 
     @property
     def diameter_angstrom(self) -> float:
@@ -105,7 +108,7 @@ def _hydrogens_and_heavy_dalton(residue_name: str) -> tuple[float, float]:
     if not known.found() or residue_name == "UNK":
         return 0.0, 1.0
     bound = known.is_amino_acid() or known.is_nucleic_acid()
-    heavy = known.weight - _WEIGHT_DALTON[1] * known.hydrogen_count - (_WEIGHT_DALTON[8] if bound else 0.0)
+    heavy = known.weight - WEIGHT_DALTON[1] * known.hydrogen_count - (WEIGHT_DALTON[8] if bound else 0.0)
     return max(known.hydrogen_count - 2.0 * bound, 0.0), heavy
 
 
