@@ -64,7 +64,7 @@ GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
     "low": (0.2, {"design": {"total_dose_e_per_angstrom2": [12, 60]}}),
     "plate": (0.2, {"design": {"phase_shift_deg": 90, "defocus_um": [0, -1]}}),
     "thin": (0.4, {"tetris": {"slab_thickness_angstrom": 300}}),
-    "dense": (0.8, {"tetris": DENSE}),
+    "dense": (0.2, {"tetris": DENSE}),
     "sparse": (0.4, {"tetris": {"margin_angstrom": 200, **DENSE}, "simulate": {"ice_shape": "cuboid"}}),
 }
 """What further tomograms differ in, and how many there are for each of the design's: empty ice, with and without an end, is
