@@ -28,7 +28,8 @@ from template_learning.simulation.acquisition import acquire, tilt_angles
 from template_learning.simulation.ice import Cuboid
 from template_learning.simulation.parakeet_config import parakeet_acquisition, parakeet_engine, read_parakeet_config
 from template_learning.simulation.series import design_lens, placed_sample
-from template_learning.tables import DesignRow, LibraryRow, ParticleRow
+from template_learning.tables import DesignRow, LibraryRow, ParticleRow, Reading
+from template_learning.templates import read_molecule
 
 ROW = DesignRow(
     id="t1",
@@ -196,8 +197,10 @@ def test_a_density_maps_pseudoatoms_reach_the_program(tmp_path: Path, stand_in) 
     kept = tmp_path / "calls.jsonl.sample"
     sample = yaml.safe_load((kept / "sample" / "config.yaml").read_text())["sample"]
     (kind,) = sample["molecules"]["local"]
-    atoms = [one.atom for one in gemmi.read_structure(str(kept / "sample" / kind["filename"]))[0].all()]
-    assert Counter(atom.element.name for atom in atoms) == {"C": round(12_000 / 12.011)}
+    given = gemmi.read_structure(str(kept / "sample" / kind["filename"]))  # kept: atoms are views of it
+    atoms = [one.atom for one in given[0].all()]
+    expected = read_molecule(tmp_path / "m.mrc", Reading(**reading)).element
+    assert Counter(atom.element.atomic_number for atom in atoms) == Counter(expected.tolist())
     own = np.array([atom.pos.tolist() for atom in atoms])
     middle = (ndimage.center_of_mass(volume) - (np.array(volume.shape) - 1) / 2)[::-1] * 6.0
     half = np.array([25, 19, 9]) / 2 * 16.0  # of the sample, whose centre is Parakeet's
@@ -206,7 +209,7 @@ def test_a_density_maps_pseudoatoms_reach_the_program(tmp_path: Path, stand_in) 
         put = Rotation.from_rotvec(instance["orientation"]).apply(own - own.mean(axis=0)) + instance["position"]
         back = rotation_from_angles(angles).inv().apply(put - sample["centre"] + half - (x, y, z)) + middle
         for turned, agrees in ((back, True), (back * (1, 1, -1), False), (back[:, ::-1], False)):
-            density = density_of_atoms(turned, np.full(len(turned), 6, np.uint8), 6.0, 18.0, volume.shape)
+            density = density_of_atoms(turned, expected, 6.0, 18.0, volume.shape)
             assert (np.corrcoef(density.ravel(), volume.ravel())[0, 1] > 0.97) == agrees
 
 
