@@ -1,9 +1,10 @@
 """Density maps as templates: a map becomes pseudo-atoms that FLEX, VOLUME and the simulators take like any structure.
 
-The pseudo-atoms are as many as a protein of the molecule's weight has atoms besides hydrogens, and of its elements, so that they
-scatter and push ice aside like it.  They are set so that their density (``gaussians.py``) at the map's resolution is the map: they begin as samples of the deconvolved map (Richardson 1972, Lucy 1974), drawn evenly along a
-space-filling curve, and then move down the gradient of the squared difference.  One of each group of about eight is named CA,
-so that the elastic network has as many nodes as a protein's.
+The pseudo-atoms are as many as a protein of the molecule's weight has atoms besides hydrogens, and of its elements, so that
+they scatter and push ice aside like it.  They are set so that their density (``gaussians.py``) at the map's resolution is the
+map: they begin as samples of the deconvolved map (Richardson 1972, Lucy 1974), drawn evenly along a space-filling curve, and
+then move down the gradient of the squared difference.  One of each group of about eight is named CA, so that the elastic
+network has as many nodes as a protein's.
 """
 
 from dataclasses import dataclass, replace

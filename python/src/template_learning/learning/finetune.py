@@ -88,10 +88,11 @@ def finetune_model(
 
     The paper's protocol: the tomograms of the table (id, path, annotations) are divided at random, the model goes on
     training on the annotations of one part, and picks in the other; its threshold, of size or score, is chosen on the
-    part that is taught (the model as it came has its own).  Labels are spheres or, with ``libraries``, the templates' shapes.  ``finetuned.keras`` has the
-    largest number of epochs.  The folder ``state``, or ``output`` without one, keeps the trainings' states: the same call
-    goes on from there.  Patches and batches are as ``settings.train`` says, the network is the model's.  Raises
-    BadInput for files that cannot be read, fewer than two tomograms, and classes that the model does not have.
+    part that is taught (the model as it came has its own).  Labels are spheres or, with ``libraries``, the templates'
+    shapes.  ``finetuned.keras`` has the largest number of epochs.  The folder ``state``, or ``output`` without one, keeps
+    the trainings' states: the same call goes on from there.  Patches and batches are as ``settings.train`` says, the
+    network is the model's.  Raises BadInput for files that cannot be read, fewer than two tomograms, classes that the
+    model does not have, and a network that is not the one its card names.
     """
     library = read_library(list(libraries)) if settings.finetune.labels == "shape" and libraries else {}
     with device_scope(settings.train.device):
