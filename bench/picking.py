@@ -35,7 +35,7 @@ from template_learning.learning.calibrate import calibrate_model
 from template_learning.learning.model_file import load_model
 from template_learning.learning.segment import classes_and_probability, scaled_minimum_size, segment_on_own_grid
 from template_learning.learning.train import train_network
-from template_learning.picking.cluster import find_picks, select_by_expected_f1
+from template_learning.picking.cluster import Selection, select_picks
 from template_learning.picking.matching import f_beta, match
 from template_learning.provenance import write_json
 from template_learning.reconstruction.tomogram import reconstruct_series
@@ -47,8 +47,9 @@ from template_matching import DOSES, make_low_dose_tomograms, make_native_tomogr
 
 DEMO = ROOT / "data" / "demo"
 FOLDER = BUILD / "picking"
-NUCLEOSOME: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "workstation.yml").read_text())
-"""Its doses, defocus and tilts lie between bounds that hold the other simulator's."""
+ACQUISITION = {"defocus_um": [-2, -3], "tilt_range_deg": [55, 65], "tilt_step_deg": [3, 5]}
+"""About the other simulator's, which is known as a microscope's is: 2.5 um, -60 to 60 degrees in steps of 4."""
+NUCLEOSOME: dict[str, Any] = merged(yaml.safe_load((ROOT / "presets" / "workstation.yml").read_text()), {"design": ACQUISITION})
 RIBOSOME = {
     "flex": {"conformers": 2},
     "design": {"tomograms": 12, "validation_tomograms": 1},
@@ -60,12 +61,15 @@ RIBOSOME = {
     "evaluate": {"match_radius_voxels": 10},
 }
 DENSE = {"body": "atoms", "packing_voxel_size_angstrom": 8}
+SPARSE = {"tetris": {"margin_angstrom": 200, **DENSE}, "simulate": {"ice_shape": "cuboid"}}
+PLATE = {"phase_shift_deg": 90, "defocus_um": [0, -1]}
 GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
     "low": (0.2, {"design": {"total_dose_e_per_angstrom2": [12, 60]}}),
-    "plate": (0.2, {"design": {"phase_shift_deg": 90, "defocus_um": [0, -1]}}),
+    "plate": (0.4, {"design": PLATE}),
     "thin": (0.4, {"tetris": {"slab_thickness_angstrom": 300}}),
-    "dense": (0.2, {"tetris": DENSE}),
-    "sparse": (0.4, {"tetris": {"margin_angstrom": 200, **DENSE}, "simulate": {"ice_shape": "cuboid"}}),
+    "dense": (0.6, {"tetris": DENSE}),
+    "sparse": (0.8, SPARSE),
+    "sparse_plate": (0.3, {"design": PLATE, **SPARSE}),
 }
 """What further tomograms differ in, and how many there are for each of the design's: empty ice, with and without an end, is
 part of real tomograms too, and a network that never saw any finds molecules in it; nor does it find those that nearly touch
@@ -143,10 +147,12 @@ def picks_of(model: Path, tomogram: Path, chosen: Settings) -> NDArray[np.float6
     )
     radius = chosen.cluster.radius_voxels * card.voxel_size_angstrom / voxel_size
     cluster = chosen.cluster.model_copy(update={"radius_voxels": radius})
-    size = scaled_minimum_size(card, voxel_size) or {}
-    found = find_picks(classes, probability, voxel_size, cluster, size, card.minimum_score)
-    if cluster.select == "expected_f1":
-        found, _ = select_by_expected_f1(found, card.score_probability or {})
+    selection = Selection(
+        minimum_size_voxels=scaled_minimum_size(card, voxel_size) or {},
+        minimum_score=card.minimum_score or {},
+        score_probability=card.score_probability,
+    )
+    found, _ = select_picks(classes, probability, voxel_size, cluster, selection)
     return positions([pick for pick in found if pick.selected])
 
 

@@ -22,8 +22,8 @@ from template_learning.learning.spectrum import match_spectrum
 from template_learning.learning.train import Training, shared_folder
 from template_learning.library import LibraryEntry, read_library
 from template_learning.picking.annotations import read_annotations
-from template_learning.picking.cluster import find_picks, select_by_expected_f1
-from template_learning.picking.evaluate import Selection, choose_selection
+from template_learning.picking.cluster import Selection, select_picks
+from template_learning.picking.evaluate import choose_selection
 from template_learning.picking.matching import f_beta, match
 from template_learning.picking.template_matching import chosen_templates
 from template_learning.provenance import generator_for, versions, write_sidecar
@@ -278,10 +278,7 @@ def _picks(network: Any, one: Annotated, selection: Selection, settings: Finetun
     segment = settings.segment.model_copy(update={"contrast": "protein_dark", "match_spectrum": False})
     probability = segment_volume(network, one.volume.data, segment, band_voxels=one.band_voxels)
     classes, best = classes_and_probability(probability, segment)
-    sizes, scores = selection.minimum_size_voxels, selection.minimum_score
-    picks = find_picks(classes, best, one.grid.voxel_size_angstrom, settings.cluster, sizes, scores)
-    if settings.cluster.select == "expected_f1":
-        picks, _ = select_by_expected_f1(picks, selection.score_probability or {})
+    picks, _ = select_picks(classes, best, one.grid.voxel_size_angstrom, settings.cluster, selection)
     return picks
 
 

@@ -1,6 +1,7 @@
 """CLUSTER: a segmentation turned into picks."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,15 @@ TOUCHING = np.ones((3, 3, 3), dtype=bool)
 """Voxels are joined over faces, edges and corners."""
 NECK = 0.8
 """Two basins of the distance transform are one object when the neck between them is wider than this share of the narrower."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What decides which segments are picks, by class; see the fields of those names in a model's card."""
+
+    minimum_size_voxels: dict[int, int]
+    minimum_score: dict[int, float]
+    score_probability: dict[int, list[tuple[float, float]]] | None
 
 
 def cluster_segmentation(
@@ -51,7 +61,7 @@ def cluster_segmentation(
         from template_learning.learning import deepfinder_program
 
         program = deepfinder_program.program("cluster")
-    picks = find_picks(classes, likelihood, voxel_size, settings, minimum, least_score)
+    steps = None
     if settings.select == "expected_f1" and origin != "settings":
         if not facts.get("score_probability"):
             raise BadInput(
@@ -59,8 +69,9 @@ def cluster_segmentation(
                 " a model calibrated with evaluate.rank = score was expected"
             )
         steps = {int(number): one for number, one in facts["score_probability"].items()}
-        picks, least_score = select_by_expected_f1(picks, steps)
         origin = "model's expected F1 in each tomogram"
+    selection = Selection(minimum_size_voxels=minimum, minimum_score=least_score, score_probability=steps)
+    picks, least_score = select_picks(classes, likelihood, voxel_size, settings, selection)
     path = output / f"{identifier}.picks.csv"
     write_table(path, PickRow, picks)
     write_sidecar(
@@ -78,6 +89,25 @@ def cluster_segmentation(
         selected=sum(pick.selected for pick in picks),
         **program,
     )
+
+
+def select_picks(
+    segmentation: NDArray[Any],
+    probability: NDArray[Any],
+    voxel_size_angstrom: float,
+    settings: ClusterSettings,
+    selection: Selection,
+) -> tuple[list[PickRow], dict[int, float]]:
+    """The segments as ``find_picks`` finds them, those selected that a model's selection takes; and the least scores.
+
+    With ``settings.select`` = expected_f1 the expected F1 decides, in the classes that the selection has probabilities for.
+    """
+    sizes, scores = selection.minimum_size_voxels, selection.minimum_score
+    picks = find_picks(segmentation, probability, voxel_size_angstrom, settings, sizes, scores)
+    if settings.select == "expected_f1" and selection.score_probability:
+        picks, least_score = select_by_expected_f1(picks, selection.score_probability)
+        return picks, scores | least_score
+    return picks, scores
 
 
 def find_picks(

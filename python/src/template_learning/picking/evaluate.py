@@ -15,6 +15,7 @@ from template_learning.errors import BadInput
 from template_learning.files import checked_id, read_mrc, read_table, write_table
 from template_learning.geometry import Grid
 from template_learning.picking.annotations import read_annotations
+from template_learning.picking.cluster import Selection
 from template_learning.picking.matching import Curve, f_beta, match, matched_after, threshold_curve
 from template_learning.provenance import generator_for, grid_of, made_with, write_json
 from template_learning.settings import EvaluateSettings
@@ -139,15 +140,6 @@ def _of_known_truth(
         Tomogram(name, grids[name], picks[name], [row for row in truth[name] if row.class_id > 0]) for name in sorted(picks)
     ]
     return [tomogram.within(settings.border_voxels, False) for tomogram in tomograms]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """What decides which segments are picks, by class; see the fields of those names in a model's card."""
-
-    minimum_size_voxels: dict[int, int]
-    minimum_score: dict[int, float]
-    score_probability: dict[int, list[tuple[float, float]]] | None
 
 
 def choose_selection(
