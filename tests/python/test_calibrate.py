@@ -9,6 +9,7 @@ import pytest
 from template_learning.files import read_mrc, read_table, write_table
 from template_learning.learning.calibrate import calibrate_model
 from template_learning.learning.model_file import copy_model, read_card
+from template_learning.learning.noise import noise_share
 from template_learning.learning.segment import segment_tomogram
 from template_learning.provenance import read_sidecar
 from template_learning.settings import (
@@ -105,9 +106,11 @@ def test_calibration_by_score_also_at_the_lower_doses_that_the_model_was_trained
         cluster=ClusterSettings(probability=0.1),
     )
     calibrate_model(tmp_path / "low.keras", tmp_path / "design.csv", toy[1], sections, tmp_path)
-    # 100, 50 and 25 e/Å^2: of the last two volumes a half and a quarter of the variance is the tomogram's own.
+    # 100, 50 and 25 e/Å^2: two and four times the noise.
     own, *noisy = [(grey - grey.mean()) / grey.std() for grey in seen]
-    assert [(own * grey).mean() for grey in noisy] == pytest.approx([0.5**0.5, 0.5], abs=0.03)
+    noise = noise_share(own, 0.0, 1.0, row.tilt_range_deg, row.tilt_step_deg)
+    expected = [(1 + noise) ** -0.5, (1 + 3 * noise) ** -0.5]
+    assert [(own * grey).mean() for grey in noisy] == pytest.approx(expected, abs=0.03)
     card = read_card(tmp_path / "model.keras")
     assert card.score_probability is not None
     assert card.minimum_score is not None

@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from template_learning.learning.noise import lower_dose, noise_amplitude
+from scipy import ndimage
+from template_learning.learning.noise import noise_bank, noise_share, of_lower_dose
 from template_learning.learning.patches import HALF_TURNS, Patches, open_tomogram, widen_wedge
 from template_learning.reconstruction.native import back_project
 
@@ -16,16 +17,16 @@ from .toy_tomograms import SMALL, imaged
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
-def test_noise_of_a_lower_dose_is_that_of_a_reconstruction() -> None:
-    """Against a series of noise that is reconstructed on a larger field than the one measured."""
-    amplitude = noise_amplitude(24, 60.0, 3.0)
+def test_drawn_noise_is_that_of_a_reconstruction() -> None:
+    """Against series of noise that are reconstructed on another field."""
     generator = np.random.default_rng(5)
     angles = np.arange(-60.0, 61.0, 3.0)
     images = [generator.standard_normal((41, 60, 140), dtype=np.float32) for _ in range(8)]
     noise = np.array([back_project(image, angles, (60, 60, 60))[18:42, 18:42, 18:42] for image in images])
-    made = np.array([lower_dose(np.zeros((24, 24, 24), np.float32), 0.25, amplitude, generator) for _ in range(8)])
-    # A quarter of the dose is four times the variance, of which three quarters are new.
-    assert made.std() == pytest.approx(np.sqrt(0.75), rel=0.05)
+    bank = noise_bank(24, 60.0, 3.0, None, generator)
+    made = np.array([bank.draw(24, generator) for _ in range(8)])
+    assert made.std() == pytest.approx(1, rel=0.05)
+    assert np.abs(np.corrcoef(made.reshape(8, -1)) - np.eye(8)).max() < 0.2  # no two are alike
     bands = [(0.05, 0.2), (0.2, 0.35), (0.35, 0.5)]
     z, _, x = np.meshgrid(*[np.fft.fftfreq(24)] * 3, indexing="ij")
     steep = np.abs(z) > 2.5 * np.abs(x) + 0.05  # well inside the missing wedge
@@ -39,8 +40,27 @@ def test_noise_of_a_lower_dose_is_that_of_a_reconstruction() -> None:
     found, expected = shares(made), shares(noise)
     np.testing.assert_allclose(found[:3], expected[:3], rtol=0.25)
     assert max(found[3], expected[3]) < 0.1
-    own = generator.standard_normal((24, 24, 24)).astype(np.float32)
-    assert np.allclose(lower_dose(own, 1.0, amplitude, generator), own)
+    in_band = noise_bank(24, 60.0, 3.0, (0.5, 4.0), generator)
+    assert in_band.draw(24, generator).var() == pytest.approx(in_band.variance, rel=0.2)
+    assert in_band.variance < 0.8
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_the_share_of_noise_is_measured_where_there_is_signal_too(share: float) -> None:
+    """Images of blurred blobs with white noise, back-projected: the tomogram's variance, and the noise's part of it."""
+    generator = np.random.default_rng(6)
+    angles = np.arange(-60.0, 61.0, 3.0)
+    signal = ndimage.gaussian_filter(generator.standard_normal((72, 72, 72)), 1.5).astype(np.float32)
+    signal /= signal.std()
+    noise = back_project(generator.standard_normal((41, 72, 110), dtype=np.float32), angles, (72, 72, 72))
+    volume = np.sqrt(1 - share) * signal + np.sqrt(share) * noise / noise.std()
+    found = noise_share(volume, 0.0, 1.0, 60.0, 3.0)
+    assert found == pytest.approx(share, abs=0.07)
+    # A quarter of the dose is four times the noise's variance and leaves the signal's as it is.
+    noisier = of_lower_dose(volume.astype(np.float32), 0.25, 60.0, 3.0, generator)
+    assert noisier.std() == pytest.approx(1, rel=0.03)
+    assert (noisier * signal).mean() == pytest.approx((1 - share) ** 0.5 / (1 + 3 * share) ** 0.5, abs=0.03)
+    assert np.allclose(of_lower_dose(noise, 1.0, 60.0, 3.0, generator), noise)
 
 
 def test_patches_hold_what_the_tomogram_holds_there(toy: tuple[Path, Path]) -> None:

@@ -12,7 +12,7 @@ from template_learning.files import read_mrc, read_table
 from template_learning.geometry import Grid
 from template_learning.learning.model_file import ModelCard, copy_model, load_model
 from template_learning.learning.network import device_scope
-from template_learning.learning.noise import volume_of_lower_dose
+from template_learning.learning.noise import of_lower_dose
 from template_learning.learning.patches import grey_statistics
 from template_learning.learning.segment import classes_and_probability, segment_on_own_grid
 from template_learning.picking.cluster import find_picks
@@ -55,7 +55,7 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
             grid = Grid(shape=tomogram.shape, voxel_size_angstrom=voxel_size)
             for share in shares_of_dose(row, card) if settings.evaluate.rank == "score" else [1.0]:
                 name = row.id if share == 1 else f"{row.id} at {share:g} of its dose"
-                seen = tomogram if share == 1 else of_lower_dose(tomogram, row, share, card)
+                seen = tomogram if share == 1 else noisier(tomogram, row, share, card)
                 probability = segment_on_own_grid(network, card, seen, voxel_size, segment, str(path))
                 # Every segment counts here: the settings' own threshold is about picking.
                 picks[name] = find_picks(*classes_and_probability(probability, segment), voxel_size, settings.cluster, {})
@@ -85,9 +85,9 @@ def shares_of_dose(row: DesignRow, card: ModelCard) -> list[float]:
     return shares
 
 
-def of_lower_dose(tomogram: NDArray[Any], row: DesignRow, share: float, card: ModelCard) -> NDArray[np.float32]:
+def noisier(tomogram: NDArray[Any], row: DesignRow, share: float, card: ModelCard) -> NDArray[np.float32]:
     """The tomogram, of zero mean and unit deviation, with the noise of a share of its dose."""
     mean, deviation = grey_statistics(tomogram)
     grey = ((np.asarray(tomogram, dtype=np.float32) - mean) / deviation).astype(np.float32)
     generator = generator_for(card.training.get("seed", 0), "calibrate", f"{row.id}-{share:g}")
-    return volume_of_lower_dose(grey, share, row.tilt_range_deg, row.tilt_step_deg, generator)
+    return of_lower_dose(grey, share, row.tilt_range_deg, row.tilt_step_deg, generator)

@@ -1,69 +1,124 @@
-"""Patches and tomograms as a lower dose would give them: with more of the noise that a tilt series leaves in a tomogram."""
+"""The noise that a tilt series leaves in a tomogram: how much of it there is, and more of it, as a lower dose would give it."""
 
 import itertools
+import math
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from template_learning.learning.spectrum import band_response, real_fft_weights
+from template_learning.learning.spectrum import band_pass
 from template_learning.reconstruction.native import back_project
 from template_learning.simulation.acquisition import tilt_angles
 
 DRAWS = 8
 BLOCK_VOXELS = 64
-"""Edge of the cubes that a volume gets its noise in; the noise of one does not go on in the next."""
+"""Edge of the cubes that a tomogram's noise is measured in."""
+BLOCKS = 3
+"""At most so many of them along each axis."""
+OUTER = (0.25, 0.68)
+"""Frequencies (cycles a voxel) among which there are some where a tomogram holds next to nothing but noise."""
+MARGIN_VOXELS = 8
+"""Left out around a bank of noise after the band pass, which mirrors at borders."""
 
 
 @cache
-def noise_amplitude(edge: int, tilt_range_deg: float, tilt_step_deg: float) -> NDArray[np.float32]:
-    """What back-projection makes of white noise in the images: Fourier amplitudes (edge, edge // 2 + 1) over z and x.
+def noise_power(edge: int, tilt_range_deg: float, tilt_step_deg: float) -> NDArray[np.float64]:
+    """What back-projection makes of white noise in the images: power (edge, edge // 2 + 1) over z and x.
 
     Measured on series of noise in a volume of ``edge`` voxels, since ramp, wedge, interpolation and the gaps between the tilts
-    all have their part; the mean square over the whole Fourier volume is 1.  The noise is white along y, the tilt axis.
+    all have their part; the mean over all frequencies is 1.  The noise is white along y, the tilt axis.
     """
-    angles = tilt_angles(tilt_range_deg, tilt_step_deg)
     generator = np.random.default_rng(edge)  # a measurement, the same each time: no draw of the training's
-    power = np.zeros((edge, edge, edge // 2 + 1))
-    for _ in range(DRAWS):
-        images = generator.standard_normal((len(angles), edge, 3 * edge // 2 + 2), dtype=np.float32)
-        power += np.abs(fft.rfftn(back_project(images, angles, (edge, edge, edge)))) ** 2
-    flat = power.mean(axis=1)
-    return np.sqrt(flat / np.average(flat, weights=np.broadcast_to(real_fft_weights(edge), flat.shape))).astype(np.float32)
+    volumes = [back_projected_noise((edge,) * 3, tilt_range_deg, tilt_step_deg, generator) for _ in range(DRAWS)]
+    power = np.mean([np.abs(fft.rfftn(volume)) ** 2 for volume in volumes], axis=(0, 2))
+    return np.asarray(power / edge**3)
 
 
-@cache
-def noise_power_in_band(edge: int, tilt_range_deg: float, tilt_step_deg: float, band_voxels: tuple[float, float]) -> float:
-    """Share of that noise's variance that ``spectrum.band_pass`` leaves."""
-    frequency = fft.fftfreq(edge)
-    response = band_response([frequency, frequency, fft.rfftfreq(edge)], band_voxels)
-    power = (noise_amplitude(edge, tilt_range_deg, tilt_step_deg)[:, None, :] * response) ** 2
-    return float(np.average(power, weights=np.broadcast_to(real_fft_weights(edge), power.shape)))
-
-
-def lower_dose(
-    grey: NDArray[np.float32], share: float, amplitude: NDArray[np.float32], generator: np.random.Generator
+def back_projected_noise(
+    shape: tuple[int, int, int], tilt_range_deg: float, tilt_step_deg: float, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """A patch [z, y, x] of unit deviation as ``share`` (up to 1) of its dose would give it, again of unit deviation.
+    """White noise in the images of a tilt series, back-projected; [z, y, x], of unit deviation, every voxel seen by all views."""
+    angles = tilt_angles(tilt_range_deg, tilt_step_deg)
+    width = math.ceil(math.hypot(shape[0], shape[2])) + 4
+    images = generator.standard_normal((len(angles), shape[1], width), dtype=np.float32)
+    noise = back_project(images, angles, shape)
+    return noise / noise.std()
 
-    All of its variance is taken for noise, which it nearly is.  ``amplitude``: see ``noise_amplitude``, of a cube that the
-    patch fits into.  What less dose damages less is not undone.
+
+def noise_share(data: NDArray[Any], mean: float, deviation: float, tilt_range_deg: float, tilt_step_deg: float) -> float:
+    """How much of a tomogram's variance is noise, 0 to 1; its grey values have that mean and deviation.
+
+    Its power against that of back-projected noise, where it is least among the outer frequencies: the optics, the sample's
+    own fall-off and the corners beyond the images' Nyquist leave little signal in some of them.
     """
-    more = 1 / share - 1
-    cube = (len(amplitude),) * 3
-    white = fft.rfftn(generator.standard_normal(cube, dtype=np.float32))
-    noise = fft.irfftn(white * amplitude[:, None, :], s=cube)[tuple(slice(count) for count in grey.shape)]
-    return np.asarray((grey + np.float32(np.sqrt(more)) * noise) * np.float32(np.sqrt(share)), dtype=np.float32)
+    edge = min(BLOCK_VOXELS, *data.shape)
+    window = np.hanning(edge + 2)[1:-1].astype(np.float32)
+    window /= np.sqrt(np.mean(window**2))
+    places = [np.unique(np.linspace(0, count - edge, min(BLOCKS, -(-count // edge))).astype(int)) for count in data.shape]
+    corners = list(itertools.product(*places))
+    found = np.zeros((edge, edge, edge // 2 + 1))
+    for corner in corners:
+        block = np.asarray(data[tuple(slice(begin, begin + edge) for begin in corner)], dtype=np.float32)
+        block = (block - np.float32(mean)) * (window[:, None, None] * window[:, None] * window / np.float32(deviation))
+        found += np.abs(fft.rfftn(block)) ** 2 / (edge**3 * len(corners))
+    noise = np.broadcast_to(noise_power(edge, tilt_range_deg, tilt_step_deg)[:, None, :], found.shape)
+    frequency = fft.fftfreq(edge)
+    radius = np.sqrt(frequency[:, None, None] ** 2 + frequency[:, None] ** 2 + fft.rfftfreq(edge) ** 2)
+    shell = (radius * edge).astype(np.intp).ravel()
+    first, last = (int(limit * edge) for limit in OUTER)
+    ratio = (np.bincount(shell, found.ravel()) / np.bincount(shell, noise.ravel()))[first:last]
+    return float(np.clip(ratio.min(), 0.0, 1.0))
 
 
-def volume_of_lower_dose(
-    grey: NDArray[np.float32], share: float, tilt_range_deg: float, tilt_step_deg: float, generator: np.random.Generator
+def added_noise(share_of_dose: float, share_of_noise: float) -> float:
+    """The deviation of the noise that a tomogram of unit deviation lacks to be one of that share (up to 1) of its dose."""
+    return math.sqrt(share_of_noise * (1 / share_of_dose - 1))
+
+
+def of_lower_dose(
+    grey: NDArray[np.float32], share_of_dose: float, tilt_range_deg: float, tilt_step_deg: float, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """A tomogram [z, y, x] of zero mean and unit deviation as ``share`` (up to 1) of its dose would give it; see ``lower_dose``."""
-    amplitude = noise_amplitude(BLOCK_VOXELS, tilt_range_deg, tilt_step_deg)
-    result = np.empty(grey.shape, dtype=np.float32)
-    for corner in itertools.product(*(range(0, count, BLOCK_VOXELS) for count in grey.shape)):
-        window = tuple(slice(begin, begin + BLOCK_VOXELS) for begin in corner)
-        result[window] = lower_dose(grey[window], share, amplitude, generator)
-    return result
+    """A tomogram [z, y, x] of zero mean and unit deviation as that share (up to 1) of its dose would give it.
+
+    What less dose damages less is not undone.
+    """
+    amount = added_noise(share_of_dose, noise_share(grey, 0.0, 1.0, tilt_range_deg, tilt_step_deg))
+    depth, height, width = grey.shape
+    noise = back_projected_noise((depth, height, width), tilt_range_deg, tilt_step_deg, generator)
+    return np.asarray((grey + np.float32(amount) * noise) / np.float32(math.hypot(1.0, amount)), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class NoiseBank:
+    """A cube of back-projected noise, of unit variance before the band pass, and its ``variance`` after it."""
+
+    volume: NDArray[np.float16]
+    variance: float
+
+    def draw(self, edge: int, generator: np.random.Generator) -> NDArray[np.float32]:
+        """A cube [z, y, x] of ``edge`` voxels: two of the bank's places, mixed at random, so that no two are alike."""
+        start = generator.integers(0, np.array(self.volume.shape) - edge + 1, size=(2, 3))
+        turn = generator.uniform(0, 2 * math.pi)
+        one, other = (self.volume[tuple(slice(begin, begin + edge) for begin in place)] for place in start)
+        return np.asarray(one * np.float32(math.cos(turn)) + other * np.float32(math.sin(turn)), dtype=np.float32)
+
+
+def noise_bank(
+    edge: int,
+    tilt_range_deg: float,
+    tilt_step_deg: float,
+    band_voxels: tuple[float, float] | None,
+    generator: np.random.Generator,
+) -> NoiseBank:
+    """Noise to draw cubes of ``edge`` voxels from: a cube of twice that, filtered where there is a band."""
+    if band_voxels is None:
+        noise = back_projected_noise((2 * edge,) * 3, tilt_range_deg, tilt_step_deg, generator)
+        return NoiseBank(noise.astype(np.float16), 1.0)
+    wide = back_projected_noise((2 * (edge + MARGIN_VOXELS),) * 3, tilt_range_deg, tilt_step_deg, generator)
+    inner = slice(MARGIN_VOXELS, -MARGIN_VOXELS)
+    noise = band_pass(wide, band_voxels)[inner, inner, inner]
+    return NoiseBank(noise.astype(np.float16), float(noise.var()))

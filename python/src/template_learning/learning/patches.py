@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, read_mrc, read_table
-from template_learning.learning.noise import lower_dose, noise_amplitude, noise_power_in_band
-from template_learning.learning.spectrum import band_pass
+from template_learning.learning.noise import MARGIN_VOXELS, NoiseBank, added_noise, noise_bank, noise_share
+from template_learning.learning.spectrum import band_pass, band_pass_inside
 from template_learning.provenance import generator_for
 from template_learning.settings import TrainSettings
 from template_learning.tables import DesignRow, ParticleRow
@@ -29,9 +29,6 @@ HALF_TURNS: dict[str, list[tuple[int, ...]]] = {
     "tilt_axis": [(), (0, 2)],
     "half_turns": [(), (1, 2), (0, 2), (0, 1)],
 }
-
-MARGIN_VOXELS = 8
-"""Around a patch, for the band pass; what of the wide Gaussian lies farther out is mirrored in."""
 
 IMAGING = ("tilt_range_deg", "tilt_step_deg", "total_dose_e_per_angstrom2")
 
@@ -160,6 +157,8 @@ class Patches(keras.utils.PyDataset):
         if len(table) == 0:
             raise BadInput(f"no particles of a target class in the {split} tomograms; rows with class_id > 0 were expected")
         self.band = [self._band_of(tomogram) for tomogram in self.tomograms]
+        self.noise_share = [self._noise_share_of(tomogram) for tomogram in self.tomograms]
+        self.banks: dict[tuple[Any, ...], NoiseBank] = {}
         groups = np.unique(table[:, 0]) if settings.bootstrap else [0]
         for group in groups:
             self.particles[int(group)] = table[table[:, 0] == group, 1:] if settings.bootstrap else table[:, 1:]
@@ -187,6 +186,23 @@ class Patches(keras.utils.PyDataset):
             return None
         short, long = (sigma / tomogram.voxel_size_angstrom for sigma in self.settings.band_pass_angstrom)
         return (short, long), float(band_pass(tomogram.normalised(), (short, long)).std())
+
+    def _noise_share_of(self, tomogram: TrainingTomogram) -> float | None:
+        """How much of the tomogram's variance is noise, where its patches get more of it."""
+        least = self.settings.least_dose_e_per_angstrom2
+        if least is None or least >= tomogram.total_dose_e_per_angstrom2:
+            return None
+        tilts = tomogram.tilt_range_deg, tomogram.tilt_step_deg
+        return noise_share(tomogram.data, tomogram.mean, tomogram.deviation, *tilts)
+
+    def _bank_of(self, tomogram: TrainingTomogram, band_voxels: tuple[float, float] | None) -> NoiseBank:
+        """Noise of that tilt series, made when it is first asked for."""
+        tilts = tomogram.tilt_range_deg, tomogram.tilt_step_deg
+        key = (*tilts, band_voxels)
+        if key not in self.banks:
+            generator = generator_for(self.root_seed, "patches", f"noise-{tilts}")
+            self.banks[key] = noise_bank(self.settings.patch_voxels, *tilts, band_voxels, generator)
+        return self.banks[key]
 
     def begun(self, batch: int) -> float:
         """How far that batch is in the beginning with high doses, 0 to 1; 1 for validation."""
@@ -227,21 +243,23 @@ class Patches(keras.utils.PyDataset):
         if settings.normalisation == "patch":
             mean, deviation = float(grey.mean()), max(float(grey.std()), 1e-6 * tomogram.deviation)
         grey = (grey - mean) / deviation
-        least, own, share = settings.least_dose_e_per_angstrom2, tomogram.total_dose_e_per_angstrom2, 1.0
-        tilts = (edge + 2 * margin, tomogram.tilt_range_deg, tomogram.tilt_step_deg)
-        if least is not None and least < own:
-            share = (least / own) ** (begun * generator.random())
-            grey = lower_dose(grey, share, noise_amplitude(*tilts), generator)
-        if settings.wedge_variation_deg > 0:
-            grey = widen_wedge(grey, tomogram.tilt_range_deg - generator.uniform(0, settings.wedge_variation_deg))
-        if (passed := self.band[number]) is not None:
-            band, deviation = passed
-            if share < 1:  # as a tomogram of that dose would be normalised
-                deviation = math.sqrt(share * deviation**2 + (1 - share) * noise_power_in_band(*tilts, band))
+        band_voxels, spread = self.band[number] or (None, 1.0)
+        if band_voxels is not None:
             inner = tuple(
                 slice(one.start - other.start, one.stop - other.start) for one, other in zip(window, wide, strict=True)
             )
-            grey = band_pass(grey, band)[inner] / np.float32(deviation)
+            grey = band_pass_inside(grey, band_voxels, inner)
+        if (noisy := self.noise_share[number]) is not None:
+            # As a tomogram of a lower dose would be normalised.
+            least = settings.least_dose_e_per_angstrom2 or 0.0
+            share = (least / tomogram.total_dose_e_per_angstrom2) ** (begun * generator.random())
+            if (amount := added_noise(share, noisy)) > 0:
+                bank = self._bank_of(tomogram, band_voxels)
+                grey += np.float32(amount) * bank.draw(edge, generator)
+                spread = math.sqrt(spread**2 + amount**2 * bank.variance)
+        if settings.wedge_variation_deg > 0:
+            grey = widen_wedge(grey, tomogram.tilt_range_deg - generator.uniform(0, settings.wedge_variation_deg))
+        grey /= np.float32(spread)
         turns = HALF_TURNS[settings.rotation]
         axes = turns[generator.integers(len(turns))]
         if settings.contrast_jitter > 0:

@@ -1,6 +1,7 @@
 """Spectrum and grey values of tomograms, and the filters that bring tomograms of other origins nearer to each other."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -74,13 +75,24 @@ def _band_factors(
     return parts
 
 
-def band_response(frequency: Sequence[NDArray[Any]], band_voxels: tuple[float, float]) -> NDArray[np.float32]:
-    """What ``band_pass`` does to each frequency (cycles a voxel along z, y and x): between 0 and 1, and 0 at zero.
+@cache
+def _gaussian_rows(count: int, first: int, last: int, sigma_voxels: float) -> NDArray[np.float32]:
+    """Rows ``first`` to ``last`` of the matrix that blurs a line of ``count`` voxels, mirrored at its ends, with a Gaussian."""
+    lines = fft.dct(np.eye(count), axis=0)
+    lines *= np.exp(-2 * (np.pi * sigma_voxels * np.arange(count) / (2 * count)) ** 2)[:, None]
+    return np.ascontiguousarray(fft.idct(lines, axis=0)[first:last], dtype=np.float32)
 
-    A Gaussian of standard deviation ``band_voxels[0]`` in space, less one of ``band_voxels[1]``.
-    """
-    (narrow_z, narrow), (wide_z, wide) = _band_factors(frequency, band_voxels)
-    return np.asarray(narrow_z[:, None, None] * narrow - wide_z[:, None, None] * wide)
+
+def band_pass_inside(
+    volume: NDArray[np.float32], band_voxels: tuple[float, float], window: tuple[slice, ...]
+) -> NDArray[np.float32]:
+    """``band_pass(volume, band_voxels)[window]`` of a small volume, quicker: products with small matrices."""
+    parts = []
+    for sigma in band_voxels:
+        z, y, x = (_gaussian_rows(count, one.start, one.stop, sigma) for count, one in zip(volume.shape, window, strict=True))
+        blurred = z @ volume.reshape(volume.shape[0], -1)
+        parts.append(y @ (blurred.reshape(-1, *volume.shape[1:]) @ x.T))
+    return np.asarray(parts[0] - parts[1], dtype=np.float32)
 
 
 def band_pass(volume: NDArray[np.float32], band_voxels: tuple[float, float]) -> NDArray[np.float32]:
