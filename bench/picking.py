@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -39,7 +40,7 @@ from template_learning.picking.cluster import Selection, select_picks
 from template_learning.picking.matching import f_beta, match
 from template_learning.provenance import write_json
 from template_learning.reconstruction.tomogram import reconstruct_series
-from template_learning.settings import CalibrateSettings, Settings
+from template_learning.settings import CalibrateSettings, ClusterSettings, Settings
 from template_learning.simulation.series import simulate_sample
 from template_learning.tables import DesignRow, ParticleRow, PickRow
 from template_learning.tetris import pack_sample
@@ -47,9 +48,8 @@ from template_matching import DOSES, make_low_dose_tomograms, make_native_tomogr
 
 DEMO = ROOT / "data" / "demo"
 FOLDER = BUILD / "picking"
-ACQUISITION = {"defocus_um": [-2, -3], "tilt_range_deg": [55, 65], "tilt_step_deg": [3, 5]}
-"""About the other simulator's, which is known as a microscope's is: 2.5 um, -60 to 60 degrees in steps of 4."""
-NUCLEOSOME: dict[str, Any] = merged(yaml.safe_load((ROOT / "presets" / "workstation.yml").read_text()), {"design": ACQUISITION})
+NUCLEOSOME: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "workstation.yml").read_text())
+"""Its doses, defocus and tilts lie between bounds that hold the other simulator's."""
 RIBOSOME = {
     "flex": {"conformers": 2},
     "design": {"tomograms": 12, "validation_tomograms": 1},
@@ -61,15 +61,12 @@ RIBOSOME = {
     "evaluate": {"match_radius_voxels": 10},
 }
 DENSE = {"body": "atoms", "packing_voxel_size_angstrom": 8}
-SPARSE = {"tetris": {"margin_angstrom": 200, **DENSE}, "simulate": {"ice_shape": "cuboid"}}
-PLATE = {"phase_shift_deg": 90, "defocus_um": [0, -1]}
 GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
     "low": (0.2, {"design": {"total_dose_e_per_angstrom2": [12, 60]}}),
-    "plate": (0.4, {"design": PLATE}),
+    "plate": (0.2, {"design": {"phase_shift_deg": 90, "defocus_um": [0, -1]}}),
     "thin": (0.4, {"tetris": {"slab_thickness_angstrom": 300}}),
-    "dense": (0.6, {"tetris": DENSE}),
-    "sparse": (0.8, SPARSE),
-    "sparse_plate": (0.3, {"design": PLATE, **SPARSE}),
+    "dense": (0.2, {"tetris": DENSE}),
+    "sparse": (0.4, {"tetris": {"margin_angstrom": 200, **DENSE}, "simulate": {"ice_shape": "cuboid"}}),
 }
 """What further tomograms differ in, and how many there are for each of the design's: empty ice, with and without an end, is
 part of real tomograms too, and a network that never saw any finds molecules in it; nor does it find those that nearly touch
@@ -138,22 +135,45 @@ def positions(rows: Sequence[PickRow] | Sequence[ParticleRow]) -> NDArray[np.flo
     return np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in rows], dtype=float).reshape(-1, 3)
 
 
-def picks_of(model: Path, tomogram: Path, chosen: Settings) -> NDArray[np.float64]:
-    """Positions (Å) that the model selects by its own threshold."""
+@dataclass(frozen=True)
+class Segmented:
+    """What a model makes of a tomogram, and what its card says of picks in it."""
+
+    classes: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+    voxel_size_angstrom: float
+    radius_voxels: float
+    selection: Selection
+
+    def picks(self, cluster: ClusterSettings) -> NDArray[np.float64]:
+        """Positions (Å) of those that the model selects."""
+        cluster = cluster.model_copy(update={"radius_voxels": self.radius_voxels})
+        found, _ = select_picks(self.classes, self.probability, self.voxel_size_angstrom, cluster, self.selection)
+        return positions([pick for pick in found if pick.selected])
+
+
+def segmented(model: Path, tomogram: Path, chosen: Settings) -> Segmented:
+    """A tomogram segmented on its own grid; the settings' radius is in the model's voxels."""
     network, card = load_model(model)
     data, voxel_size = read_mrc(tomogram)
-    classes, probability = classes_and_probability(
-        segment_on_own_grid(network, card, data, voxel_size, chosen.segment, str(tomogram)), chosen.segment
+    probabilities = segment_on_own_grid(network, card, data, voxel_size, chosen.segment, str(tomogram))
+    classes, probability = classes_and_probability(probabilities, chosen.segment)
+    return Segmented(
+        classes=classes,
+        probability=probability,
+        voxel_size_angstrom=voxel_size,
+        radius_voxels=chosen.cluster.radius_voxels * card.voxel_size_angstrom / voxel_size,
+        selection=Selection(
+            minimum_size_voxels=scaled_minimum_size(card, voxel_size) or {},
+            minimum_score=card.minimum_score or {},
+            score_probability=card.score_probability,
+        ),
     )
-    radius = chosen.cluster.radius_voxels * card.voxel_size_angstrom / voxel_size
-    cluster = chosen.cluster.model_copy(update={"radius_voxels": radius})
-    selection = Selection(
-        minimum_size_voxels=scaled_minimum_size(card, voxel_size) or {},
-        minimum_score=card.minimum_score or {},
-        score_probability=card.score_probability,
-    )
-    found, _ = select_picks(classes, probability, voxel_size, cluster, selection)
-    return positions([pick for pick in found if pick.selected])
+
+
+def picks_of(model: Path, tomogram: Path, chosen: Settings) -> NDArray[np.float64]:
+    """Positions (Å) that the model selects by its own threshold."""
+    return segmented(model, tomogram, chosen).picks(chosen.cluster)
 
 
 def train(chosen: Settings, design: Path, data: Path, output: Path) -> tuple[Path, float]:
@@ -270,7 +290,9 @@ def measure_real() -> dict[str, float]:
         volume = np.flip(np.moveaxis(np.asarray(opened.data, dtype=np.float32), 1, 0), 2)
     path = FOLDER / "emd_1155.mrc"
     write_mrc(path, volume, REAL_VOXEL)
-    found = picks_of(model, path, settings(RIBOSOME)) / REAL_VOXEL
+    chosen = settings(RIBOSOME)
+    seen = segmented(model, path, chosen)
+    found = seen.picks(chosen.cluster) / REAL_VOXEL
     table = [line for line in (source / "virions_annotation.csv").read_text().splitlines() if not line.startswith("#")]
     virions = [
         # x, y, z as the volume is turned, and the radius
@@ -291,7 +313,7 @@ def measure_real() -> dict[str, float]:
     in_virions = [any(np.linalg.norm(pick - centre) < radius for centre, radius in virions) for pick in found]
     return {
         "picks_emd_1155": len(found),
-        "picks_emd_1155_by_threshold": len(picks_of(model, path, settings(RIBOSOME, {"cluster": {"select": "threshold"}}))),
+        "picks_emd_1155_by_threshold": len(seen.picks(chosen.cluster.model_copy(update={"select": "threshold"}))),
         "picks_emd_1155_within_10_voxels_of_the_border": int((border < 10).sum()),
         "picks_emd_1155_in_virions": sum(in_virions),
     }

@@ -106,14 +106,14 @@ def test_calibration_by_score_also_at_the_lower_doses_that_the_model_was_trained
         cluster=ClusterSettings(probability=0.1),
     )
     calibrate_model(tmp_path / "low.keras", tmp_path / "design.csv", toy[1], sections, tmp_path)
-    # 100, 50 and 25 e/Å^2: two and four times the noise.
+    # 100, 58, 34 and 20 e/Å^2.
     own, *noisy = [(grey - grey.mean()) / grey.std() for grey in seen]
     noise = noise_share(own, 0.0, 1.0, row.tilt_range_deg, row.tilt_step_deg)
-    expected = [(1 + noise) ** -0.5, (1 + 3 * noise) ** -0.5]
+    expected = [(1 + noise * (5**step - 1)) ** -0.5 for step in (1 / 3, 2 / 3, 1)]
     assert [(own * grey).mean() for grey in noisy] == pytest.approx(expected, abs=0.03)
     card = read_card(tmp_path / "model.keras")
     assert card.score_probability is not None
     assert card.minimum_score is not None
-    assert min(start for start, _ in card.score_probability[1]) == pytest.approx(0.3, abs=0.01)
+    assert min(start for start, _ in card.score_probability[1]) == pytest.approx(0.225, abs=0.01)
     assert card.minimum_score[1] > 0.4  # chosen at the tomogram's own dose
     assert list(read_sidecar(tmp_path / "model.keras")["particles"]) == [row.id]

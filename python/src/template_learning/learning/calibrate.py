@@ -1,5 +1,6 @@
 """CALIBRATE: the threshold, of size or score, that goes with a model, chosen on tomograms with known truth."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,8 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
     """Write model.keras: the model with the threshold in its card that gives the best F1 on validation tomograms.
 
     It is on the segments' size or on their score, as ``settings.evaluate.rank`` says; with the score the card also gets how
-    often segments of a score are right (``score_probability``), also at half the tomograms' dose, a quarter of it and so on,
-    down to the least that the network was trained for (``train.least_dose_e_per_angstrom2``).
+    often segments of a score are right (``score_probability``), also at lower doses than the tomograms', down to the least
+    that the network was trained for (``train.least_dose_e_per_angstrom2``).
 
     ``data`` holds <id>.mrc and <id>.particles.csv of each row of ``design`` with split "validation"; without such rows
     the first two training tomograms are taken, and the card says so.  A class of which nothing was found keeps a
@@ -77,12 +78,15 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
 
 
 def shares_of_dose(row: DesignRow, card: ModelCard) -> list[float]:
-    """1, a half, a quarter ... of a tomogram's dose, down to the least that the model was trained for."""
+    """1 and smaller shares of a tomogram's dose, evenly spaced in their logarithm and at most a factor of two apart.
+
+    The last one leaves the least dose that the model was trained for; where there is none, 1 alone.
+    """
     least = card.training.get("settings", {}).get("least_dose_e_per_angstrom2")
-    shares = [1.0]
-    while least and row.total_dose_e_per_angstrom2 * shares[-1] / 2 >= least:
-        shares.append(shares[-1] / 2)
-    return shares
+    if not least or least >= row.total_dose_e_per_angstrom2:
+        return [1.0]
+    lowest = least / row.total_dose_e_per_angstrom2
+    return [float(share) for share in np.geomspace(1.0, lowest, 1 + math.ceil(-math.log2(lowest)))]
 
 
 def noisier(tomogram: NDArray[Any], row: DesignRow, share: float, card: ModelCard) -> NDArray[np.float32]:
