@@ -34,7 +34,7 @@ from template_learning.flex import flex_template
 from template_learning.labels import label_sample
 from template_learning.learning.calibrate import calibrate_model
 from template_learning.learning.model_file import load_model
-from template_learning.learning.segment import classes_and_probability, scaled_minimum_size, segment_on_own_grid
+from template_learning.learning.segment import classes_and_probability, segment_on_own_grid, selection_of
 from template_learning.learning.train import train_network
 from template_learning.picking.cluster import Selection, select_picks
 from template_learning.picking.matching import f_beta, match
@@ -163,11 +163,7 @@ def segmented(model: Path, tomogram: Path, chosen: Settings) -> Segmented:
         probability=probability,
         voxel_size_angstrom=voxel_size,
         radius_voxels=chosen.cluster.radius_voxels * card.voxel_size_angstrom / voxel_size,
-        selection=Selection(
-            minimum_size_voxels=scaled_minimum_size(card, voxel_size) or {},
-            minimum_score=card.minimum_score or {},
-            score_probability=card.score_probability,
-        ),
+        selection=selection_of(card, voxel_size),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from scipy import ndimage
+from scipy import fft, ndimage
 from template_learning.errors import BadInput
 from template_learning.files import read_mrc, write_mrc, write_table
 from template_learning.learning import deepfinder_program, segment
@@ -68,6 +68,9 @@ def test_the_band_is_what_two_gaussians_differ_by(shape: tuple[int, int, int]) -
     narrow, wide = (ndimage.gaussian_filter(volume, sigma, mode="reflect", truncate=6) for sigma in (1.5, 4.0))
     np.testing.assert_allclose(band_pass(volume, (1.5, 4.0)), narrow - wide, atol=2e-3)
     assert np.abs(band_pass(np.full(shape, 7.0, np.float32), (1.5, 4.0))).max() < 1e-4
+    response = fft.dctn(band_pass(noise(shape), (1.5, 4.0)), norm="ortho") / fft.dctn(noise(shape), norm="ortho")
+    assert abs(response[0, 0, 0]) < 1e-4
+    assert -1e-3 < response.min() < response.max() < 1
     window = (slice(3, 20), slice(0, 24), slice(11, shape[2]))
     inside = band_pass_inside(volume, (1.5, 4.0), window)
     np.testing.assert_allclose(inside, band_pass(volume, (1.5, 4.0))[window], atol=1e-4)

@@ -57,10 +57,10 @@ def test_the_share_of_noise_is_measured_where_there_is_signal_too(share: float) 
     found = noise_share(volume, 0.0, 1.0, 60.0, 3.0)
     assert found == pytest.approx(share, abs=0.07)
     # A quarter of the dose is four times the noise's variance and leaves the signal's as it is.
-    noisier = of_lower_dose(volume.astype(np.float32), 0.25, 60.0, 3.0, generator)
+    noisier = of_lower_dose(volume.astype(np.float32), 0.25, found, 60.0, 3.0, generator)
     assert noisier.std() == pytest.approx(1, rel=0.03)
     assert (noisier * signal).mean() == pytest.approx((1 - share) ** 0.5 / (1 + 3 * share) ** 0.5, abs=0.03)
-    assert np.allclose(of_lower_dose(noise, 1.0, 60.0, 3.0, generator), noise)
+    assert np.allclose(of_lower_dose(noise, 1.0, 1.0, 60.0, 3.0, generator), noise)
 
 
 def test_patches_hold_what_the_tomogram_holds_there(toy: tuple[Path, Path]) -> None:

@@ -1,6 +1,7 @@
 """CALIBRATE: the threshold, of size or score, that goes with a model, chosen on tomograms with known truth."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from template_learning.files import read_mrc, read_table
 from template_learning.geometry import Grid
 from template_learning.learning.model_file import ModelCard, copy_model, load_model
 from template_learning.learning.network import device_scope
-from template_learning.learning.noise import of_lower_dose
+from template_learning.learning.noise import noise_share, of_lower_dose
 from template_learning.learning.patches import grey_statistics
 from template_learning.learning.segment import classes_and_probability, segment_on_own_grid
 from template_learning.picking.cluster import find_picks
@@ -54,9 +55,9 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
             tomogram, voxel_size = read_mrc(path)
             particles = read_table(data / f"{row.id}.particles.csv", ParticleRow)
             grid = Grid(shape=tomogram.shape, voxel_size_angstrom=voxel_size)
-            for share in shares_of_dose(row, card) if settings.evaluate.rank == "score" else [1.0]:
+            shares = shares_of_dose(row, card) if settings.evaluate.rank == "score" else [1.0]
+            for share, seen in at_shares_of_dose(tomogram, row, shares, card):
                 name = row.id if share == 1 else f"{row.id} at {share:g} of its dose"
-                seen = tomogram if share == 1 else noisier(tomogram, row, share, card)
                 probability = segment_on_own_grid(network, card, seen, voxel_size, segment, str(path))
                 # Every segment counts here: the settings' own threshold is about picking.
                 picks[name] = find_picks(*classes_and_probability(probability, segment), voxel_size, settings.cluster, {})
@@ -89,9 +90,17 @@ def shares_of_dose(row: DesignRow, card: ModelCard) -> list[float]:
     return [float(share) for share in np.geomspace(1.0, lowest, 1 + math.ceil(-math.log2(lowest)))]
 
 
-def noisier(tomogram: NDArray[Any], row: DesignRow, share: float, card: ModelCard) -> NDArray[np.float32]:
-    """The tomogram, of zero mean and unit deviation, with the noise of a share of its dose."""
+def at_shares_of_dose(
+    tomogram: NDArray[Any], row: DesignRow, shares: Sequence[float], card: ModelCard
+) -> Iterator[tuple[float, NDArray[Any]]]:
+    """Each of ``shares``, the first of them 1, and the tomogram as it gives it: as it is, below of zero mean and unit deviation, noisier."""
+    yield shares[0], tomogram
+    if len(shares) == 1:
+        return
     mean, deviation = grey_statistics(tomogram)
     grey = ((np.asarray(tomogram, dtype=np.float32) - mean) / deviation).astype(np.float32)
-    generator = generator_for(card.training.get("seed", 0), "calibrate", f"{row.id}-{share:g}")
-    return of_lower_dose(grey, share, row.tilt_range_deg, row.tilt_step_deg, generator)
+    tilts = row.tilt_range_deg, row.tilt_step_deg
+    noisy = noise_share(grey, 0.0, 1.0, *tilts)
+    for share in shares[1:]:
+        generator = generator_for(card.training.get("seed", 0), "calibrate", f"{row.id}-{share:g}")
+        yield share, of_lower_dose(grey, share, noisy, *tilts, generator)

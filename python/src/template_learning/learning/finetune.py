@@ -17,7 +17,7 @@ from template_learning.labels import draw_labels
 from template_learning.learning.model_file import ModelCard, load_model, save_model
 from template_learning.learning.network import device_scope
 from template_learning.learning.patches import TrainingTomogram, grey_statistics
-from template_learning.learning.segment import classes_and_probability, segment_volume
+from template_learning.learning.segment import classes_and_probability, segment_volume, selection_of
 from template_learning.learning.spectrum import match_spectrum
 from template_learning.learning.train import Training, shared_folder
 from template_learning.library import LibraryEntry, read_library
@@ -100,11 +100,7 @@ def finetune_model(
         annotated = [_open(row, tomograms.parent, card, settings, library) for row in read_table(tomograms, AnnotatedRow)]
         if len(annotated) < 2:
             raise BadInput(f"{tomograms}: {len(annotated)} tomogram(s); at least two were expected, one of them to test on")
-        carried = Selection(
-            minimum_size_voxels=card.minimum_size_voxels or {},
-            minimum_score=card.minimum_score or {},
-            score_probability=card.score_probability,
-        )
+        carried = selection_of(card, card.voxel_size_angstrom)
         rows: list[FinetuningRow] = []
         shared = shared_folder(state) if state else None
         for split in range(1, settings.finetune.splits + 1):

@@ -80,13 +80,18 @@ def added_noise(share_of_dose: float, share_of_noise: float) -> float:
 
 
 def of_lower_dose(
-    grey: NDArray[np.float32], share_of_dose: float, tilt_range_deg: float, tilt_step_deg: float, generator: np.random.Generator
+    grey: NDArray[np.float32],
+    share_of_dose: float,
+    share_of_noise: float,
+    tilt_range_deg: float,
+    tilt_step_deg: float,
+    generator: np.random.Generator,
 ) -> NDArray[np.float32]:
     """A tomogram [z, y, x] of zero mean and unit deviation as that share (up to 1) of its dose would give it.
 
-    What less dose damages less is not undone.
+    ``share_of_noise``: see ``noise_share``.  What less dose damages less is not undone.
     """
-    amount = added_noise(share_of_dose, noise_share(grey, 0.0, 1.0, tilt_range_deg, tilt_step_deg))
+    amount = added_noise(share_of_dose, share_of_noise)
     depth, height, width = grey.shape
     noise = back_projected_noise((depth, height, width), tilt_range_deg, tilt_step_deg, generator)
     return np.asarray((grey + np.float32(amount) * noise) / np.float32(math.hypot(1.0, amount)), dtype=np.float32)

@@ -17,6 +17,7 @@ from template_learning.learning.model_file import ModelCard, load_model
 from template_learning.learning.network import JIT_COMPILE, device_scope, grid_multiple
 from template_learning.learning.patches import HALF_TURNS, grey_statistics
 from template_learning.learning.spectrum import band_pass, match_spectrum
+from template_learning.picking.cluster import Selection
 from template_learning.provenance import write_sidecar
 from template_learning.resampling import VOXEL_SIZE_TOLERANCE, resample
 from template_learning.settings import SegmentSettings
@@ -127,6 +128,15 @@ def scaled_minimum_size(card: ModelCard, voxel_size_angstrom: float) -> dict[int
     ratio = card.voxel_size_angstrom / voxel_size_angstrom
     scale = ratio**3 if abs(ratio - 1) > VOXEL_SIZE_TOLERANCE else 1.0
     return {number: max(1, round(size * scale)) for number, size in card.minimum_size_voxels.items()}
+
+
+def selection_of(card: ModelCard, voxel_size_angstrom: float) -> Selection:
+    """What the model takes for picks in tomograms of that voxel size."""
+    return Selection(
+        minimum_size_voxels=scaled_minimum_size(card, voxel_size_angstrom) or {},
+        minimum_score=card.minimum_score or {},
+        score_probability=card.score_probability,
+    )
 
 
 def segment_on_own_grid(
