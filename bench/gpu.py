@@ -114,8 +114,9 @@ def learning(series: Path, placed: Path, library: Path, folder: Path) -> dict[st
             figures[f"train_loss_{name}_{precision}"] = training.history[-1].loss
             figures[f"train_loss_fell_{name}_{precision}"] = training.history[0].loss - training.history[-1].loss
             with device_scope("gpu"):
-                segment_volume(training.network, volume[:, :200, :200], SegmentSettings())  # compiles
-                segment = seconds_of(segment_volume, training.network, volume, SegmentSettings())
+                model = training.model()
+                segment_volume(model, volume[:, :200, :200], SegmentSettings())  # compiles
+                segment = seconds_of(segment_volume, model, volume, SegmentSettings())
             figures[f"segment_voxels_per_second_{name}_{precision}"] = volume.size / segment
     return figures
 

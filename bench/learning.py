@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import h5py
@@ -34,6 +35,11 @@ from template_learning.tables import DesignRow, ParticleRow
 
 PEER = "cryoet-deepfinder==0.2.1"
 CLASSES, PATCH, BATCH, STEPS = 3, 40, 4, 4
+NETWORKS: dict[str, dict[str, Any]] = {
+    "deepfinder": {"batch_size": BATCH, "patch_voxels": PATCH},
+    "residual": {"network": "residual", "filters": 32, "batch_size": 8, "patch_voxels": 48, "tversky_weight": 0},
+}
+"""What a step is timed of: the peer's network and patches, and those of presets/workstation.yml."""
 SMALL, LARGE = (100, 100, 100), (160, 280, 280)
 VOXEL = 10.0  # the tomograms of 2019 state none; nothing depends on it
 RADIUS_VOXELS = 5.0
@@ -105,21 +111,29 @@ def speed() -> dict[str, float]:
             for i, (z, y, x) in enumerate(centre, start=1)
         ]
         write_table(folder / "t.particles.csv", ParticleRow, rows)
-        chosen = TrainSettings(epochs=2, steps_per_epoch=STEPS, batch_size=BATCH, patch_voxels=PATCH)
-        training = Training({"train": [open_tomogram(folder, "t")], "validation": []}, chosen, 1, CLASSES, folder / "state.npz")
-        training.settings = chosen.model_copy(update={"epochs": 1})
-        training.run()  # the first epoch compiles
-        training.settings = chosen
+        tomogram = open_tomogram(folder, "t")
+        step: dict[str, float] = {}
+        for network, size in NETWORKS.items():
+            for precision in ("float32", "auto"):
+                chosen = TrainSettings.model_validate({**size, "precision": precision, "epochs": 2, "steps_per_epoch": STEPS})
+                state = folder / f"{network}_{precision}.npz"
+                training = Training({"train": [tomogram], "validation": []}, chosen, 1, CLASSES, state)
+                training.settings = chosen.model_copy(update={"epochs": 1})
+                training.run()  # the first epoch compiles
+                training.settings = chosen
+                begun = time.perf_counter()
+                training.run()
+                step[f"{network}_{precision}"] = (time.perf_counter() - begun) / STEPS
+                if (network, precision) == ("deepfinder", "float32"):
+                    model = training.model()
         begun = time.perf_counter()
-        training.run()
-        step = (time.perf_counter() - begun) / STEPS
-        begun = time.perf_counter()
-        segment_volume(training.network, large, SegmentSettings())
+        segment_volume(model, large, SegmentSettings())
         segment = time.perf_counter() - begun
     return {
-        "train_speedup": theirs["train_seconds"] / step,
-        "train_speedup_peer_with_onednn": helped["train_seconds"] / step,
-        "train_step_seconds": step,
+        "train_speedup": theirs["train_seconds"] / step["deepfinder_float32"],
+        "train_speedup_peer_with_onednn": helped["train_seconds"] / step["deepfinder_float32"],
+        "train_speedup_automatic_precision": theirs["train_seconds"] / step["deepfinder_auto"],
+        **{f"train_step_seconds_{name}": seconds for name, seconds in step.items()},
         "train_step_seconds_peer": theirs["train_seconds"],
         "segment_speedup": theirs["segment_seconds"] / segment,
         "segment_speedup_peer_with_onednn": helped["segment_seconds"] / segment,

@@ -1,7 +1,11 @@
 """The network, its losses and where it runs."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
 from template_learning.errors import BadInput
 from template_learning.learning.network import (
     balanced_crossentropy,
@@ -46,6 +50,38 @@ def test_residual_network_takes_any_multiple_of_eight_and_is_the_same_in_tiles()
     tiled = segment_volume(network, volume, SegmentSettings(tile_voxels=36, overlap_voxels=16))
     assert whole.shape == tiled.shape == (21, 30, 44, 3)
     assert np.abs(whole - tiled).mean() < 0.2 * whole.std()
+
+
+def losses_and_weights(policy: str, to_train: bool) -> tuple[list[float], list[NDArray[Any]]]:
+    import keras
+
+    generator = np.random.default_rng(0)
+    grey = generator.standard_normal((3, 24, 24, 24, 1)).astype(np.float32)
+    labels = (ndimage.gaussian_filter(grey[..., 0], (0, 1, 1, 1)) > 0.2).astype(np.int32)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        keras.utils.set_random_seed(1)
+        network = build_network(2, 8, "residual", to_train=to_train)
+        network.compile(optimizer=keras.optimizers.SGD(0.05), loss=balanced_crossentropy)
+        return [float(network.train_on_batch(grey, labels)) for _ in range(6)], network.get_weights()
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def test_fused_normalisation_trains_as_keras_own_does() -> None:
+    losses, weights = losses_and_weights("float32", to_train=False)
+    fused_losses, fused_weights = losses_and_weights("float32", to_train=True)
+    assert losses[-1] < losses[0]
+    np.testing.assert_allclose(fused_losses, losses, rtol=1e-5)
+    for fused, plain in zip(fused_weights, weights, strict=True):
+        np.testing.assert_allclose(fused, plain, atol=1e-5)
+
+
+def test_fused_normalisation_learns_in_half_precision_as_in_single() -> None:
+    single, _ = losses_and_weights("float32", to_train=True)
+    half, _ = losses_and_weights("mixed_bfloat16", to_train=True)
+    np.testing.assert_allclose(half, single, rtol=3e-2)
 
 
 def test_crossentropy_between_balanced_and_plain() -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from template_learning import machine_code
 from template_learning.errors import BadInput
 from template_learning.files import read_mrc, read_table, write_mrc, write_table
 from template_learning.learning.model_file import load_model, read_card
 from template_learning.learning.patches import open_tomogram
 from template_learning.learning.segment import segment_tomogram, segment_volume
-from template_learning.learning.train import HistoryRow, Training, train_network, what_is_learnt
+from template_learning.learning.train import HistoryRow, Training, arithmetic, train_network, what_is_learnt
 from template_learning.provenance import read_sidecar
 from template_learning.settings import (
     SegmentSettings,
@@ -138,10 +139,25 @@ def test_half_precision_of_gpus_is_refused_without_one(toy: tuple[Path, Path], t
 def test_mixed_precision_trains_and_gives_sound_probabilities(toy: tuple[Path, Path], tmp_path: Path) -> None:
     train_network(*toy, SMALL.model_copy(update={"precision": "mixed_bfloat16", "epochs": 2}), 7, tmp_path)
     assert all(np.isfinite(row.loss) for row in read_table(tmp_path / "history.csv", HistoryRow))
-    network, _ = load_model(tmp_path / "trained.keras")
+    network, card = load_model(tmp_path / "trained.keras")
+    assert card.training["arithmetic"] == "mixed_bfloat16"
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}  # it runs where there is no half precision
     probability = segment_volume(network, read_mrc(toy[1] / "t3.mrc")[0], SegmentSettings())
     assert probability.dtype == np.float32
     assert np.allclose(probability.sum(axis=-1), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize(("flags", "expected"), [("fma avx512_bf16", "mixed_bfloat16"), ("fma avx2 avx512f", "float32")])
+def test_automatic_precision_is_half_where_the_processor_has_instructions_for_it(
+    flags: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = tmp_path / "cpuinfo"
+    listed.write_text(f"model name\t: one\nflags\t\t: {flags}\n\nmodel name\t: two\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(machine_code, "CPU_INFORMATION", listed)
+    assert arithmetic(TrainSettings(precision="auto", device="cpu")) == expected
+    assert arithmetic(TrainSettings(precision="mixed_bfloat16", device="cpu")) == "mixed_bfloat16"
+    listed.unlink()  # not a Linux
+    assert arithmetic(TrainSettings(precision="auto", device="cpu")) == "float32"
 
 
 def test_early_stopping(toy: tuple[Path, Path], tmp_path: Path) -> None:

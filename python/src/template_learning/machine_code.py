@@ -4,11 +4,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numba
 
 Function = Callable[..., Any]
+CPU_INFORMATION = Path("/proc/cpuinfo")
 
 
 def compiled(function: Function) -> Function:
@@ -32,6 +34,13 @@ def processors() -> int:
     """Threads to use: OMP_NUM_THREADS where it is set, else the processors that this process may run on."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdigit() and int(asked) > 0 else len(os.sched_getaffinity(0))
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this machine's processors have instructions for products of bfloat16 (AVX512-BF16 or AMX, of Linux's list)."""
+    lines = CPU_INFORMATION.read_text().splitlines() if CPU_INFORMATION.is_file() else []
+    flags = [line for line in lines if line.startswith("flags")]
+    return bool(flags) and not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags[0].split())
 
 
 def visible_gpus(environment: Mapping[str, str]) -> list[str]:

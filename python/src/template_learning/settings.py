@@ -332,8 +332,10 @@ class TrainSettings(Section):
     filters: int = Field(
         32, ge=4, multiple_of=4, description="feature maps of the first level (DeepFinder: 32; with network residual 16 do)"
     )
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
-        "float32", description="arithmetic of the layers: mixed_float16 for GPUs, mixed_bfloat16 for GPUs and newer CPUs"
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"] = Field(
+        "float32",
+        description="arithmetic of the layers: mixed_float16 for GPUs, mixed_bfloat16 for GPUs and newer CPUs; auto:"
+        " mixed_bfloat16 without a GPU on processors that have instructions for it, else float32",
     )
     device: Literal["cpu", "gpu", "auto"] = Field(
         "auto", description="gpu: an error without one; auto takes one where there is one"

@@ -108,13 +108,13 @@ def finetune_model(
             rows += _scores(network, carried, taught, tested, settings, split, 0)
             for epochs in settings.finetune.epochs:
                 kept = shared or output / f"split{split}_{epochs}_state.npz"
-                training = _teach(network, card, taught, settings, epochs, root_seed, kept)
-                selection = _choose_selection(training.network, card, taught, settings)
-                rows += _scores(training.network, selection, taught, tested, settings, split, epochs)
+                finetuned = _teach(network, card, taught, settings, epochs, root_seed, kept)
+                selection = _choose_selection(finetuned, card, taught, settings)
+                rows += _scores(finetuned, selection, taught, tested, settings, split, epochs)
         epochs = max(settings.finetune.epochs)
         kept = shared or output / "finetuned_state.npz"
-        training = _teach(network, card, annotated, settings, epochs, root_seed, kept)
-        selection = _choose_selection(training.network, card, annotated, settings)
+        finetuned = _teach(network, card, annotated, settings, epochs, root_seed, kept)
+        selection = _choose_selection(finetuned, card, annotated, settings)
     names = ", ".join(one.volume.identifier for one in annotated)
     finetuning = {
         "tomograms": len(annotated),
@@ -131,7 +131,7 @@ def finetune_model(
             "minimum_size_chosen": f"best F1 by {settings.evaluate.rank} on the {len(annotated)} tomograms that were taught: {names}",
         }
     )
-    save_model(output / "finetuned.keras", training.network, card)
+    save_model(output / "finetuned.keras", finetuned, card)
     write_table(output / "finetuning.csv", FinetuningRow, rows)
     mean = {
         str(number): round(float(np.mean([row.f1 for row in rows if row.epochs == number])), 4)
@@ -248,8 +248,8 @@ def _teach(
     epochs: int,
     root_seed: int,
     state: Path,
-) -> Training:
-    """A training that starts from the network's weights, run to its end."""
+) -> Any:
+    """The network trained further, to the end."""
     chosen = settings.train.model_copy(
         update={
             "epochs": epochs,
@@ -266,7 +266,7 @@ def _teach(
     volumes: dict[str, list[TrainingTomogram]] = {"train": [one.volume for one in taught], "validation": []}
     training = Training(volumes, chosen, root_seed, len(card.classes) + 1, state, start=network.get_weights())
     training.run()
-    return training
+    return training.model()
 
 
 def _picks(network: Any, one: Annotated, selection: Selection, settings: FinetuneCommandSettings) -> list[PickRow]:

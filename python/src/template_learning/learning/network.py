@@ -15,27 +15,56 @@ JIT_COMPILE = keras.backend.backend() == "jax"
 LAST: dict[str, Any] = {"activation": "softmax", "dtype": "float32"}
 
 
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Keras's batch normalisation, in training by TensorFlow's fused operation: fewer passes over the features.
+
+    That operation is for images, so planes of z count as images here.  Weights and what the layer does are Keras's own; it is
+    for training alone, models are kept with Keras's layer.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Features normalised by their own batch in training, else by the moving means."""
+        if not training or keras.backend.backend() != "tensorflow":
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow
+
+        shape = tensorflow.shape(inputs)
+        scale, offset = (tensorflow.cast(one, "float32") for one in (self.gamma, self.beta))
+        planes = tensorflow.reshape(inputs, (-1, shape[2], shape[3], inputs.shape[-1]))
+        planes, mean, variance = tensorflow.compat.v1.nn.fused_batch_norm(planes, scale, offset, epsilon=self.epsilon)
+        count = tensorflow.cast(tensorflow.reduce_prod(shape[:-1]), "float32")
+        # It gives the sample's unbiased variance, Keras takes the plain one.
+        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance * (1.0 - 1.0 / count))):
+            moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
+        result = tensorflow.reshape(planes, shape)
+        result.set_shape(inputs.shape)
+        return result
+
+
 def build_network(
     classes: int,
     filters: int = 32,
     network: Literal["deepfinder", "residual"] = "deepfinder",
     batch_normalisation: bool = False,
+    to_train: bool = False,
 ) -> Any:
     """A 3D U-Net: ``[batch, z, y, x, 1]`` to class probabilities ``[batch, z, y, x, classes]``, the background one of them.
 
     ``deepfinder``: with ``filters`` = 32 the layers are those of cryoet-deepfinder 0.2.1 in their order, so that weights
     pass between the two (see ``deepfinder.py``); other values scale every level; ``batch_normalisation`` follows each
-    convolution but the last (Ioffe and Szegedy 2015).  ``residual``: see ``_residual_network``.  Any size is taken that is
-    a multiple of ``grid_multiple`` on each axis.
+    convolution but the last (Ioffe and Szegedy 2015).  ``residual``: see ``_Layers.residual_network``.  Any size is taken that is
+    a multiple of ``grid_multiple`` on each axis.  ``to_train``: the same network and weights, its normalisation quicker to
+    train, not to be saved.
     """
     grey = keras.layers.Input((None, None, None, 1))
+    layers = _Layers(FusedBatchNormalization if to_train else keras.layers.BatchNormalization)
     if network == "residual":
-        return keras.Model(grey, _residual_network(grey, classes, filters))
+        return keras.Model(grey, layers.residual_network(grey, classes, filters))
     first, second, third = filters, filters * 3 // 2, filters * 2
 
     def convolve(tensor: Any, count: int, edge: int = 3) -> Any:
         if batch_normalisation:
-            return _normalised(tensor, count, edge)
+            return layers.normalised(tensor, count, edge)
         return keras.layers.Conv3D(count, edge, padding="same", activation="relu")(tensor)
 
     high = convolve(convolve(grey, first), first)
@@ -52,35 +81,40 @@ def build_network(
     return keras.Model(grey, keras.layers.Conv3D(classes, 1, padding="same", **LAST)(joined))
 
 
-def _residual_network(grey: Any, classes: int, filters: int) -> Any:
-    """A U-Net of residual blocks (He et al., CVPR 2016) on voxels of twice, four and eight times the size.
+class _Layers:
+    """Layers with the batch normalisation of that class."""
 
-    The first convolution, of stride 2, has ``filters`` features, the levels below it two and three times as many; the last
-    one's transpose goes back to single voxels.  Nothing is computed on the voxels themselves, where an eighth of the features
-    would cost as much, and nothing pooled: convolutions of stride 2 keep where things are.
-    """
-    high = _residual(_normalised(grey, filters, 4, 2), filters)
-    middle = _residual(_residual(_normalised(high, 2 * filters, 2, 2), 2 * filters), 2 * filters)
-    deep = _residual(_normalised(middle, 3 * filters, 2, 2), 3 * filters)
-    joined = keras.layers.UpSampling3D(2)(_normalised(deep, 2 * filters, 1))
-    joined = _residual(_normalised(keras.layers.Concatenate()([joined, middle]), 2 * filters, 1), 2 * filters)
-    joined = keras.layers.UpSampling3D(2)(_normalised(joined, filters, 1))
-    joined = _normalised(keras.layers.Concatenate()([joined, high]), filters, 1)
-    return keras.layers.Conv3DTranspose(classes, 2, 2, padding="same", **LAST)(joined)
+    def __init__(self, normalisation: Callable[..., Any]) -> None:
+        self.normalisation = normalisation
 
+    def residual_network(self, grey: Any, classes: int, filters: int) -> Any:
+        """A U-Net of residual blocks (He et al., CVPR 2016) on voxels of twice, four and eight times the size.
 
-def _convolved(tensor: Any, count: int, edge: int, stride: int = 1) -> Any:
-    options: dict[str, Any] = {"padding": "same", "use_bias": False, "kernel_initializer": "he_normal"}
-    tensor = keras.layers.Conv3D(count, edge, stride, **options)(tensor)
-    return keras.layers.BatchNormalization(momentum=0.95)(tensor)
+        The first convolution, of stride 2, has ``filters`` features, the levels below it two and three times as many; the last
+        one's transpose goes back to single voxels.  Nothing is computed on the voxels themselves, where an eighth of the features
+        would cost as much, and nothing pooled: convolutions of stride 2 keep where things are.
+        """
+        normalised, residual = self.normalised, self._residual
+        high = residual(normalised(grey, filters, 4, 2), filters)
+        middle = residual(residual(normalised(high, 2 * filters, 2, 2), 2 * filters), 2 * filters)
+        deep = residual(normalised(middle, 3 * filters, 2, 2), 3 * filters)
+        joined = keras.layers.UpSampling3D(2)(normalised(deep, 2 * filters, 1))
+        joined = residual(normalised(keras.layers.Concatenate()([joined, middle]), 2 * filters, 1), 2 * filters)
+        joined = keras.layers.UpSampling3D(2)(normalised(joined, filters, 1))
+        joined = normalised(keras.layers.Concatenate()([joined, high]), filters, 1)
+        return keras.layers.Conv3DTranspose(classes, 2, 2, padding="same", **LAST)(joined)
 
+    def _convolved(self, tensor: Any, count: int, edge: int, stride: int = 1) -> Any:
+        options: dict[str, Any] = {"padding": "same", "use_bias": False, "kernel_initializer": "he_normal"}
+        tensor = keras.layers.Conv3D(count, edge, stride, **options)(tensor)
+        return self.normalisation(momentum=0.95)(tensor)
 
-def _normalised(tensor: Any, count: int, edge: int = 3, stride: int = 1) -> Any:
-    return keras.layers.ReLU()(_convolved(tensor, count, edge, stride))
+    def normalised(self, tensor: Any, count: int, edge: int = 3, stride: int = 1) -> Any:
+        """A convolution of that edge to ``count`` features, normalised, and what is positive of it."""
+        return keras.layers.ReLU()(self._convolved(tensor, count, edge, stride))
 
-
-def _residual(tensor: Any, count: int) -> Any:
-    return keras.layers.ReLU()(keras.layers.Add()([tensor, _convolved(_normalised(tensor, count), count, 3)]))
+    def _residual(self, tensor: Any, count: int) -> Any:
+        return keras.layers.ReLU()(keras.layers.Add()([tensor, self._convolved(self.normalised(tensor, count), count, 3)]))
 
 
 def grid_multiple(network: Any) -> int:

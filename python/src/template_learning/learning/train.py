@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,14 +14,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from threadpoolctl import threadpool_limits
 
 from template_learning.errors import BadInput, Fault
 from template_learning.files import read_table, replacing, write_table
 from template_learning.learning.model_file import ModelCard, save_model
-from template_learning.learning.network import JIT_COMPILE, build_network, device_scope, takes_gpu, training_loss, tversky_loss
+from template_learning.learning.network import JIT_COMPILE, build_network, device_scope, takes_gpu, training_loss
 from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
 from template_learning.learning.spectrum import grey_histogram, radial_spectrum
-from template_learning.machine_code import processors
+from template_learning.machine_code import multiplies_bfloat16, processors
 from template_learning.provenance import seed_for, versions, write_sidecar
 from template_learning.settings import TrainSettings
 from template_learning.tables import DesignRow
@@ -29,7 +31,7 @@ STATE = "training_state.npz"
 
 
 class HistoryRow(BaseModel):
-    """One epoch: the training's own loss, DeepFinder's (Tversky) on validation, and F1 over voxels, mean of the targets."""
+    """One epoch: its loss, the same loss on validation, and F1 over voxels there, mean of the target classes."""
 
     epoch: int
     steps: int
@@ -85,7 +87,7 @@ def train_network(
             training = Training(tomograms, settings, root_seed, 1 + max(classes), kept)
             training.run()
             training.restore_best()
-        network, history = training.network, training.history
+            network, history = training.model(), training.history
     spectrum, histogram = mean_look(tomograms["train"])
     card = ModelCard(
         voxel_size_angstrom=tomograms["train"][0].voxel_size_angstrom,
@@ -104,6 +106,7 @@ def train_network(
             "particles": sum(len(tomogram.class_id) for tomogram in tomograms["train"]),
             "design": summarise_design([row for row in rows if row.split == "train"]),
             "settings": settings.model_dump(mode="json"),
+            "arithmetic": arithmetic(settings),
             "seed": root_seed,
             "best_epoch": next((row.epoch for row in reversed(history) if row.best), len(history)),
             **program,
@@ -141,13 +144,7 @@ class Training:
         self.tomograms, self.settings, self.root_seed = tomograms, settings, root_seed
         self.history: list[HistoryRow] = []
         keras.utils.set_random_seed(seed_for(root_seed, "train", "weights") % 2**32)
-        # The policy is global to Keras: it is put back, for whatever else this process builds.
-        policy = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(settings.precision)
-        try:
-            self.network = build_network(classes, settings.filters, settings.network, settings.batch_normalisation)
-        finally:
-            keras.config.set_dtype_policy(policy)
+        self.network = self._build(classes, arithmetic(settings), to_train=True)
         if start is not None:
             if [weight.shape for weight in start] != [weight.shape for weight in self.network.get_weights()]:
                 raise BadInput(
@@ -191,13 +188,31 @@ class Training:
         )
         with Progress(*columns, console=Console(stderr=True), disable=not Console(stderr=True).is_terminal) as progress:
             task = progress.add_task("", total=settings.epochs, completed=len(self.history))
-            while len(self.history) < settings.epochs and not self._stopped():
-                row = self._epoch(first, validation)
-                progress.update(task, advance=1, description=describe(row))
+            # Each thread that cuts patches is one: theirs would wait for the network's processors, and it for them.
+            with threadpool_limits(limits=1, user_api="blas"):
+                while len(self.history) < settings.epochs and not self._stopped():
+                    row = self._epoch(first, validation)
+                    progress.update(task, advance=1, description=describe(row))
 
     def restore_best(self) -> None:
         """Put the best weights into the network."""
         self.network.set_weights(self.best)
+
+    def model(self) -> Any:
+        """The network as a model keeps it: Keras's own layers, in single precision, whatever it was trained in."""
+        network = self._build(self.network.output_shape[-1], "float32")
+        network.set_weights(self.network.get_weights())
+        return network
+
+    def _build(self, classes: int, policy: str, to_train: bool = False) -> Any:
+        # The policy is global to Keras: it is put back, for whatever else this process builds.
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(policy)
+        try:
+            chosen = self.settings
+            return build_network(classes, chosen.filters, chosen.network, chosen.batch_normalisation, to_train)
+        finally:
+            keras.config.set_dtype_policy(before)
 
     def _epoch(self, patches: Patches, validation: list[tuple[NDArray[Any], NDArray[Any]]] | None) -> HistoryRow:
         epoch = len(self.history) + 1
@@ -213,7 +228,7 @@ class Training:
         if not np.isfinite(row.loss):
             raise Fault(f"training: the loss is {row.loss} in epoch {epoch}; a smaller train.learning_rate may help")
         if validation is not None:
-            row.validation_loss, row.validation_f1 = validate(self.network, validation)
+            row.validation_loss, row.validation_f1 = validate(self.network, validation, training_loss(self.settings))
         before = [old.validation_loss for old in self.history if old.validation_loss is not None]
         row.best = row.validation_loss is None or row.validation_loss < min(before, default=np.inf)
         self.history.append(row)
@@ -256,6 +271,13 @@ class Training:
             self.history = [HistoryRow.model_validate(row) for row in json.loads(str(saved["history"]))]
 
 
+def arithmetic(settings: TrainSettings) -> str:
+    """Keras's name of the precision that the settings come to on this machine."""
+    if settings.precision != "auto":
+        return settings.precision
+    return "mixed_bfloat16" if multiplies_bfloat16() and not takes_gpu(settings.device) else "float32"
+
+
 def shared_folder(folder: Path) -> Path:
     """A folder for the states of trainings, made if need be; BadInput where nothing can be written there."""
     try:
@@ -277,12 +299,14 @@ def what_is_learnt(tomogram: TrainingTomogram) -> list[Any]:
     return [t.identifier, t.data.shape, t.mean, t.deviation, *imaging, digest.hexdigest()]
 
 
-def validate(network: Any, batches: list[tuple[NDArray[Any], NDArray[Any]]]) -> tuple[float, float]:
-    """Mean Tversky loss of batches, and the F1 over their voxels, mean of the target classes that are there."""
+def validate(
+    network: Any, batches: list[tuple[NDArray[Any], NDArray[Any]]], loss: Callable[[Any, Any], Any]
+) -> tuple[float, float]:
+    """Mean loss of batches, and the F1 over their voxels, mean of the target classes that are there."""
     losses, counts = [], np.zeros((3, network.output_shape[-1]))
     for grey, labels in batches:
         probability = network.predict_on_batch(grey)
-        losses.append(float(tversky_loss(labels, keras.ops.convert_to_tensor(probability))))
+        losses.append(float(loss(labels, keras.ops.convert_to_tensor(probability))))
         found = probability.argmax(axis=-1)
         for number, voxels in enumerate((labels[found == labels], found, labels)):
             counts[number] += np.bincount(voxels.ravel(), minlength=counts.shape[1])
