@@ -56,7 +56,7 @@ RIBOSOME = {
     "tetris": {"shape_voxels": [56, 96, 96], "distractors_per_template": 5},
     "reconstruct": {"voxel_size_angstrom": 13},
     "label": {"kind": "sphere", "sphere_radius_angstrom": 75},
-    "train": {"epochs": 40},
+    "train": {"epochs": 25},
     "cluster": {"radius_voxels": 6},
     "evaluate": {"match_radius_voxels": 10},
 }
@@ -264,7 +264,9 @@ def measure_ribosome() -> dict[str, float]:
 def measure_curve() -> dict[str, float]:
     """F1 of nucleosomes after the same few steps on the first 1, 3, 9 and all training tomograms of the design."""
     chosen, rows, folder = nucleosomes()
-    chosen = chosen.model_copy(update={"train": chosen.train.model_copy(update={"epochs": CURVE_STEPS // 50})})
+    chosen = chosen.model_copy(
+        update={"train": chosen.train.model_copy(update={"epochs": CURVE_STEPS // chosen.train.steps_per_epoch})}
+    )
     taught, others = [row for row in rows if row.split == "train"], [row for row in rows if row.split != "train"]
     figures = {}
     for count in (1, 3, 9, len(taught)):
