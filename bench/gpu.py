@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 from harness import ROOT, molecule_row, report
+from learning import train_timed
 from template_learning.density import build_library
 from template_learning.files import read_mrc
 from template_learning.labels import label_sample
 from template_learning.learning.network import device_scope
 from template_learning.learning.patches import open_tomogram
 from template_learning.learning.segment import segment_volume
-from template_learning.learning.train import Training
 from template_learning.provenance import write_json
 from template_learning.reconstruction.tomogram import reconstruct_series
 from template_learning.settings import LabelSettings, ReconstructSettings, SegmentSettings, Settings, TrainSettings
@@ -104,13 +104,8 @@ def learning(series: Path, placed: Path, library: Path, folder: Path) -> dict[st
             settings = TrainSettings.model_validate(
                 {**network, "precision": precision, "device": "gpu", "epochs": 4, "steps_per_epoch": 25, "learning_rate": 1e-3}
             )
-            state = folder / f"{name}_{precision}.npz"
-            training = Training({"train": [tomogram], "validation": []}, settings, SEED, 2, state)
-            training.settings = settings.model_copy(update={"epochs": 1})
-            training.run()  # compiles
-            training.settings = settings
-            steps = (settings.epochs - 1) * settings.steps_per_epoch
-            figures[f"train_steps_per_second_{name}_{precision}"] = steps / seconds_of(training.run)
+            training, step = train_timed(tomogram, settings, 2, folder / f"{name}_{precision}.npz")
+            figures[f"train_steps_per_second_{name}_{precision}"] = 1 / step
             figures[f"train_loss_{name}_{precision}"] = training.history[-1].loss
             figures[f"train_loss_fell_{name}_{precision}"] = training.history[0].loss - training.history[-1].loss
             with device_scope("gpu"):

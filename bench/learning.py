@@ -15,17 +15,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import h5py
 import numpy as np
+import yaml
 from harness import BUILD, ROOT, SHARED, report
 from numpy.typing import NDArray
 from template_learning.files import read_mrc, read_table, write_mrc, write_table
 from template_learning.learning.calibrate import calibrate_model
 from template_learning.learning.model_file import load_model
-from template_learning.learning.patches import open_tomogram
+from template_learning.learning.patches import TrainingTomogram, open_tomogram
 from template_learning.learning.segment import classes_and_probability, segment_on_own_grid, segment_volume
 from template_learning.learning.train import Training, train_network
 from template_learning.picking.cluster import find_picks
@@ -35,14 +35,10 @@ from template_learning.tables import DesignRow, ParticleRow
 
 PEER = "cryoet-deepfinder==0.2.1"
 CLASSES, PATCH, BATCH, STEPS = 3, 40, 4, 4
-NETWORKS: dict[str, dict[str, Any]] = {
-    "deepfinder": {"batch_size": BATCH, "patch_voxels": PATCH},
-    "residual": {"network": "residual", "filters": 32, "batch_size": 8, "patch_voxels": 48, "tversky_weight": 0},
-}
-"""What a step is timed of: the peer's network and patches, and those of presets/workstation.yml."""
 SMALL, LARGE = (100, 100, 100), (160, 280, 280)
 VOXEL = 10.0  # the tomograms of 2019 state none; nothing depends on it
 RADIUS_VOXELS = 5.0
+SEED = 1
 F1_SETTINGS = TrainSettings(
     epochs=90,
     steps_per_epoch=40,
@@ -75,6 +71,17 @@ def last_line(command: list[str], environment: dict[str, str]) -> dict[str, floa
     """The JSON in the last line that a program prints."""
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def train_timed(tomogram: TrainingTomogram, settings: TrainSettings, classes: int, state: Path) -> tuple[Training, float]:
+    """A training on one tomogram, and the seconds of a step after its first epoch, which compiles."""
+    training = Training({"train": [tomogram], "validation": []}, settings, SEED, classes, state)
+    training.settings = settings.model_copy(update={"epochs": 1})
+    training.run()
+    training.settings = settings
+    begun = time.perf_counter()
+    training.run()
+    return training, (time.perf_counter() - begun) / ((settings.epochs - 1) * settings.steps_per_epoch)
 
 
 def speed() -> dict[str, float]:
@@ -112,20 +119,16 @@ def speed() -> dict[str, float]:
         ]
         write_table(folder / "t.particles.csv", ParticleRow, rows)
         tomogram = open_tomogram(folder, "t")
+        preset = yaml.safe_load((ROOT / "presets" / "workstation.yml").read_text())["train"]
+        trained: dict[str, Training] = {}
         step: dict[str, float] = {}
-        for network, size in NETWORKS.items():
-            for precision in ("float32", "auto"):
-                chosen = TrainSettings.model_validate({**size, "precision": precision, "epochs": 2, "steps_per_epoch": STEPS})
-                state = folder / f"{network}_{precision}.npz"
-                training = Training({"train": [tomogram], "validation": []}, chosen, 1, CLASSES, state)
-                training.settings = chosen.model_copy(update={"epochs": 1})
-                training.run()  # the first epoch compiles
-                training.settings = chosen
-                begun = time.perf_counter()
-                training.run()
-                step[f"{network}_{precision}"] = (time.perf_counter() - begun) / STEPS
-                if (network, precision) == ("deepfinder", "float32"):
-                    model = training.model()
+        for network, size in (("deepfinder", {"batch_size": BATCH, "patch_voxels": PATCH}), ("workstation", preset)):
+            for precision in ("auto", "float32"):
+                changes = {"precision": precision, "epochs": 2, "steps_per_epoch": STEPS}
+                chosen = TrainSettings.model_validate({**size, **changes})
+                kind = f"{network}_{precision}"
+                trained[kind], step[kind] = train_timed(tomogram, chosen, CLASSES, folder / f"{kind}.npz")
+        model = trained["deepfinder_float32"].model()
         begun = time.perf_counter()
         segment_volume(model, large, SegmentSettings())
         segment = time.perf_counter() - begun

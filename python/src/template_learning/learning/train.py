@@ -86,7 +86,6 @@ def train_network(
         with device_scope(settings.device):
             training = Training(tomograms, settings, root_seed, 1 + max(classes), kept)
             training.run()
-            training.restore_best()
             network, history = training.model(), training.history
     spectrum, histogram = mean_look(tomograms["train"])
     card = ModelCard(
@@ -186,22 +185,18 @@ class Training:
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
         )
-        with Progress(*columns, console=Console(stderr=True), disable=not Console(stderr=True).is_terminal) as progress:
+        console = Console(stderr=True)
+        # Threads cut patches already; more of BLAS's in each would wait for the network's processors, and it for them.
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress, threadpool_limits(1, "blas"):
             task = progress.add_task("", total=settings.epochs, completed=len(self.history))
-            # Each thread that cuts patches is one: theirs would wait for the network's processors, and it for them.
-            with threadpool_limits(limits=1, user_api="blas"):
-                while len(self.history) < settings.epochs and not self._stopped():
-                    row = self._epoch(first, validation)
-                    progress.update(task, advance=1, description=describe(row))
-
-    def restore_best(self) -> None:
-        """Put the best weights into the network."""
-        self.network.set_weights(self.best)
+            while len(self.history) < settings.epochs and not self._stopped():
+                row = self._epoch(first, validation)
+                progress.update(task, advance=1, description=describe(row))
 
     def model(self) -> Any:
-        """The network as a model keeps it: Keras's own layers, in single precision, whatever it was trained in."""
+        """The network as a model keeps it: the best weights, Keras's own layers, in single precision whatever it was trained in."""
         network = self._build(self.network.output_shape[-1], "float32")
-        network.set_weights(self.network.get_weights())
+        network.set_weights(self.best)
         return network
 
     def _build(self, classes: int, policy: str, to_train: bool = False) -> Any:
