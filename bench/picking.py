@@ -61,22 +61,17 @@ RIBOSOME = {
     "evaluate": {"match_radius_voxels": 10},
 }
 DENSE = {"body": "atoms", "packing_voxel_size_angstrom": 8}
-BOUND = {"minimum_distance_angstrom": 0}
-TAUGHT_ONLY = {"design": {"validation_tomograms": 0}}
 GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
     "low": (0.2, {"design": {"total_dose_e_per_angstrom2": [12, 60]}}),
     "plate": (0.2, {"design": {"phase_shift_deg": 90, "defocus_um": [0, -1]}}),
     "thin": (0.4, {"tetris": {"slab_thickness_angstrom": 300}}),
     "dense": (0.2, {"tetris": DENSE}),
-    "overlap": (0.3, {"tetris": {"threshold": 0.4, **BOUND}}),
-    "merged": (0.3, {"tetris": {"threshold": 0.6, "molecules": 500, **BOUND}, **TAUGHT_ONLY}),
-    "clump": (0.2, {"tetris": {"threshold": 0.75, "molecules": 200, **BOUND}, **TAUGHT_ONLY}),
+    "overlap": (0.3, {"tetris": {"threshold": 0.4, "minimum_distance_angstrom": 0}}),
     "sparse": (0.4, {"tetris": {"margin_angstrom": 200, **DENSE}, "simulate": {"ice_shape": "cuboid"}}),
 }
 """What further tomograms differ in, and how many there are for each of the design's: empty ice, with and without an end, is
 part of real tomograms too, and a network that never saw any finds molecules in it; nor does it find those that nearly touch,
-or that others are bound to (Parakeet's sample was packed so that some overlap), where the training's keep apart.  Those
-whose molecules lie in each other teach only: how sure a score is, is not taken from them."""
+or that others are bound to (Parakeet's sample was packed so that some overlap), where the training's keep apart."""
 RIBOSOME_GROUPS = GROUPS | {"thin": (0.4, {"tetris": {"slab_thickness_angstrom": 500}})}
 CURVE_STEPS = 400
 REAL_VOXEL = 16.4
