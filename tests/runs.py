@@ -75,12 +75,11 @@ class Pipeline:
         )
         return Run(done.returncode, done.stdout + done.stderr, self.folder / "results")
 
-    def kill_during(self, stage: str, *arguments: str) -> None:
-        """Start a run, kill a task of ``stage`` and the head with SIGKILL soon after the task has begun.
+    def kill_during(self, stage: str, *arguments: str, seconds: float = 0.5) -> None:
+        """Start a run, kill a task of ``stage`` and the head with SIGKILL ``seconds`` after the task has begun.
 
-        Training, the longest of a tiny run, has begun its work by then; others may end in little more than a second.
+        The shortest tasks of a tiny run take little more than a second.
         """
-        seconds = 2.0 if stage == "train" else 0.5
         log = (self.folder / "killed.log").open("w")
         head = subprocess.Popen(
             self.command(*arguments), cwd=self.folder, stdout=log, stderr=log, start_new_session=True, **self.process

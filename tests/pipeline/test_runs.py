@@ -61,10 +61,10 @@ def test_resume_runs_nothing_again(undisturbed, few_structures):
     assert again.tasks("COMPLETED") == []
 
 
-@pytest.mark.parametrize("stage", ["simulate", "train"])
-def test_killed_and_resumed_is_the_same_as_undisturbed(tmp_path, undisturbed, few_structures, stage):
+@pytest.mark.parametrize(("stage", "seconds"), [("simulate", 0.5), ("train", 2.0)])
+def test_killed_and_resumed_is_the_same_as_undisturbed(tmp_path, undisturbed, few_structures, stage, seconds):
     pipeline = Pipeline(tmp_path)
-    pipeline.kill_during(stage, *TINY, *few_structures)
+    pipeline.kill_during(stage, *TINY, *few_structures, seconds=seconds)
     time.sleep(1.0)
     run = pipeline.run(*TINY, *few_structures, "-resume")
     assert run.status == 0, run.printed
