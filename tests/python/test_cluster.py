@@ -157,7 +157,9 @@ def test_selection_by_the_expected_f1(tmp_path):
     for steps, selected in [
         ([(0.5, 0.1), (0.65, 0.2), (0.8, 0.9)], 1),  # 0.9 / 1.1 before 1.1 / 1.6
         ([(0.5, 0.1), (0.65, 0.6), (0.8, 0.9)], 2),
-        ([(0.5, 0.2)], 3),  # a tomogram where nothing is surer than that
+        ([(0.5, 0.3)], 3),  # a tomogram where nothing is surer than that
+        ([(0.5, 0.2)], 0),  # nor even that
+        ([(0.5, 0.2), (0.65, 0.26)], 2),
         ([(0.95, 0.9)], 0),
     ]:
         facts = {"minimum_size_voxels": {1: 1}, "minimum_score": {1: 0.8}, "score_probability": {1: steps}}

@@ -240,6 +240,10 @@ def test_the_count_of_the_highest_expected_f1(probability):
     # The last one taken is right more often than half of the F1 (the rule of Lipton et al. 2014), the next one is not.
     assert all(p >= max(expected) / 2 - 1e-9 for p in ranked[:count])
     assert all(p <= max(expected) / 2 + 1e-9 for p in ranked[count:])
+    for least in (0.25, 0.5):
+        assert expected_f1_count(np.array(probability), least) == sum(p >= least for p in ranked[:count])
+        if max(expected) > 2 * least:
+            assert expected_f1_count(np.array(probability), least) == count
 
 
 def test_recall_by_angle_counts_both_ends():

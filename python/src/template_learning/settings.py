@@ -410,6 +410,13 @@ class ClusterSettings(Section):
         description="threshold: one for all tomograms; expected_f1: in each tomogram as many of the surest segments as give the "
         "highest expected F1, by what the model carries of how often a score is right (needs evaluate.rank = score)",
     )
+    least_chance: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        description="expected_f1 takes no segment that is right less often than this, by the model: the highest expected F1 of a "
+        "tomogram without the molecule is one of bad picks",
+    )
 
 
 class MatchSettings(Section):

@@ -105,7 +105,7 @@ def select_picks(
     sizes, scores = selection.minimum_size_voxels, selection.minimum_score
     picks = find_picks(segmentation, probability, voxel_size_angstrom, settings, sizes, scores)
     if settings.select == "expected_f1" and selection.score_probability:
-        picks, least_score = select_by_expected_f1(picks, selection.score_probability)
+        picks, least_score = select_by_expected_f1(picks, selection.score_probability, settings.least_chance)
         return picks, scores | least_score
     return picks, scores
 
@@ -156,18 +156,19 @@ def find_picks(
 
 
 def select_by_expected_f1(
-    picks: Sequence[PickRow], score_probability: Mapping[int, Sequence[Sequence[float]]]
+    picks: Sequence[PickRow], score_probability: Mapping[int, Sequence[Sequence[float]]], least_chance: float
 ) -> tuple[list[PickRow], dict[int, float]]:
     """The picks with as many selected in each class as give the highest expected F1, and the least score of those.
 
-    ``score_probability`` is what a model's card carries.  Classes that are not in it keep what is selected.
+    ``score_probability`` is what a model's card carries; none right less often than ``least_chance`` is selected.  Classes
+    that are not in it keep what is selected.
     """
     least_score = {}
     for class_id, steps in score_probability.items():
         score = np.array([pick.score for pick in picks if pick.class_id == class_id])
         start, probability = np.array(steps, dtype=float).reshape(-1, 2).T
         reached = np.searchsorted(start, score, side="right")
-        count = expected_f1_count(np.concatenate([[0.0], probability])[reached])
+        count = expected_f1_count(np.concatenate([[0.0], probability])[reached], least_chance)
         least_score[class_id] = float(np.sort(score)[-count]) if count else 1.0
     selected = [
         pick.model_copy(update={"selected": pick.score >= least_score[pick.class_id]}) if pick.class_id in least_score else pick

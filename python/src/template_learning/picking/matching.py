@@ -117,16 +117,19 @@ def _augment(pick: int, near: Sequence[Sequence[int]], holder: dict[int, int], h
     return False
 
 
-def expected_f1_count(probability: NDArray[Any]) -> int:
+def expected_f1_count(probability: NDArray[Any], least: float = 0.0) -> int:
     """How many picks to take, the likeliest first, for the highest expected F1; ``probability`` (N,) is that each is right.
 
     F1 is taken at its expected counts, 2 P(k) / (k + P(N)) with P the sum of the first k probabilities (Lewis, SIGIR 1995):
-    particles that no pick stands for are not among them.
+    particles that no pick stands for are not among them.  None less likely than ``least`` is taken: that changes the choice
+    only where the highest expected F1 is below twice ``least``.
     """
-    right = np.cumsum(np.sort(np.asarray(probability, dtype=float))[::-1])
+    likeliest_first = np.sort(np.asarray(probability, dtype=float))[::-1]
+    right = np.cumsum(likeliest_first)
     if len(right) == 0 or right[-1] <= 0:
         return 0
-    return 1 + int((right / (np.arange(1, len(right) + 1) + right[-1])).argmax())
+    best = 1 + int((right / (np.arange(1, len(right) + 1) + right[-1])).argmax())
+    return min(best, int((likeliest_first >= least).sum()))
 
 
 def match(position: NDArray[Any], truth: NDArray[Any], radius: float) -> list[tuple[int, int, float]]:
