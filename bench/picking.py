@@ -67,6 +67,7 @@ GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
     "thin": (0.4, {"tetris": {"slab_thickness_angstrom": 300}}),
     "dense": (0.2, {"tetris": DENSE}),
     "overlap": (0.3, {"tetris": {"threshold": 0.4, "minimum_distance_angstrom": 0}}),
+    "merged": (0.3, {"tetris": {"threshold": 0.5, "minimum_distance_angstrom": 0}}),
     "sparse": (0.4, {"tetris": {"margin_angstrom": 200, **DENSE}, "simulate": {"ice_shape": "cuboid"}}),
 }
 """What further tomograms differ in, and how many there are for each of the design's: empty ice, with and without an end, is

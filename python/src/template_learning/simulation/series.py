@@ -27,6 +27,7 @@ from template_learning.simulation.matter import physical_matter
 from template_learning.simulation.native import Engine
 from template_learning.simulation.nuisances import Nuisances, draw_nuisances
 from template_learning.simulation.optics import Lens
+from template_learning.simulation.overlaps import with_ice_put_back
 from template_learning.simulation.physics import wavelength_angstrom
 from template_learning.simulation.potential import Sample
 from template_learning.tables import DesignRow
@@ -144,7 +145,8 @@ def simulate_sample(
     """
     begun = time.perf_counter()
     checked_id(row.id)
-    sample, grid = placed_sample(placed, library_folders)
+    packed, grid = placed_sample(placed, library_folders)
+    sample, water = with_ice_put_back(packed)
     if settings.ice_shape == "cuboid":
         x, y, z = map(float, grid.extent_angstrom)
         sample = replace(sample, ice=Cuboid((x, y, z)))
@@ -193,8 +195,9 @@ def simulate_sample(
         angles_deg=angles.round(4),
         acquisition_order=taken.order,
         dose_per_tilt=taken.dose_per_tilt,
-        molecules=len(sample.kind),
-        atoms=int(sum(len(sample.atoms[kind][1]) for kind in sample.kind)),
+        molecules=len(packed.kind),
+        atoms=int(sum(len(packed.atoms[kind][1]) for kind in packed.kind)),
+        water_put_back=water,
         nuisances=imaging.nuisances.facts(),
         device=engine.device.name,
         waves=None if waves is None else waves.name,
