@@ -10,7 +10,7 @@ from template_learning.files import read_mrc, read_table, write_table
 from template_learning.learning.calibrate import calibrate_model
 from template_learning.learning.model_file import copy_model, read_card
 from template_learning.learning.noise import noise_share
-from template_learning.learning.segment import segment_tomogram
+from template_learning.learning.segment import segment_tomogram, selection_of
 from template_learning.provenance import read_sidecar
 from template_learning.settings import (
     CalibrateSettings,
@@ -77,6 +77,10 @@ def test_calibration_by_score(toy: tuple[Path, Path], trained: Path, tmp_path: P
     (unsure, seldom), (sure, always) = card.score_probability[1]
     assert (seldom, always) == (0.0, 1.0)
     assert unsure < card.minimum_score[1] < sure
+    assert card.whole_size_voxels == {1: read_sidecar(tmp_path / "model.keras")["whole_size_voxels"]["1"]}
+    # Of half the voxel size there are eight in each.
+    finer = selection_of(card, card.voxel_size_angstrom / 2)
+    assert finer.whole_size_voxels == pytest.approx({1: 8 * card.whole_size_voxels[1]})
 
 
 def test_calibration_by_score_also_at_the_lower_doses_that_the_model_was_trained_for(
@@ -114,6 +118,7 @@ def test_calibration_by_score_also_at_the_lower_doses_that_the_model_was_trained
     card = read_card(tmp_path / "model.keras")
     assert card.score_probability is not None
     assert card.minimum_score is not None
-    assert min(start for start, _ in card.score_probability[1]) == pytest.approx(0.225, abs=0.01)
+    # A quarter of 0.9, and a little less for those smaller than the median.
+    assert min(start for start, _ in card.score_probability[1]) == pytest.approx(0.225, abs=0.03)
     assert card.minimum_score[1] > 0.4  # chosen at the tomogram's own dose
     assert list(read_sidecar(tmp_path / "model.keras")["particles"]) == [row.id]

@@ -177,6 +177,25 @@ def test_selection_by_the_expected_f1(tmp_path):
         cluster_segmentation(*files, "a", chosen, tmp_path)
 
 
+def test_a_crumb_scores_less_than_a_whole_molecule_where_the_model_knows_what_is_whole(tmp_path):
+    """Three balls as sure as each other, of radius 5, 3 and 2: the volume of the second is whole."""
+    volume = balls((20, 24, 40), [(8, 8, 8)], 5) | balls((20, 24, 40), [(8, 10, 24)], 3) | balls((20, 24, 40), [(8, 10, 34)], 2)
+    write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
+    write_mrc(tmp_path / "a.probability.mrc", np.full(volume.shape, 0.8, np.float32), 8.0)
+    files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
+    facts = {"minimum_size_voxels": {1: 1}, "minimum_score": {1: 0.5}, "score_probability": {1: [(0.1, 0.1), (0.7, 0.9)]}}
+    large, whole, crumb = (len(np.argwhere(balls((20, 24, 24), [(8, 10, 10)], radius))) for radius in (5, 3, 2))
+    for size, scores in ((None, [0.8, 0.8, 0.8]), (whole, [0.8, 0.8, 0.8 * crumb / whole])):
+        more = {} if size is None else {"whole_size_voxels": {1: size}}
+        write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, **facts, **more)
+        for select in ("threshold", "expected_f1"):
+            cluster_segmentation(*files, "a", ClusterSettings(radius_voxels=3, select=select), tmp_path)
+            picks = read_table(tmp_path / "a.picks.csv", PickRow)
+            assert [pick.size_voxels for pick in picks] == [large, whole, crumb]
+            np.testing.assert_allclose([pick.score for pick in picks], scores, atol=1e-4)
+            assert [pick.selected for pick in picks] == [score > 0.5 for score in scores]
+
+
 def test_an_empty_segmentation_and_one_of_another_shape(tmp_path):
     empty = np.zeros((8, 8, 8), dtype=np.uint8)
     for method in ("watershed", "meanshift"):

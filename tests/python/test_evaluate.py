@@ -13,6 +13,7 @@ from template_learning.geometry import Grid
 from template_learning.picking.annotations import read_annotations
 from template_learning.picking.evaluate import (
     choose_minimum_size,
+    choose_selection,
     evaluate_picks,
     recall_by_angle,
     recall_on_sphere,
@@ -244,6 +245,32 @@ def test_the_count_of_the_highest_expected_f1(probability):
         assert expected_f1_count(np.array(probability), least) == sum(p >= least for p in ranked[:count])
         if max(expected) > 2 * least:
             assert expected_f1_count(np.array(probability), least) == count
+
+
+def test_selection_by_score_tells_crumbs_from_whole_molecules():
+    """Crumbs as sure as the molecules are wrong: the mean probability alone could not tell them apart."""
+    places = 200.0 * np.stack(np.unravel_index(np.arange(60), (4, 4, 4)), axis=1) + 8
+    sizes = [90 + n for n in range(20)] + [40] * 20 + [5] * 20
+    scores = [0.8] * 20 + [0.6] * 20 + [0.8] * 20
+    picks = {
+        "a": [
+            pick(place, size).model_copy(update={"score": score})
+            for place, size, score in zip(places, sizes, scores, strict=True)
+        ]
+    }
+    truth = {"a": [truth_row(place) for place in places[:40]] + [truth_row(places[0] + 60, 2)]}
+    grids = {"a": Grid(shape=(120, 120, 120), voxel_size_angstrom=8.0)}
+    by_score = EvaluateSettings(rank="score", match_radius_voxels=3)
+    selection = choose_selection([1, 2], picks, truth, grids, by_score)
+    # The surer half of the right ones are the large ones.
+    assert selection.whole_size_voxels == {1: 99.5}
+    assert 0.8 * 5 / 99.5 < selection.minimum_score[1] < 0.6 * 40 / 99.5
+    steps = selection.score_probability[1]
+    assert [probability for _, probability in steps] == [0, 1]
+    assert steps[1][0] == pytest.approx(0.6 * 40 / 99.5)
+    by_size = choose_selection([1], picks, truth, grids, EvaluateSettings(match_radius_voxels=3))
+    assert by_size.whole_size_voxels == {}
+    assert choose_selection([1], {"a": []}, truth, grids, by_score).whole_size_voxels == {}
 
 
 def test_recall_by_angle_counts_both_ends():

@@ -70,6 +70,7 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
     facts: dict[str, Any] = {
         "minimum_score": {str(number): score for number, score in selection.minimum_score.items()},
         "minimum_size_voxels": {str(number): size for number, size in selection.minimum_size_voxels.items()},
+        "whole_size_voxels": {str(number): size for number, size in selection.whole_size_voxels.items()},
         "minimum_size_chosen": how,
         "voxel_size_angstrom": card.voxel_size_angstrom,
         "segments": {identifier: len(found) for identifier, found in {**own_dose, **picks}.items()},

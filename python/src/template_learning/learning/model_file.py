@@ -39,6 +39,9 @@ class ModelCard(BaseModel):
     score_probability: dict[int, list[tuple[float, float]]] | None = Field(
         default=None, description="class id to steps: from this score on, the share of segments that are right"
     )
+    whole_size_voxels: dict[int, float] | None = Field(
+        default=None, description="class id to the size of whole segments: the scores above are less for smaller ones"
+    )
     minimum_size_chosen: str = Field(default="not chosen", description="how the smallest segment or score was chosen")
 
     @property

@@ -75,6 +75,7 @@ def segment_tomogram(
                 "minimum_size_voxels": minimum,
                 "minimum_score": card.minimum_score,
                 "score_probability": card.score_probability,
+                "whole_size_voxels": scaled_whole_size(card, voxel_size),
                 "minimum_size_chosen": card.minimum_size_chosen,
                 **looks,
             },
@@ -125,9 +126,19 @@ def scaled_minimum_size(card: ModelCard, voxel_size_angstrom: float) -> dict[int
     """The card's size thresholds in voxels of another size."""
     if card.minimum_size_voxels is None:
         return None
-    ratio = card.voxel_size_angstrom / voxel_size_angstrom
-    scale = ratio**3 if abs(ratio - 1) > VOXEL_SIZE_TOLERANCE else 1.0
+    scale = _volume_ratio(card, voxel_size_angstrom)
     return {number: max(1, round(size * scale)) for number, size in card.minimum_size_voxels.items()}
+
+
+def scaled_whole_size(card: ModelCard, voxel_size_angstrom: float) -> dict[int, float]:
+    """The card's sizes of whole segments in voxels of another size; none where it has none."""
+    scale = _volume_ratio(card, voxel_size_angstrom)
+    return {number: size * scale for number, size in (card.whole_size_voxels or {}).items()}
+
+
+def _volume_ratio(card: ModelCard, voxel_size_angstrom: float) -> float:
+    ratio = card.voxel_size_angstrom / voxel_size_angstrom
+    return ratio**3 if abs(ratio - 1) > VOXEL_SIZE_TOLERANCE else 1.0
 
 
 def selection_of(card: ModelCard, voxel_size_angstrom: float) -> Selection:
@@ -136,6 +147,7 @@ def selection_of(card: ModelCard, voxel_size_angstrom: float) -> Selection:
         minimum_size_voxels=scaled_minimum_size(card, voxel_size_angstrom) or {},
         minimum_score=card.minimum_score or {},
         score_probability=card.score_probability,
+        whole_size_voxels=scaled_whole_size(card, voxel_size_angstrom),
     )
 
 

@@ -1,7 +1,7 @@
 """CLUSTER: a segmentation turned into picks."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Selection:
     minimum_size_voxels: dict[int, int]
     minimum_score: dict[int, float]
     score_probability: dict[int, list[tuple[float, float]]] | None
+    whole_size_voxels: dict[int, float] = field(default_factory=dict)
 
 
 def cluster_segmentation(
@@ -70,7 +71,10 @@ def cluster_segmentation(
             )
         steps = {int(number): one for number, one in facts["score_probability"].items()}
         origin = "model's expected F1 in each tomogram"
-    selection = Selection(minimum_size_voxels=minimum, minimum_score=least_score, score_probability=steps)
+    whole = {int(number): float(size) for number, size in (facts.get("whole_size_voxels") or {}).items()}
+    selection = Selection(
+        minimum_size_voxels=minimum, minimum_score=least_score, score_probability=steps, whole_size_voxels=whole
+    )
     picks, least_score = select_picks(classes, likelihood, voxel_size, settings, selection)
     path = output / f"{identifier}.picks.csv"
     write_table(path, PickRow, picks)
@@ -85,6 +89,7 @@ def cluster_segmentation(
         minimum_size_voxels={str(number): size for number, size in minimum.items()},
         minimum_size_from=origin,
         minimum_score={str(number): score for number, score in least_score.items()},
+        whole_size_voxels={str(number): size for number, size in whole.items()},
         segments=len(picks),
         selected=sum(pick.selected for pick in picks),
         **program,
@@ -102,8 +107,8 @@ def select_picks(
 
     With ``settings.select`` = expected_f1 the expected F1 decides, in the classes that the selection has probabilities for.
     """
-    sizes, scores = selection.minimum_size_voxels, selection.minimum_score
-    picks = find_picks(segmentation, probability, voxel_size_angstrom, settings, sizes, scores)
+    sizes, scores, whole = selection.minimum_size_voxels, selection.minimum_score, selection.whole_size_voxels
+    picks = find_picks(segmentation, probability, voxel_size_angstrom, settings, sizes, scores, whole)
     if settings.select == "expected_f1" and selection.score_probability:
         picks, least_score = select_by_expected_f1(picks, selection.score_probability, settings.least_chance)
         return picks, scores | least_score
@@ -117,15 +122,16 @@ def find_picks(
     settings: ClusterSettings,
     minimum_size_voxels: Mapping[int, int],
     minimum_score: Mapping[int, float] | None = None,
+    whole_size_voxels: Mapping[int, float] | None = None,
 ) -> list[PickRow]:
     """The segments of a segmentation [z, y, x] (classes, 0 = background), largest first.
 
     ``probability`` is that of each voxel's class; voxels below ``settings.probability`` do not count.  A pick's position
-    is the mean of its voxels (watershed) or the mode that MeanShift found; its score their mean probability.
-    ``selected`` where size and score reach those of its class in ``minimum_size_voxels`` and ``minimum_score`` (1 and 0
-    for a class that is not in them).
+    is the mean of its voxels (watershed) or the mode that MeanShift found; its score their mean probability, less where
+    it is smaller than its class's ``whole_size_voxels`` (``share_of_whole``).  ``selected`` where size and score reach
+    those of its class in ``minimum_size_voxels`` and ``minimum_score`` (1 and 0 for a class that is not in them).
     """
-    minimum_score = minimum_score or {}
+    minimum_score, whole_size_voxels = minimum_score or {}, whole_size_voxels or {}
     likely = probability >= settings.probability
     found = _modes if settings.method == "meanshift" else _segments
     if settings.engine == "deepfinder":
@@ -136,7 +142,7 @@ def find_picks(
     for class_id, centre, voxels in found(segmentation, likely, settings.radius_voxels):
         z, y, x = voxels.T
         size = len(voxels)
-        score = float(probability[z, y, x].mean(dtype=np.float64))
+        score = float(probability[z, y, x].mean(dtype=np.float64)) * share_of_whole(size, whole_size_voxels.get(class_id))
         edge = (voxels.min(axis=0) == 0).any() or (voxels.max(axis=0) == np.array(segmentation.shape) - 1).any()
         picks.append(
             PickRow(
@@ -153,6 +159,14 @@ def find_picks(
         )
     picks.sort(key=lambda pick: (-pick.size_voxels, -pick.score, pick.z_angstrom, pick.y_angstrom, pick.x_angstrom))
     return [pick.model_copy(update={"pick": number}) for number, pick in enumerate(picks, start=1)]
+
+
+def share_of_whole(size_voxels: int, whole_size_voxels: float | None) -> float:
+    """What the score of a segment is multiplied with: its share of a whole molecule's size, 1 at most.
+
+    Of two segments that are equally sure the one of a molecule's size is right more often than a crumb.
+    """
+    return 1.0 if whole_size_voxels is None else min(1.0, size_voxels / whole_size_voxels)
 
 
 def select_by_expected_f1(

@@ -1,7 +1,7 @@
 """EVALUATE: picks scored against what is there."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from template_learning.errors import BadInput
 from template_learning.files import checked_id, read_mrc, read_table, write_table
 from template_learning.geometry import Grid
 from template_learning.picking.annotations import read_annotations
-from template_learning.picking.cluster import Selection
+from template_learning.picking.cluster import Selection, share_of_whole
 from template_learning.picking.matching import Curve, f_beta, match, matched_after, threshold_curve
 from template_learning.provenance import generator_for, grid_of, made_with, write_json
 from template_learning.settings import EvaluateSettings
@@ -153,16 +153,58 @@ def choose_selection(
     """Thresholds of size or score, as ``settings.rank`` says; with the score also how often segments of one are right.
 
     ``also`` are picks that the thresholds do not depend on but those frequencies do, with ``truth`` and ``grids`` of the
-    same names.  A class of which nothing was found keeps a size of 1 and a score of 0.
+    same names.  Scores are expected to be mean probabilities: with the score it is also chosen what a whole molecule's
+    size is, and scores of smaller segments are less from there on (``share_of_whole``).  A class of which nothing was found
+    keeps a size of 1 and a score of 0.
     """
     minimum, least_score = dict.fromkeys(classes, 1), dict.fromkeys(classes, 0.0)
-    likely = None
     if settings.rank == "size":
         minimum |= choose_minimum_size(picks, truth, grids, settings)
-    else:
-        least_score |= choose_threshold(picks, truth, grids, settings, "score")
-        likely = score_probability({**picks, **(also or {})}, truth, grids, settings)
-    return Selection(minimum_size_voxels=minimum, minimum_score=least_score, score_probability=likely)
+        return Selection(minimum_size_voxels=minimum, minimum_score=least_score, score_probability=None)
+    whole = whole_size(picks, truth, grids, settings)
+    own, others = ({name: _with_shares(found, whole) for name, found in some.items()} for some in (picks, also or {}))
+    return Selection(
+        minimum_size_voxels=minimum,
+        minimum_score=least_score | choose_threshold(own, truth, grids, settings, "score"),
+        score_probability=score_probability({**own, **others}, truth, grids, settings),
+        whole_size_voxels=whole,
+    )
+
+
+def whole_size(
+    picks: Mapping[str, Sequence[PickRow]],
+    truth: Mapping[str, Sequence[ParticleRow]],
+    grids: Mapping[str, Grid],
+    settings: EvaluateSettings,
+) -> dict[int, float]:
+    """For each class the median size, in voxels, of the surer half of the segments that are right."""
+    tomograms = _of_known_truth(picks, truth, grids, settings)
+    sizes = {}
+    for class_id in _classes(tomograms):
+        ranked = _outcomes(tomograms, class_id, settings)
+        right = [pick for found, outcomes in ranked for pick, one in zip(found, outcomes, strict=True) if one]
+        right.sort(key=lambda pick: -pick.score)
+        if right:
+            sizes[class_id] = float(np.median([pick.size_voxels for pick in right[: (len(right) + 1) // 2]]))
+    return sizes
+
+
+def _with_shares(picks: Sequence[PickRow], whole: Mapping[int, float]) -> list[PickRow]:
+    return [
+        pick.model_copy(update={"score": pick.score * share_of_whole(pick.size_voxels, whole.get(pick.class_id))})
+        for pick in picks
+    ]
+
+
+def _outcomes(
+    tomograms: Sequence[Tomogram], class_id: int, settings: EvaluateSettings
+) -> Iterator[tuple[list[PickRow], NDArray[np.int64]]]:
+    """Of each tomogram the picks of a class, surest first, and which of them (1 or 0) are right."""
+    for tomogram in tomograms:
+        one = tomogram.of_class(class_id)
+        found = sorted(one.picks, key=lambda pick: -pick.score)
+        radius = settings.match_radius_voxels * tomogram.grid.voxel_size_angstrom
+        yield found, np.diff(matched_after(_positions(found), _positions(one.truth), radius))
 
 
 def score_probability(
@@ -178,14 +220,9 @@ def score_probability(
     tomograms = _of_known_truth(picks, truth, grids, settings)
     steps = {}
     for class_id in _classes(tomograms):
-        score, right = [], []
-        for tomogram in tomograms:
-            one = tomogram.of_class(class_id)
-            found = sorted(one.picks, key=lambda pick: -pick.score)
-            radius = settings.match_radius_voxels * tomogram.grid.voxel_size_angstrom
-            score.append([pick.score for pick in found])
-            right.append(np.diff(matched_after(_positions(found), _positions(one.truth), radius)))
-        values, outcomes = np.concatenate(score), np.concatenate(right)
+        ranked = list(_outcomes(tomograms, class_id, settings))
+        values = np.array([pick.score for found, _ in ranked for pick in found])
+        outcomes = np.concatenate([right for _, right in ranked])
         if not len(values):
             continue
         values, inverse = np.unique(values, return_inverse=True)
