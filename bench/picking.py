@@ -67,12 +67,17 @@ GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
     "thin": (0.4, {"tetris": {"slab_thickness_angstrom": 300}}),
     "dense": (0.2, {"tetris": DENSE}),
     "overlap": (0.3, {"tetris": {"threshold": 0.4, "minimum_distance_angstrom": 0}}),
-    "merged": (0.3, {"tetris": {"threshold": 0.5, "minimum_distance_angstrom": 0}}),
     "sparse": (0.4, {"tetris": {"margin_angstrom": 200, **DENSE}, "simulate": {"ice_shape": "cuboid"}}),
 }
 """What further tomograms differ in, and how many there are for each of the design's: empty ice, with and without an end, is
 part of real tomograms too, and a network that never saw any finds molecules in it; nor does it find those that nearly touch,
 or that others are bound to (Parakeet's sample was packed so that some overlap), where the training's keep apart."""
+LATE_GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
+    "merged": (0.3, {"tetris": {"threshold": 0.6, "minimum_distance_angstrom": 0, "molecules": 500}}),
+    "clump": (0.2, {"tetris": {"threshold": 0.75, "minimum_distance_angstrom": 0, "molecules": 200}}),
+}
+"""Molecules that lie in each other: what can hardly be seen at all, and is learnt when all else is (``LATE``)."""
+LATE = {"train": {"epochs": 12, "learning_rate": 0.0015, "high_dose_first": 0}}
 RIBOSOME_GROUPS = GROUPS | {"thin": (0.4, {"tetris": {"slab_thickness_angstrom": 500}})}
 CURVE_STEPS = 400
 REAL_VOXEL = 16.4
@@ -114,22 +119,32 @@ def make_tomogram(row: DesignRow, library: Path, chosen: Settings, folder: Path)
 
 
 def make_data(
-    chosen: Settings, library: Path, folder: Path, groups: Mapping[str, tuple[float, Mapping[str, Any]]]
+    chosen: Settings,
+    library: Path,
+    folder: Path,
+    groups: Mapping[str, tuple[float, Mapping[str, Any]]],
+    late_groups: Mapping[str, tuple[float, Mapping[str, Any]]] | None = None,
 ) -> list[DesignRow]:
-    """Tomograms with truth in ``folder``/data and design.csv: those of the settings, and some more of each of ``groups``."""
+    """Tomograms with truth in ``folder``/data: those of the settings and some more of each of ``groups``, in design.csv.
+
+    Those of ``late_groups``, for training only, are in late.csv besides them and not in what is returned.
+    """
     plain = design_rows(chosen.design, chosen.seed)
     rows = list(plain)
     settings_of = dict.fromkeys((row.id for row in rows), chosen)
-    for name, (share, changes) in groups.items():
-        design = {"tomograms": 2 + int(share * len(plain)), "test_tomograms": 0, "validation_tomograms": 1}
+    late = late_groups or {}
+    for name, (share, changes) in {**groups, **late}.items():
+        design = {"tomograms": 2 + int(share * len(plain)), "test_tomograms": 0, "validation_tomograms": int(name not in late)}
         group = Settings.model_validate(merged(chosen.model_dump(), {"design": design}, changes))
         for row in design_rows(group.design, group.seed):
             settings_of[f"{name}_{row.id}"] = group
             rows.append(row.model_copy(update={"id": f"{name}_{row.id}"}))
-    write_table(folder / "design.csv", DesignRow, rows)
+    first = [row for row in rows if row.id.partition("_")[0] not in late]
+    write_table(folder / "design.csv", DesignRow, first)
+    write_table(folder / "late.csv", DesignRow, rows)
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         list(pool.map(make_tomogram, rows, repeat(library), (settings_of[row.id] for row in rows), repeat(folder)))
-    return rows
+    return first
 
 
 def positions(rows: Sequence[PickRow] | Sequence[ParticleRow]) -> NDArray[np.float64]:
@@ -174,17 +189,28 @@ def picks_of(model: Path, tomogram: Path, chosen: Settings) -> NDArray[np.float6
     return segmented(model, tomogram, chosen).picks(chosen.cluster)
 
 
-def train(chosen: Settings, design: Path, data: Path, output: Path) -> tuple[Path, float]:
-    """The model, calibrated, and the seconds of its training."""
-    model = output / "model.keras"
-    if not (output / "trained.keras").is_file():
-        begun = time.perf_counter()
-        train_network(design, data, chosen.train, chosen.seed, output)
-        write_json(output / "seconds.json", {"training": time.perf_counter() - begun})
+def trained(
+    chosen: Settings, design: Path, data: Path, output: Path, start: tuple[Path, float] | None = None
+) -> tuple[Path, float]:
+    """The trained model and the seconds that took; ``start``: a model to begin with, and the seconds that one took."""
+    model = output / "trained.keras"
+    first, before = start or (None, 0.0)
     if not model.is_file():
-        sections = CalibrateSettings(segment=chosen.segment, cluster=chosen.cluster, evaluate=chosen.evaluate)
-        calibrate_model(output / "trained.keras", design, data, sections, output)
+        begun = time.perf_counter()
+        train_network(design, data, chosen.train, chosen.seed, output, start=first)
+        write_json(output / "seconds.json", {"training": before + time.perf_counter() - begun})
     return model, float(json.loads((output / "seconds.json").read_text())["training"])
+
+
+def train(
+    chosen: Settings, design: Path, data: Path, output: Path, start: tuple[Path, float] | None = None
+) -> tuple[Path, float]:
+    """The same, calibrated."""
+    model, seconds = trained(chosen, design, data, output, start)
+    if not (output / "model.keras").is_file():
+        sections = CalibrateSettings(segment=chosen.segment, cluster=chosen.cluster, evaluate=chosen.evaluate)
+        calibrate_model(model, design, data, sections, output)
+    return output / "model.keras", seconds
 
 
 def held_out(model: Path, rows: Sequence[DesignRow], data: Path, chosen: Settings) -> float:
@@ -242,13 +268,14 @@ def nucleosomes() -> tuple[Settings, list[DesignRow], Path]:
     """Settings, design and folder of the nucleosomes' tomograms, made where they are not there yet."""
     chosen, folder = settings(), FOLDER / "nucleosome"
     library = make_library(chosen, sorted((DEMO / "templates").glob("*.cif.gz")), "nucleosome", folder)
-    return chosen, make_data(chosen, library, folder, GROUPS), folder
+    return chosen, make_data(chosen, library, folder, GROUPS, LATE_GROUPS), folder
 
 
 def measure_nucleosome() -> dict[str, float]:
     """The model of nucleosomes on held-out tomograms and across simulators."""
     chosen, rows, folder = nucleosomes()
-    model, seconds = train(chosen, folder / "design.csv", folder / "data", folder / "trained")
+    first = trained(chosen, folder / "design.csv", folder / "data", folder / "trained_first")
+    model, seconds = train(settings(LATE), folder / "late.csv", folder / "data", folder / "trained", first)
     figures = {"f1_nucleosome": held_out(model, rows, folder / "data", chosen), "training_seconds_nucleosome": seconds}
     return figures | (across_simulators(model, chosen) if SHARED.is_dir() else {})
 

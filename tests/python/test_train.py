@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from template_learning import machine_code
 from template_learning.errors import BadInput
 from template_learning.files import read_mrc, read_table, write_mrc, write_table
-from template_learning.learning.model_file import load_model, read_card
+from template_learning.learning.model_file import copy_model, load_model, read_card
 from template_learning.learning.patches import open_tomogram
 from template_learning.learning.segment import segment_tomogram, segment_volume
 from template_learning.learning.train import HistoryRow, Training, arithmetic, train_network, what_is_learnt
@@ -82,6 +82,32 @@ def test_training_is_deterministic_and_goes_on_after_a_kill(
         strict=True,
     ):
         assert np.array_equal(one, other)
+
+
+def test_a_training_begins_with_the_weights_of_a_trained_model(toy: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:
+    hardly = SMALL.model_copy(update={"epochs": 1, "steps_per_epoch": 1, "learning_rate": 1e-9})
+    for name, start in (("on", trained / "trained.keras"), ("anew", None)):
+        train_network(*toy, hardly, 7, tmp_path / name, start=start)
+    before, on, anew = (
+        np.concatenate([np.ravel(weight.numpy()) for weight in load_model(path / "trained.keras")[0].trainable_weights])
+        for path in (trained, tmp_path / "on", tmp_path / "anew")
+    )
+    np.testing.assert_allclose(on, before, atol=1e-6)
+    assert np.abs(anew - before).max() > 0.01
+    card = read_card(tmp_path / "on" / "trained.keras")
+    assert card.training["start"]["settings"]["learning_rate"] == SMALL.learning_rate
+    assert "start" not in read_card(tmp_path / "anew" / "trained.keras").training
+    for change, words in (
+        ({"filters": 5}, "its filters is 4; train.filters = 5 was expected"),
+        ({"band_pass_angstrom": (3.0, 40.0)}, "its band_pass_angstrom is None"),
+        ({"engine": "deepfinder"}, "random weights"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            train_network(*toy, hardly.model_copy(update=change), 7, tmp_path, start=trained / "trained.keras")
+    two = read_card(trained / "trained.keras").model_copy(update={"classes": {2: ["ball"]}})
+    copy_model(trained / "trained.keras", tmp_path / "two.keras", two)
+    with pytest.raises(BadInput, match="its classes are"):
+        train_network(*toy, hardly, 7, tmp_path, start=tmp_path / "two.keras")
 
 
 def test_a_state_of_another_training_is_not_taken_up(toy: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:

@@ -237,13 +237,21 @@ State = Annotated[
 
 @app.command()
 def train(
-    design: Design, data: Data, output: Output, settings: SettingsFile = None, seed: Seed = 1, state: State = None
+    design: Design,
+    data: Data,
+    output: Output,
+    settings: SettingsFile = None,
+    seed: Seed = 1,
+    state: State = None,
+    start: Annotated[
+        Path | None, typer.Option(help="trained model whose weights to begin with, instead of random ones")
+    ] = None,
 ) -> None:
     """Train the network: trained.keras (best on validation), history.csv and the state to go on from."""
     from template_learning.learning.train import train_network
     from template_learning.settings import TrainSettings
 
-    train_network(design, data, _model(settings, TrainSettings), seed, output, state)
+    train_network(design, data, _model(settings, TrainSettings), seed, output, state, start)
 
 
 @app.command()

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from template_learning.errors import BadInput, Fault
 from template_learning.files import read_table, replacing, write_table
-from template_learning.learning.model_file import ModelCard, save_model
+from template_learning.learning.model_file import ModelCard, load_model, read_card, save_model
 from template_learning.learning.network import JIT_COMPILE, build_network, device_scope, takes_gpu, training_loss
 from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
 from template_learning.learning.spectrum import grey_histogram, radial_spectrum
@@ -43,14 +43,21 @@ class HistoryRow(BaseModel):
 
 
 def train_network(
-    design: Path, data: Path, settings: TrainSettings, root_seed: int, output: Path, state: Path | None = None
+    design: Path,
+    data: Path,
+    settings: TrainSettings,
+    root_seed: int,
+    output: Path,
+    state: Path | None = None,
+    start: Path | None = None,
 ) -> None:
     """Train on the rows of ``design`` with split "train" and write trained.keras, history.csv and their sidecars.
 
     ``data`` holds <id>.mrc, <id>.labels.mrc and <id>.particles.csv of each row.  The model kept is the best on the
     "validation" rows, the last where there are none.  The folder ``state``, or ``output`` without one, keeps a state,
     replaced after each epoch: the same call goes on from there, to the same result (DeepFinder's engine keeps none).
-    Raises BadInput for wrong tables or data, Fault where the loss is no longer a number.
+    ``start`` is a trained model whose weights are begun with instead of random ones, under the same settings of the network.
+    Raises BadInput for wrong tables or data or a model of another network, Fault where the loss is no longer a number.
     """
     rows = read_table(design, DesignRow)
     tomograms = {
@@ -64,6 +71,9 @@ def train_network(
     if settings.precision == "mixed_float16" and not takes_gpu(settings.device):
         raise BadInput("train.precision = mixed_float16 needs a GPU; set float32 or mixed_bfloat16")
     program: dict[str, str] = {}
+    if settings.engine == "deepfinder" and start is not None:
+        raise BadInput("train.engine = deepfinder begins with random weights; without a model to start from it was expected")
+    weights = None if start is None else _weights_of(start, settings, classes)
     if settings.engine == "deepfinder":
         from template_learning.learning import deepfinder_program
 
@@ -84,7 +94,7 @@ def train_network(
     else:
         kept = shared_folder(state) if state else output / STATE
         with device_scope(settings.device):
-            training = Training(tomograms, settings, root_seed, 1 + max(classes), kept)
+            training = Training(tomograms, settings, root_seed, 1 + max(classes), kept, start=weights)
             training.run()
             network, history = training.model(), training.history
     spectrum, histogram = mean_look(tomograms["train"])
@@ -108,6 +118,7 @@ def train_network(
             "arithmetic": arithmetic(settings),
             "seed": root_seed,
             "best_epoch": next((row.epoch for row in reversed(history) if row.best), len(history)),
+            **({} if start is None else {"start": read_card(start).training}),
             **program,
         },
         versions=versions(),
@@ -122,6 +133,20 @@ def train_network(
     }
     for name in ("trained.keras", "history.csv"):
         write_sidecar(output / name, stage="train", item="model", seed=root_seed, settings=settings, **facts)
+
+
+def _weights_of(model: Path, settings: TrainSettings, classes: Mapping[int, list[str]]) -> list[NDArray[Any]]:
+    """A trained model's weights; BadInput where it sees tomograms otherwise, or is another network, than the settings'."""
+    network, card = load_model(model)
+    for name in ("network", "filters", "batch_normalisation", "band_pass_angstrom"):
+        theirs, asked = getattr(card, name), getattr(settings, name)
+        if theirs != asked:
+            raise BadInput(f"{model}: its {name} is {theirs}; train.{name} = {asked} was expected")
+    if set(card.classes) != set(classes):
+        raise BadInput(
+            f"{model}: its classes are {sorted(card.classes)}; those of the tomograms, {sorted(classes)}, were expected"
+        )
+    return list(network.get_weights())
 
 
 class Training:
