@@ -177,7 +177,7 @@ def test_selection_by_the_expected_f1(tmp_path):
         cluster_segmentation(*files, "a", chosen, tmp_path)
 
 
-def test_a_crumb_scores_less_than_a_whole_molecule_where_the_model_knows_what_is_whole(tmp_path):
+def test_a_crumb_is_less_likely_right_than_a_whole_molecule_where_the_model_knows_what_is_whole(tmp_path):
     """Three balls as sure as each other, of radius 5, 3 and 2: the volume of the second is whole."""
     volume = balls((20, 24, 40), [(8, 8, 8)], 5) | balls((20, 24, 40), [(8, 10, 24)], 3) | balls((20, 24, 40), [(8, 10, 34)], 2)
     write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
@@ -185,15 +185,18 @@ def test_a_crumb_scores_less_than_a_whole_molecule_where_the_model_knows_what_is
     files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
     facts = {"minimum_size_voxels": {1: 1}, "minimum_score": {1: 0.5}, "score_probability": {1: [(0.1, 0.1), (0.7, 0.9)]}}
     large, whole, crumb = (len(np.argwhere(balls((20, 24, 24), [(8, 10, 10)], radius))) for radius in (5, 3, 2))
-    for size, scores in ((None, [0.8, 0.8, 0.8]), (whole, [0.8, 0.8, 0.8 * crumb / whole])):
+    for size, taken in ((None, 3), (whole, 2), (large, 1)):
         more = {} if size is None else {"whole_size_voxels": {1: size}}
         write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, **facts, **more)
-        for select in ("threshold", "expected_f1"):
+        for select, count in (("threshold", 3), ("expected_f1", taken)):
             cluster_segmentation(*files, "a", ClusterSettings(radius_voxels=3, select=select), tmp_path)
             picks = read_table(tmp_path / "a.picks.csv", PickRow)
             assert [pick.size_voxels for pick in picks] == [large, whole, crumb]
-            np.testing.assert_allclose([pick.score for pick in picks], scores, atol=1e-4)
-            assert [pick.selected for pick in picks] == [score > 0.5 for score in scores]
+            assert [pick.score for pick in picks] == pytest.approx([0.8] * 3, abs=1e-4)
+            assert [pick.selected for pick in picks] == [number < count for number in range(3)]
+            assert read_sidecar(tmp_path / "a.picks.csv")["minimum_score"]["1"] == pytest.approx(
+                0.8 if select == "expected_f1" else 0.5
+            )
 
 
 def test_an_empty_segmentation_and_one_of_another_shape(tmp_path):

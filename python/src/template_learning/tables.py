@@ -88,10 +88,7 @@ class PickRow(TableRow):
     x_angstrom: float
     y_angstrom: float
     z_angstrom: float
-    score: float = Field(
-        description="mean probability of the class over the segment, with a model calibrated by score times its share of a whole "
-        "molecule's size (1 at most), or template matching's score"
-    )
+    score: float = Field(description="mean probability of the class over the segment, or template matching's score")
     size_voxels: int
     touches_edge: bool
     selected: bool = Field(description="its size or score reaches the threshold, or the expected F1 takes it")

@@ -37,10 +37,11 @@ class ModelCard(BaseModel):
     minimum_size_voxels: dict[int, int] | None = Field(default=None, description="class id to the smallest segment that counts")
     minimum_score: dict[int, float] | None = Field(default=None, description="class id to the lowest score that counts")
     score_probability: dict[int, list[tuple[float, float]]] | None = Field(
-        default=None, description="class id to steps: from this score on, the share of segments that are right"
+        default=None,
+        description="class id to steps: from this confidence (score times share of a whole segment) on, the share that is right",
     )
     whole_size_voxels: dict[int, float] | None = Field(
-        default=None, description="class id to the size of whole segments: the scores above are less for smaller ones"
+        default=None, description="class id to the size of whole segments, of which a confidence takes the share"
     )
     minimum_size_chosen: str = Field(default="not chosen", description="how the smallest segment or score was chosen")
 

@@ -107,10 +107,10 @@ def select_picks(
 
     With ``settings.select`` = expected_f1 the expected F1 decides, in the classes that the selection has probabilities for.
     """
-    sizes, scores, whole = selection.minimum_size_voxels, selection.minimum_score, selection.whole_size_voxels
-    picks = find_picks(segmentation, probability, voxel_size_angstrom, settings, sizes, scores, whole)
+    sizes, scores = selection.minimum_size_voxels, selection.minimum_score
+    picks = find_picks(segmentation, probability, voxel_size_angstrom, settings, sizes, scores)
     if settings.select == "expected_f1" and selection.score_probability:
-        picks, least_score = select_by_expected_f1(picks, selection.score_probability, settings.least_chance)
+        picks, least_score = select_by_expected_f1(picks, selection, settings.least_chance)
         return picks, scores | least_score
     return picks, scores
 
@@ -122,16 +122,15 @@ def find_picks(
     settings: ClusterSettings,
     minimum_size_voxels: Mapping[int, int],
     minimum_score: Mapping[int, float] | None = None,
-    whole_size_voxels: Mapping[int, float] | None = None,
 ) -> list[PickRow]:
     """The segments of a segmentation [z, y, x] (classes, 0 = background), largest first.
 
     ``probability`` is that of each voxel's class; voxels below ``settings.probability`` do not count.  A pick's position
-    is the mean of its voxels (watershed) or the mode that MeanShift found; its score their mean probability, less where
-    it is smaller than its class's ``whole_size_voxels`` (``share_of_whole``).  ``selected`` where size and score reach
-    those of its class in ``minimum_size_voxels`` and ``minimum_score`` (1 and 0 for a class that is not in them).
+    is the mean of its voxels (watershed) or the mode that MeanShift found; its score their mean probability.
+    ``selected`` where size and score reach those of its class in ``minimum_size_voxels`` and ``minimum_score`` (1 and 0
+    for a class that is not in them).
     """
-    minimum_score, whole_size_voxels = minimum_score or {}, whole_size_voxels or {}
+    minimum_score = minimum_score or {}
     likely = probability >= settings.probability
     found = _modes if settings.method == "meanshift" else _segments
     if settings.engine == "deepfinder":
@@ -142,7 +141,7 @@ def find_picks(
     for class_id, centre, voxels in found(segmentation, likely, settings.radius_voxels):
         z, y, x = voxels.T
         size = len(voxels)
-        score = float(probability[z, y, x].mean(dtype=np.float64)) * share_of_whole(size, whole_size_voxels.get(class_id))
+        score = float(probability[z, y, x].mean(dtype=np.float64))
         edge = (voxels.min(axis=0) == 0).any() or (voxels.max(axis=0) == np.array(segmentation.shape) - 1).any()
         picks.append(
             PickRow(
@@ -161,34 +160,34 @@ def find_picks(
     return [pick.model_copy(update={"pick": number}) for number, pick in enumerate(picks, start=1)]
 
 
-def share_of_whole(size_voxels: int, whole_size_voxels: float | None) -> float:
-    """What the score of a segment is multiplied with: its share of a whole molecule's size, 1 at most.
+def confidence(pick: PickRow, whole_size_voxels: Mapping[int, float]) -> float:
+    """A pick's score times its share of the size of a whole segment of its class, 1 at most (or where that is not known).
 
     Of two segments that are equally sure the one of a molecule's size is right more often than a crumb.
     """
-    return 1.0 if whole_size_voxels is None else min(1.0, size_voxels / whole_size_voxels)
+    return pick.score * min(1.0, pick.size_voxels / whole_size_voxels.get(pick.class_id, pick.size_voxels))
 
 
 def select_by_expected_f1(
-    picks: Sequence[PickRow], score_probability: Mapping[int, Sequence[Sequence[float]]], least_chance: float
+    picks: Sequence[PickRow], selection: Selection, least_chance: float
 ) -> tuple[list[PickRow], dict[int, float]]:
     """The picks with as many selected in each class as give the highest expected F1, and the least score of those.
 
-    ``score_probability`` is what a model's card carries; none right less often than ``least_chance`` is selected.  Classes
-    that are not in it keep what is selected.
+    How likely a pick is right is what ``selection.score_probability`` says of its confidence; none right less often than
+    ``least_chance`` is selected.  Classes that are not in it keep what is selected.
     """
-    least_score = {}
-    for class_id, steps in score_probability.items():
-        score = np.array([pick.score for pick in picks if pick.class_id == class_id])
+    chosen, least_score = {pick.pick for pick in picks if pick.selected}, {}
+    for class_id, steps in (selection.score_probability or {}).items():
+        ranked = [(confidence(pick, selection.whole_size_voxels), pick) for pick in picks if pick.class_id == class_id]
+        sure = np.array([value for value, _ in ranked])
         start, probability = np.array(steps, dtype=float).reshape(-1, 2).T
-        reached = np.searchsorted(start, score, side="right")
+        reached = np.searchsorted(start, sure, side="right")
         count = expected_f1_count(np.concatenate([[0.0], probability])[reached], least_chance)
-        least_score[class_id] = float(np.sort(score)[-count]) if count else 1.0
-    selected = [
-        pick.model_copy(update={"selected": pick.score >= least_score[pick.class_id]}) if pick.class_id in least_score else pick
-        for pick in picks
-    ]
-    return selected, least_score
+        least = np.sort(sure)[-count] if count else np.inf
+        taken = [pick for value, pick in ranked if value >= least]
+        least_score[class_id] = min((pick.score for pick in taken), default=1.0)
+        chosen = chosen - {pick.pick for _, pick in ranked} | {pick.pick for pick in taken}
+    return [pick.model_copy(update={"selected": pick.pick in chosen}) for pick in picks], least_score
 
 
 Found = tuple[int, NDArray[np.float64], NDArray[np.intp]]

@@ -15,7 +15,7 @@ from template_learning.errors import BadInput
 from template_learning.files import checked_id, read_mrc, read_table, write_table
 from template_learning.geometry import Grid
 from template_learning.picking.annotations import read_annotations
-from template_learning.picking.cluster import Selection, share_of_whole
+from template_learning.picking.cluster import Selection, confidence
 from template_learning.picking.matching import Curve, f_beta, match, matched_after, threshold_curve
 from template_learning.provenance import generator_for, grid_of, made_with, write_json
 from template_learning.settings import EvaluateSettings
@@ -153,20 +153,22 @@ def choose_selection(
     """Thresholds of size or score, as ``settings.rank`` says; with the score also how often segments of one are right.
 
     ``also`` are picks that the thresholds do not depend on but those frequencies do, with ``truth`` and ``grids`` of the
-    same names.  Scores are expected to be mean probabilities: with the score it is also chosen what a whole molecule's
-    size is, and scores of smaller segments are less from there on (``share_of_whole``).  A class of which nothing was found
-    keeps a size of 1 and a score of 0.
+    same names.  They are counted by confidence, which takes a segment's size into account (``confidence``).  A class of
+    which nothing was found keeps a size of 1 and a score of 0.
     """
     minimum, least_score = dict.fromkeys(classes, 1), dict.fromkeys(classes, 0.0)
     if settings.rank == "size":
         minimum |= choose_minimum_size(picks, truth, grids, settings)
         return Selection(minimum_size_voxels=minimum, minimum_score=least_score, score_probability=None)
     whole = whole_size(picks, truth, grids, settings)
-    own, others = ({name: _with_shares(found, whole) for name, found in some.items()} for some in (picks, also or {}))
+    ranked = {
+        name: [pick.model_copy(update={"score": confidence(pick, whole)}) for pick in found]
+        for name, found in {**picks, **(also or {})}.items()
+    }
     return Selection(
         minimum_size_voxels=minimum,
-        minimum_score=least_score | choose_threshold(own, truth, grids, settings, "score"),
-        score_probability=score_probability({**own, **others}, truth, grids, settings),
+        minimum_score=least_score | choose_threshold(picks, truth, grids, settings, "score"),
+        score_probability=score_probability(ranked, truth, grids, settings),
         whole_size_voxels=whole,
     )
 
@@ -187,13 +189,6 @@ def whole_size(
         if right:
             sizes[class_id] = float(np.median([pick.size_voxels for pick in right[: (len(right) + 1) // 2]]))
     return sizes
-
-
-def _with_shares(picks: Sequence[PickRow], whole: Mapping[int, float]) -> list[PickRow]:
-    return [
-        pick.model_copy(update={"score": pick.score * share_of_whole(pick.size_voxels, whole.get(pick.class_id))})
-        for pick in picks
-    ]
 
 
 def _outcomes(
