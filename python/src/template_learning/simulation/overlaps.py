@@ -34,23 +34,24 @@ def displaced_again(sample: Sample) -> Float32:
         for kind, rotation, centre in zip(sample.kind, sample.rotation, sample.position_angstrom, strict=True)
     ]
     bounds = np.array([_bounds(*one) for one in pose]).reshape(-1, 2, 3)
-    others: dict[int, NDArray[np.int64]] = {}
+    others: dict[int, NDArray[np.uint8]] = {}
     for pair in _near(bounds):
         for low, shape in _blocks(bounds[pair]):
             for this, other in (pair, pair[::-1]):
                 taken = np.zeros(shape, dtype=np.bool_)
                 if not _take(taken, low, *pose[other], REACH_ANGSTROM):
                     break
-                count = others.get(this, np.zeros(len(pose[this][0]), dtype=np.int64))
+                count = others.get(this, np.zeros(len(pose[this][0]), dtype=np.uint8))
                 if _count_taken(taken, low, *pose[this], count):
                     others[this] = count
-    if not others:
-        return np.zeros((0, 3), dtype=np.float32)
-    concerned = sorted(others)
-    count = np.concatenate([others[molecule] for molecule in concerned])
-    too_much = np.floor(np.cumsum(count / (1 + count)) + 0.5)
-    place = [atoms @ rotation.T + centre for atoms, rotation, centre in (pose[molecule] for molecule in concerned)]
-    return np.concatenate(place)[np.diff(too_much, prepend=0) > 0]
+    place, carried = [np.zeros((0, 3), dtype=np.float32)], 0.0
+    for molecule in sorted(others):
+        atoms, rotation, centre = pose[molecule]
+        total = carried + np.cumsum(others[molecule] / (1.0 + others[molecule]))
+        given = np.diff(np.floor(total + 0.5), prepend=np.floor(carried + 0.5)) > 0
+        place.append(atoms[given] @ rotation.T + centre)
+        carried = total[-1]
+    return np.concatenate(place)
 
 
 def with_ice_put_back(sample: Sample) -> tuple[Sample, int]:
@@ -141,7 +142,7 @@ def _take(taken: NDArray[np.bool_], low: Float32, atoms: Float32, rotation: Floa
 
 @compiled
 def _count_taken(
-    taken: NDArray[np.bool_], low: Float32, atoms: Float32, rotation: Float32, centre: Float32, count: NDArray[np.int64]
+    taken: NDArray[np.bool_], low: Float32, atoms: Float32, rotation: Float32, centre: Float32, count: NDArray[np.uint8]
 ) -> int:
     """Add 1 to ``count`` (N,) of each atom in a taken voxel; the number of these."""
     width, height, depth = taken.shape
