@@ -72,9 +72,10 @@ GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
 """What further tomograms differ in, and how many there are for each of the design's: empty ice, with and without an end, is
 part of real tomograms too, and a network that never saw any finds molecules in it; nor does it find those that nearly touch,
 or that others are bound to (Parakeet's sample was packed so that some overlap), where the training's keep apart."""
+TAUGHT_ONLY = {"design": {"validation_tomograms": 0}}
 LATE_GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
-    "merged": (0.3, {"tetris": {"threshold": 0.6, "minimum_distance_angstrom": 0, "molecules": 500}}),
-    "clump": (0.2, {"tetris": {"threshold": 0.75, "minimum_distance_angstrom": 0, "molecules": 200}}),
+    "merged": (0.3, {"tetris": {"threshold": 0.6, "minimum_distance_angstrom": 0, "molecules": 500}, **TAUGHT_ONLY}),
+    "clump": (0.2, {"tetris": {"threshold": 0.75, "minimum_distance_angstrom": 0, "molecules": 200}, **TAUGHT_ONLY}),
 }
 """Molecules that lie in each other: what can hardly be seen at all, and is learnt when all else is (``LATE``)."""
 LATE = {"train": {"epochs": 12, "learning_rate": 0.0015, "high_dose_first": 0}}
@@ -119,32 +120,23 @@ def make_tomogram(row: DesignRow, library: Path, chosen: Settings, folder: Path)
 
 
 def make_data(
-    chosen: Settings,
-    library: Path,
-    folder: Path,
-    groups: Mapping[str, tuple[float, Mapping[str, Any]]],
-    late_groups: Mapping[str, tuple[float, Mapping[str, Any]]] | None = None,
+    chosen: Settings, library: Path, design: Path, groups: Mapping[str, tuple[float, Mapping[str, Any]]]
 ) -> list[DesignRow]:
-    """Tomograms with truth in ``folder``/data: those of the settings and some more of each of ``groups``, in design.csv.
-
-    Those of ``late_groups``, for training only, are in late.csv besides them and not in what is returned.
-    """
+    """The table ``design``, of tomograms of the settings and some more of each of ``groups``, and in data beside it those with
+    their truth."""
     plain = design_rows(chosen.design, chosen.seed)
     rows = list(plain)
     settings_of = dict.fromkeys((row.id for row in rows), chosen)
-    late = late_groups or {}
-    for name, (share, changes) in {**groups, **late}.items():
-        design = {"tomograms": 2 + int(share * len(plain)), "test_tomograms": 0, "validation_tomograms": int(name not in late)}
-        group = Settings.model_validate(merged(chosen.model_dump(), {"design": design}, changes))
+    for name, (share, changes) in groups.items():
+        number = {"tomograms": 2 + int(share * len(plain)), "test_tomograms": 0, "validation_tomograms": 1}
+        group = Settings.model_validate(merged(chosen.model_dump(), {"design": number}, changes))
         for row in design_rows(group.design, group.seed):
             settings_of[f"{name}_{row.id}"] = group
             rows.append(row.model_copy(update={"id": f"{name}_{row.id}"}))
-    first = [row for row in rows if row.id.partition("_")[0] not in late]
-    write_table(folder / "design.csv", DesignRow, first)
-    write_table(folder / "late.csv", DesignRow, rows)
+    write_table(design, DesignRow, rows)
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-        list(pool.map(make_tomogram, rows, repeat(library), (settings_of[row.id] for row in rows), repeat(folder)))
-    return first
+        list(pool.map(make_tomogram, rows, repeat(library), (settings_of[row.id] for row in rows), repeat(design.parent)))
+    return rows
 
 
 def positions(rows: Sequence[PickRow] | Sequence[ParticleRow]) -> NDArray[np.float64]:
@@ -268,12 +260,13 @@ def nucleosomes() -> tuple[Settings, list[DesignRow], Path]:
     """Settings, design and folder of the nucleosomes' tomograms, made where they are not there yet."""
     chosen, folder = settings(), FOLDER / "nucleosome"
     library = make_library(chosen, sorted((DEMO / "templates").glob("*.cif.gz")), "nucleosome", folder)
-    return chosen, make_data(chosen, library, folder, GROUPS, LATE_GROUPS), folder
+    return chosen, make_data(chosen, library, folder / "design.csv", GROUPS), folder
 
 
 def measure_nucleosome() -> dict[str, float]:
     """The model of nucleosomes on held-out tomograms and across simulators."""
     chosen, rows, folder = nucleosomes()
+    make_data(chosen, folder / "library", folder / "late.csv", GROUPS | LATE_GROUPS)
     first = trained(chosen, folder / "design.csv", folder / "data", folder / "trained_first")
     model, seconds = train(settings(LATE), folder / "late.csv", folder / "data", folder / "trained", first)
     figures = {"f1_nucleosome": held_out(model, rows, folder / "data", chosen), "training_seconds_nucleosome": seconds}
@@ -284,7 +277,7 @@ def measure_ribosome() -> dict[str, float]:
     """The model of ribosomes (five 80S structures of the shared data) on held-out tomograms."""
     chosen, folder = settings(RIBOSOME), FOLDER / "ribosome"
     library = make_library(chosen, sorted((SHARED / "structures" / "ribosome").glob("*.cif.gz")), "ribosome", folder)
-    rows = make_data(chosen, library, folder, RIBOSOME_GROUPS)
+    rows = make_data(chosen, library, folder / "design.csv", RIBOSOME_GROUPS)
     model, seconds = train(chosen, folder / "design.csv", folder / "data", folder / "trained")
     return {"f1_ribosome": held_out(model, rows, folder / "data", chosen), "training_seconds_ribosome": seconds}
 

@@ -6,6 +6,7 @@ from typing import Any
 import mrcfile
 import numpy as np
 import pytest
+from scipy import ndimage
 from template_learning.files import read_mrc, read_table, write_table
 from template_learning.learning.calibrate import calibrate_model
 from template_learning.learning.model_file import copy_model, read_card
@@ -118,7 +119,11 @@ def test_calibration_by_score_also_at_the_lower_doses_that_the_model_was_trained
     card = read_card(tmp_path / "model.keras")
     assert card.score_probability is not None
     assert card.minimum_score is not None
-    # A quarter of 0.9, and a little less for those smaller than the median.
-    assert min(start for start, _ in card.score_probability[1]) == pytest.approx(0.225, abs=0.03)
+    # A quarter of 0.9, for the smallest of the molecules times its share of a whole one.
+    labels = np.asarray(read_mrc(toy[1] / f"{row.id}.labels.mrc")[0])
+    smallest = min(np.bincount(ndimage.label(labels, np.ones((3, 3, 3)))[0].ravel()[labels.ravel() > 0])[1:])
+    assert card.whole_size_voxels is not None
+    share = min(1.0, smallest / card.whole_size_voxels[1])
+    assert min(start for start, _ in card.score_probability[1]) == pytest.approx(0.225 * share, abs=0.01)
     assert card.minimum_score[1] > 0.4  # chosen at the tomogram's own dose
     assert list(read_sidecar(tmp_path / "model.keras")["particles"]) == [row.id]

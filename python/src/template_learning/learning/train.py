@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from template_learning.errors import BadInput, Fault
 from template_learning.files import read_table, replacing, write_table
-from template_learning.learning.model_file import ModelCard, load_model, read_card, save_model
+from template_learning.learning.model_file import ModelCard, load_model, save_model
 from template_learning.learning.network import JIT_COMPILE, build_network, device_scope, takes_gpu, training_loss
 from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
 from template_learning.learning.spectrum import grey_histogram, radial_spectrum
@@ -73,7 +73,7 @@ def train_network(
     program: dict[str, str] = {}
     if settings.engine == "deepfinder" and start is not None:
         raise BadInput("train.engine = deepfinder begins with random weights; without a model to start from it was expected")
-    weights = None if start is None else _weights_of(start, settings, classes)
+    weights, before = (None, {}) if start is None else _begun_with(start, settings, classes)
     if settings.engine == "deepfinder":
         from template_learning.learning import deepfinder_program
 
@@ -118,7 +118,7 @@ def train_network(
             "arithmetic": arithmetic(settings),
             "seed": root_seed,
             "best_epoch": next((row.epoch for row in reversed(history) if row.best), len(history)),
-            **({} if start is None else {"start": read_card(start).training}),
+            **({"start": before} if before else {}),
             **program,
         },
         versions=versions(),
@@ -135,8 +135,10 @@ def train_network(
         write_sidecar(output / name, stage="train", item="model", seed=root_seed, settings=settings, **facts)
 
 
-def _weights_of(model: Path, settings: TrainSettings, classes: Mapping[int, list[str]]) -> list[NDArray[Any]]:
-    """A trained model's weights; BadInput where it sees tomograms otherwise, or is another network, than the settings'."""
+def _begun_with(
+    model: Path, settings: TrainSettings, classes: Mapping[int, list[str]]
+) -> tuple[list[NDArray[Any]], dict[str, Any]]:
+    """A trained model's weights and what its card says of its training; BadInput where it sees tomograms otherwise, or is another network, than the settings'."""
     network, card = load_model(model)
     for name in ("network", "filters", "batch_normalisation", "band_pass_angstrom"):
         theirs, asked = getattr(card, name), getattr(settings, name)
@@ -146,7 +148,7 @@ def _weights_of(model: Path, settings: TrainSettings, classes: Mapping[int, list
         raise BadInput(
             f"{model}: its classes are {sorted(card.classes)}; those of the tomograms, {sorted(classes)}, were expected"
         )
-    return list(network.get_weights())
+    return network.get_weights(), card.training
 
 
 class Training:

@@ -176,18 +176,20 @@ def select_by_expected_f1(
     How likely a pick is right is what ``selection.score_probability`` says of its confidence; none right less often than
     ``least_chance`` is selected.  Classes that are not in it keep what is selected.
     """
-    chosen, least_score = {pick.pick for pick in picks if pick.selected}, {}
+    sure = {pick.pick: confidence(pick, selection.whole_size_voxels) for pick in picks}
+    least = {}
     for class_id, steps in (selection.score_probability or {}).items():
-        ranked = [(confidence(pick, selection.whole_size_voxels), pick) for pick in picks if pick.class_id == class_id]
-        sure = np.array([value for value, _ in ranked])
+        values = np.array([sure[pick.pick] for pick in picks if pick.class_id == class_id])
         start, probability = np.array(steps, dtype=float).reshape(-1, 2).T
-        reached = np.searchsorted(start, sure, side="right")
+        reached = np.searchsorted(start, values, side="right")
         count = expected_f1_count(np.concatenate([[0.0], probability])[reached], least_chance)
-        least = np.sort(sure)[-count] if count else np.inf
-        taken = [pick for value, pick in ranked if value >= least]
-        least_score[class_id] = min((pick.score for pick in taken), default=1.0)
-        chosen = chosen - {pick.pick for _, pick in ranked} | {pick.pick for pick in taken}
-    return [pick.model_copy(update={"selected": pick.pick in chosen}) for pick in picks], least_score
+        least[class_id] = np.sort(values)[-count] if count else np.inf
+    selected = [
+        pick.model_copy(update={"selected": bool(sure[pick.pick] >= least[pick.class_id])}) if pick.class_id in least else pick
+        for pick in picks
+    ]
+    taken = [pick for pick in selected if pick.selected]
+    return selected, {number: min((pick.score for pick in taken if pick.class_id == number), default=1.0) for number in least}
 
 
 Found = tuple[int, NDArray[np.float64], NDArray[np.intp]]

@@ -160,7 +160,7 @@ def choose_selection(
     if settings.rank == "size":
         minimum |= choose_minimum_size(picks, truth, grids, settings)
         return Selection(minimum_size_voxels=minimum, minimum_score=least_score, score_probability=None)
-    whole = whole_size(picks, truth, grids, settings)
+    whole = _whole_size(_of_known_truth(picks, truth, grids, settings), settings)
     ranked = {
         name: [pick.model_copy(update={"score": confidence(pick, whole)}) for pick in found]
         for name, found in {**picks, **(also or {})}.items()
@@ -173,14 +173,8 @@ def choose_selection(
     )
 
 
-def whole_size(
-    picks: Mapping[str, Sequence[PickRow]],
-    truth: Mapping[str, Sequence[ParticleRow]],
-    grids: Mapping[str, Grid],
-    settings: EvaluateSettings,
-) -> dict[int, float]:
+def _whole_size(tomograms: Sequence[Tomogram], settings: EvaluateSettings) -> dict[int, float]:
     """For each class the median size, in voxels, of the surer half of the segments that are right."""
-    tomograms = _of_known_truth(picks, truth, grids, settings)
     sizes = {}
     for class_id in _classes(tomograms):
         ranked = _outcomes(tomograms, class_id, settings)
