@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 from template_learning.learning.noise import noise_bank, noise_share, of_lower_dose
-from template_learning.learning.patches import HALF_TURNS, Patches, open_tomogram, widen_wedge
+from template_learning.learning.patches import FLIPS, Patches, open_tomogram, widen_wedge
 from template_learning.reconstruction.native import back_project
 
 from .toy_tomograms import SMALL, imaged
@@ -118,9 +118,12 @@ def test_a_wider_wedge_is_what_a_shorter_tilt_series_leaves() -> None:
     np.testing.assert_allclose(after[steepness < 39], before[steepness < 39], atol=1e-3)
 
 
-def test_half_turns_keep_the_hand_and_the_wedge() -> None:
+def test_half_turns_keep_the_hand_and_mirrors_too_the_wedge() -> None:
     frequency = np.stack(np.meshgrid(*[np.fft.fftfreq(9)] * 3, indexing="ij"))
     wedge = np.abs(frequency[0]) > np.tan(np.deg2rad(50)) * np.abs(frequency[2])
-    for axes in HALF_TURNS["half_turns"]:
+    for axes in FLIPS["half_turns"]:
         assert len(axes) in (0, 2)  # an even number of reversals is a rotation
+    assert set(FLIPS["half_turns"]) < set(FLIPS["mirrors"])
+    assert len(set(FLIPS["mirrors"])) == 8
+    for axes in FLIPS["mirrors"]:
         assert np.array_equal(np.fft.fftshift(wedge), np.flip(np.fft.fftshift(wedge), axes))

@@ -287,9 +287,10 @@ class TrainSettings(Section):
         description="tomograms are filtered with a Gaussian, less a wider one (their standard deviations), and brought to unit "
         "deviation in that band, here and in SEGMENT; none = no filter (DeepFinder)",
     )
-    rotation: Literal["none", "tilt_axis", "half_turns"] = Field(
+    rotation: Literal["none", "tilt_axis", "half_turns", "mirrors"] = Field(
         "half_turns",
-        description="augmentation that keeps the missing wedge: half turns about the tilt axis (DeepFinder), or about x, y and z",
+        description="augmentation that keeps the missing wedge: half turns about the tilt axis (DeepFinder), or about x, y and z; "
+        "mirrors: mirror images too, where the molecule's hand cannot be seen at this voxel size",
     )
     contrast_jitter: float = Field(
         0.0,

@@ -23,11 +23,12 @@ from template_learning.settings import TrainSettings
 from template_learning.tables import DesignRow, ParticleRow
 
 # Half turns about z, y and x as the pairs of array axes that they reverse ([z, y, x] arrays).  They, and no others,
-# take the wedge of a symmetric tilt series about y onto itself and keep the hand; mirrors would not keep the hand.
-HALF_TURNS: dict[str, list[tuple[int, ...]]] = {
+# take the wedge of a symmetric tilt series about y onto itself and keep the hand; mirror images do not keep it.
+FLIPS: dict[str, list[tuple[int, ...]]] = {
     "none": [()],
     "tilt_axis": [(), (0, 2)],
     "half_turns": [(), (1, 2), (0, 2), (0, 1)],
+    "mirrors": [(), (1, 2), (0, 2), (0, 1), (0,), (1,), (2,), (0, 1, 2)],
 }
 
 IMAGING = ("tilt_range_deg", "tilt_step_deg", "total_dose_e_per_angstrom2")
@@ -260,7 +261,7 @@ class Patches(keras.utils.PyDataset):
         if settings.wedge_variation_deg > 0:
             grey = widen_wedge(grey, tomogram.tilt_range_deg - generator.uniform(0, settings.wedge_variation_deg))
         grey /= np.float32(spread)
-        turns = HALF_TURNS[settings.rotation]
+        turns = FLIPS[settings.rotation]
         axes = turns[generator.integers(len(turns))]
         if settings.contrast_jitter > 0:
             scale, offset = generator.uniform(-settings.contrast_jitter, settings.contrast_jitter, size=2)

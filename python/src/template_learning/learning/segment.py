@@ -15,7 +15,7 @@ from template_learning.errors import BadInput
 from template_learning.files import checked_id, read_mrc, write_mrc
 from template_learning.learning.model_file import ModelCard, load_model
 from template_learning.learning.network import JIT_COMPILE, device_scope, grid_multiple
-from template_learning.learning.patches import HALF_TURNS, grey_statistics
+from template_learning.learning.patches import FLIPS, grey_statistics
 from template_learning.learning.spectrum import band_pass, match_spectrum
 from template_learning.picking.cluster import Selection
 from template_learning.provenance import write_sidecar
@@ -209,7 +209,7 @@ def segment_volume(
     tile, starts = tuple(edge for edge, _ in layout), [begins for _, begins in layout]
     total = np.zeros((*grey.shape, network.output_shape[-1]), dtype=np.float32)
     weights = np.zeros((*grey.shape, 1), dtype=np.float32)
-    turns = HALF_TURNS["half_turns" if settings.half_turns else "none"]
+    turns = FLIPS["half_turns" if settings.half_turns else "none"]
     console = Console(stderr=True)
     tiles = list(itertools.product(*starts))
     network.jit_compile = JIT_COMPILE
