@@ -37,6 +37,7 @@ from template_learning.learning.model_file import load_model
 from template_learning.learning.segment import classes_and_probability, segment_on_own_grid, selection_of
 from template_learning.learning.train import train_network
 from template_learning.picking.cluster import Selection, select_picks
+from template_learning.picking.evaluate import recall_by_angle
 from template_learning.picking.matching import f_beta, match
 from template_learning.provenance import write_json
 from template_learning.reconstruction.tomogram import reconstruct_series
@@ -44,7 +45,7 @@ from template_learning.settings import CalibrateSettings, ClusterSettings, Setti
 from template_learning.simulation.series import simulate_sample
 from template_learning.tables import DesignRow, ParticleRow, PickRow
 from template_learning.tetris import pack_sample
-from template_matching import DOSES, SIDE_DEG, TOP_DEG, make_low_dose_tomograms, make_native_tomogram, matched, score
+from template_matching import DOSES, make_low_dose_tomograms, make_native_tomogram, matched, score
 
 DEMO = ROOT / "data" / "demo"
 FOLDER = BUILD / "picking"
@@ -212,39 +213,44 @@ def train(
     return output / "model.keras", seconds
 
 
-def held_out(model: Path, rows: Sequence[DesignRow], data: Path, chosen: Settings) -> dict[str, float]:
-    """F1 over the test tomograms without phase plate, all picks and particles together, and the recall of top and side views."""
+def held_out(
+    model: Path, rows: Sequence[DesignRow], data: Path, chosen: Settings
+) -> tuple[float, list[tuple[ParticleRow, bool]]]:
+    """F1 over the test tomograms without phase plate, all picks and particles together; each particle, and if it was found."""
     selected = 0
-    axis_z, found = [], []
+    found: list[tuple[ParticleRow, bool]] = []
     for row in rows:
         if row.split != "test" or row.phase_shift_deg != 0:
             continue
         picks = picks_of(model, data / f"{row.id}.mrc", chosen)
         particles = [one for one in read_table(data / f"{row.id}.particles.csv", ParticleRow) if one.class_id > 0]
         radius = chosen.evaluate.match_radius_voxels * chosen.reconstruct.voxel_size_angstrom
-        pairs = match(picks, positions(particles), radius)
+        right = {particle for _, particle, _ in match(picks, positions(particles), radius)}
         selected += len(picks)
-        found += list(np.isin(np.arange(len(particles)), [particle for _, particle, _ in pairs]))
-        axis_z += [math.nan if one.axis_z is None else abs(one.axis_z) for one in particles]
-    there, height = np.array(found), np.array(axis_z)
-    return {
-        "f1": f_beta(int(there.sum()), selected, len(there), 1.0),
-        "recall_top": float(there[height > math.cos(math.radians(TOP_DEG))].mean()),
-        "recall_side": float(there[height <= math.cos(math.radians(SIDE_DEG))].mean()),
-    }
+        found += [(particle, number in right) for number, particle in enumerate(particles)]
+    return f_beta(sum(hit for _, hit in found), selected, len(found), 1.0), found
 
 
 def held_out_at_each_dose(model: Path, chosen: Settings, library: Path, folder: Path) -> dict[str, float]:
-    """The same of four tomograms at each of Parakeet's doses, of samples of their own: enough top views to tell by."""
-    microscopes = design_rows(chosen.design, chosen.seed)[:4]
+    """F1, and how many top and side views there are and are found, in four tomograms at each of Parakeet's doses."""
+    rows = {
+        dose: [
+            row.model_copy(update={"id": f"at_{dose}_{row.id}", "split": "test", "total_dose_e_per_angstrom2": dose})
+            for row in design_rows(chosen.design, chosen.seed)[:4]
+        ]
+        for dose in DOSES
+    }
+    every = [row for of_dose in rows.values() for row in of_dose]
+    make_tomograms(every, library, [chosen] * len(every), folder)
     figures: dict[str, float] = {}
     for dose in DOSES:
-        change = {"split": "test", "total_dose_e_per_angstrom2": dose}
-        rows = [row.model_copy(update=change | {"id": f"at_{dose}_{row.id}"}) for row in microscopes]
-        make_tomograms(rows, library, [chosen] * len(rows), folder)
-        figures |= {
-            f"{name}_held_out_at_{dose}": value for name, value in held_out(model, rows, folder / "data", chosen).items()
-        }
+        figures[f"f1_held_out_at_{dose}"], found = held_out(model, rows[dose], folder / "data", chosen)
+        top, *_, side = recall_by_angle(found)
+        for name, views in (("top", top), ("side", side)):
+            figures |= {
+                f"{name}_views_held_out_at_{dose}": views["particles"],
+                f"recall_{name}_held_out_at_{dose}": views["recall"],
+            }
     return figures
 
 
@@ -297,7 +303,7 @@ def measure_nucleosome() -> dict[str, float]:
     make_data(chosen, folder / "library", folder / "late.csv", GROUPS | LATE_GROUPS)
     first = trained(settings(FIRST), folder / "design.csv", folder / "data", folder / "trained_first")
     model, seconds = train(settings(LATE), folder / "late.csv", folder / "data", folder / "trained", first)
-    figures = {"f1_nucleosome": held_out(model, rows, folder / "data", chosen)["f1"], "training_seconds_nucleosome": seconds}
+    figures = {"f1_nucleosome": held_out(model, rows, folder / "data", chosen)[0], "training_seconds_nucleosome": seconds}
     figures |= held_out_at_each_dose(model, chosen, folder / "library", folder)
     return figures | (across_simulators(model, chosen) if SHARED.is_dir() else {})
 
@@ -308,7 +314,7 @@ def measure_ribosome() -> dict[str, float]:
     library = make_library(chosen, sorted((SHARED / "structures" / "ribosome").glob("*.cif.gz")), "ribosome", folder)
     rows = make_data(chosen, library, folder / "design.csv", RIBOSOME_GROUPS)
     model, seconds = train(chosen, folder / "design.csv", folder / "data", folder / "trained")
-    return {"f1_ribosome": held_out(model, rows, folder / "data", chosen)["f1"], "training_seconds_ribosome": seconds}
+    return {"f1_ribosome": held_out(model, rows, folder / "data", chosen)[0], "training_seconds_ribosome": seconds}
 
 
 def measure_curve() -> dict[str, float]:
@@ -323,7 +329,7 @@ def measure_curve() -> dict[str, float]:
         output = folder / f"trained_on_{count}"
         write_table(output / "design.csv", DesignRow, [*others, *taught[:count]])
         model, _ = train(chosen, output / "design.csv", folder / "data", output)
-        figures[f"f1_of_{count}_tomograms"] = held_out(model, rows, folder / "data", chosen)["f1"]
+        figures[f"f1_of_{count}_tomograms"] = held_out(model, rows, folder / "data", chosen)[0]
     return figures
 
 
