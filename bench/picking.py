@@ -3,7 +3,7 @@
 The other simulator is Parakeet, its images reconstructed by IMOD, and counted again at lower doses (template_matching.py);
 nothing of it is seen in training, and the size threshold is the model's own.  Where pytme is installed the same tomograms
 are searched by template matching, with their exact contrast transfer and wedge and the best of its thresholds.
-``--only nucleosome|ribosome|curve|real`` does one part; data and trainings that are there already are kept.
+``--only nucleosome|ribosome|curve|optimizers|real`` does one part; data and trainings that are there already are kept.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from template_learning.labels import label_sample
 from template_learning.learning.calibrate import calibrate_model
 from template_learning.learning.model_file import load_model
 from template_learning.learning.segment import classes_and_probability, segment_on_own_grid, selection_of
-from template_learning.learning.train import train_network
+from template_learning.learning.train import HistoryRow, train_network
 from template_learning.picking.cluster import Selection, select_picks
 from template_learning.picking.evaluate import recall_by_angle
 from template_learning.picking.matching import f_beta, match
@@ -79,11 +79,12 @@ LATE_GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
     "clump": (0.2, {"tetris": {"threshold": 0.75, "minimum_distance_angstrom": 0, "molecules": 200}, **TAUGHT_ONLY}),
 }
 """Molecules that lie in each other: what can hardly be seen at all, and is learnt when all else is (``LATE``)."""
-FIRST = {"train": {"epochs": 66}}
-LATE = {"train": {"epochs": 24, "learning_rate": 0.0015, "high_dose_first": 0}}
+FIRST = {"train": {"epochs": 62}}
+LATE = {"train": {"epochs": 20, "learning_rate": 0.0075, "high_dose_first": 0}}
 """The hour on two processors, shared between what is easy and what is hard."""
 RIBOSOME_GROUPS = GROUPS | {"thin": (0.4, {"tetris": {"slab_thickness_angstrom": 500}})}
 CURVE_STEPS = 400
+OPTIMIZERS = [("adam", 0.004), ("adam", 0.012), ("muon", 0.004), ("muon", 0.012), ("muon", 0.03)]
 REAL_VOXEL = 16.4
 
 
@@ -333,6 +334,19 @@ def measure_curve() -> dict[str, float]:
     return figures
 
 
+def measure_optimizers() -> dict[str, float]:
+    """The last validation loss of short trainings of nucleosomes with each optimizer and step."""
+    _, _, folder = nucleosomes()
+    figures = {}
+    for optimizer, rate in OPTIMIZERS:
+        short = settings({"train": {"epochs": 12, "optimizer": optimizer, "learning_rate": rate}})
+        name = f"{optimizer}_{rate:g}"
+        trained(short, folder / "design.csv", folder / "data", folder / f"trained_by_{name}")
+        *_, last = read_table(folder / f"trained_by_{name}" / "history.csv", HistoryRow)
+        figures[f"validation_loss_{name}"] = last.validation_loss or math.nan
+    return figures
+
+
 def measure_real() -> dict[str, float]:
     """The ribosomes' model on a real tomogram, EMD-1155: virions of HIV-1, and no ribosomes that we know of.
 
@@ -374,7 +388,13 @@ def measure_real() -> dict[str, float]:
     }
 
 
-PARTS = {"nucleosome": measure_nucleosome, "ribosome": measure_ribosome, "curve": measure_curve, "real": measure_real}
+PARTS = {
+    "nucleosome": measure_nucleosome,
+    "ribosome": measure_ribosome,
+    "curve": measure_curve,
+    "optimizers": measure_optimizers,
+    "real": measure_real,
+}
 GOALS = {
     "f1_nucleosome": ">= 0.9",
     "f1_ribosome": ">= 0.9",

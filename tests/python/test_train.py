@@ -55,11 +55,16 @@ def test_training_learns_writes_its_files_and_finds_the_rods(toy: tuple[Path, Pa
     assert 2 * (found * truth).sum() / (found.sum() + truth.sum()) > 0.8
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_training_is_deterministic_and_goes_on_after_a_kill(
-    toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
     from template_learning.learning import train
 
+    chosen = SMALL.model_copy(update={"optimizer": optimizer})
+    if optimizer == "muon":
+        trained = tmp_path / "whole"
+        train_network(*toy, chosen, 7, trained)
     whole = train.Training._save
     calls = []
 
@@ -71,9 +76,9 @@ def test_training_is_deterministic_and_goes_on_after_a_kill(
 
     monkeypatch.setattr(train.Training, "_save", killed)
     with pytest.raises(KeyboardInterrupt):
-        train_network(*toy, SMALL, 7, tmp_path)
+        train_network(*toy, chosen, 7, tmp_path)
     assert not (tmp_path / "trained.keras").exists()
-    train_network(*toy, SMALL, 7, tmp_path)
+    train_network(*toy, chosen, 7, tmp_path)
     assert len(calls) == 3  # one epoch was left
     assert (tmp_path / "history.csv").read_bytes() == (trained / "history.csv").read_bytes()
     for one, other in zip(

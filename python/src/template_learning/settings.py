@@ -316,7 +316,10 @@ class TrainSettings(Section):
     crossentropy_balance: float = Field(
         1.0, ge=0, le=1, description="1: each class counts the same in the cross-entropy; 0: each voxel does; between: between"
     )
-    learning_rate: float = Field(1e-4, gt=0, description="Adam's step")
+    optimizer: Literal["adam", "muon"] = Field(
+        "adam", description="muon: learns in fewer steps, with a larger learning_rate (docs/learning.md); adam: DeepFinder's"
+    )
+    learning_rate: float = Field(1e-4, gt=0, description="the optimizer's step")
     learning_rate_schedule: Literal["constant", "cosine"] = Field(
         "constant", description="cosine: down to zero at the last step"
     )

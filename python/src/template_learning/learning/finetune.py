@@ -254,6 +254,7 @@ def _teach(
         update={
             "epochs": epochs,
             "steps_per_epoch": settings.finetune.steps_per_epoch,
+            "optimizer": "adam",
             "learning_rate": settings.finetune.learning_rate,
             "learning_rate_schedule": "constant",
             "early_stopping_epochs": None,

@@ -20,6 +20,7 @@ from template_learning.errors import BadInput, Fault
 from template_learning.files import read_table, replacing, write_table
 from template_learning.learning.model_file import ModelCard, load_model, save_model
 from template_learning.learning.network import JIT_COMPILE, build_network, device_scope, takes_gpu, training_loss
+from template_learning.learning.optimizers import build_optimizer
 from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
 from template_learning.learning.spectrum import grey_histogram, radial_spectrum
 from template_learning.machine_code import multiplies_bfloat16, processors
@@ -179,15 +180,9 @@ class Training:
                 )
             self.network.set_weights(start)
         self.best: list[NDArray[Any]] = self.network.get_weights()
-        rate: Any = settings.learning_rate
-        if settings.learning_rate_schedule == "cosine":
-            rate = keras.optimizers.schedules.CosineDecay(rate, settings.epochs * settings.steps_per_epoch)
         self.network.compile(
-            optimizer=keras.optimizers.Adam(rate, epsilon=1e-8),
-            loss=training_loss(settings),
-            jit_compile=JIT_COMPILE,
+            optimizer=build_optimizer(self.network, settings), loss=training_loss(settings), jit_compile=JIT_COMPILE
         )
-        self.network.optimizer.build(self.network.trainable_variables)
         self.fingerprint = self._fingerprint(classes)
         self.state = state / f"training_{self.fingerprint}.npz" if state.is_dir() else state
         self._go_on()
@@ -201,6 +196,9 @@ class Training:
 
         # A GPU would wait for patches; without one the next ones are cut while the network's threads wait for each other.
         first = patches("train", settings.steps_per_epoch, processors() if takes_gpu(settings.device) else 2)
+        if keras.backend.backend() != "tensorflow":
+            # Else the first fit looks at a batch to build the metrics, and with batches cut ahead it then takes that one last.
+            self.network.test_on_batch(*first[0])
         validation = None
         if self.tomograms["validation"]:
             chosen = patches("validation", settings.validation_steps, 1)
