@@ -22,6 +22,9 @@ demo: setup ## six nucleosome templates to picks, an F1 and a report, in results
 
 test: setup lint ## ruff, mypy and all tests
 	$(PYTHON_BIN)/pytest -n 2 tests/python
+	@setup/jax.sh
+	KERAS_BACKEND=jax PYTHONPATH=.tools/jax $(PYTHON_BIN)/pytest -n 2 -W ignore::DeprecationWarning \
+		tests/python/test_optimizers.py tests/python/test_train.py -k "not finds_the_rods"
 	$(PYTHON_BIN)/pytest tests/pipeline
 
 test-images: setup ## tests of the images that `make containers` made, with a registry on this machine
@@ -58,6 +61,9 @@ docs: setup ## write what is generated: schema, Nextflow's defaults, docs/parame
 lock: setup ## lock the newest allowed Python packages
 	.tools/uv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --all-extras --generate-hashes --no-emit-index-url \
 		--no-header python/pyproject.toml -o python/requirements.lock
+	echo jax | .tools/uv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate -c python/requirements.lock --no-emit-package numpy --no-emit-package scipy \
+		--no-emit-package ml-dtypes --no-emit-package opt-einsum - -o setup/jax.lock
 	python3 containers/images.py lock
 
 clean: ## remove what the demo, the tests and builds left (not your own results)
