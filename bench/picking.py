@@ -84,7 +84,7 @@ LATE = {"train": {"epochs": 20, "learning_rate": 0.0075, "high_dose_first": 0}}
 """The hour on two processors, shared between what is easy and what is hard."""
 RIBOSOME_GROUPS = GROUPS | {"thin": (0.4, {"tetris": {"slab_thickness_angstrom": 500}})}
 CURVE_STEPS = 400
-OPTIMIZERS = [("adam", 0.004), ("adam", 0.012), ("muon", 0.012), ("muon", 0.03)]
+OPTIMIZERS = [("adam", 0.004), ("adam", 0.012), ("muon", 0.03)]
 REAL_VOXEL = 16.4
 
 
