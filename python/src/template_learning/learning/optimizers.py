@@ -12,11 +12,12 @@ class KernelMuon(keras.optimizers.Muon):
     """Keras's Muon (Jordan et al. 2024), which is for matrices, on convolutions' kernels as matrices [window x inputs, outputs].
 
     A step is the momentum's nearest orthogonal matrix, so that directions with small gradients are learnt as quickly as those
-    with large ones.  It is scaled to the size of Adam's (Liu et al., arXiv:2502.16982).  Adam takes the variables of other ranks and the layers excluded.
+    with large ones.  It is scaled to the size of Adam's (Liu et al., arXiv:2502.16982).  Adam takes the variables of other
+    ranks, and kernels whose path is among ``exclude_layers``.
     """
 
     def _should_use_adamw(self, variable: Any) -> bool:
-        return len(variable.shape) != 5 or any(layer in variable.path for layer in self.exclude_layers)
+        return len(variable.shape) != 5 or variable.path in self.exclude_layers
 
     def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
         """The nearest orthogonal matrix, in the kernel's shape."""
