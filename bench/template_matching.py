@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from harness import BUILD, SHARED, molecule_row, report
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 from template_learning.density import build_library
 from template_learning.files import read_mrc, read_table, write_mrc
@@ -35,6 +36,8 @@ SEED = 1
 VOXEL = 8.0
 SHAPE = (80, 128, 128)
 BORDER_VOXELS, MATCH_VOXELS = 8, 6
+FREE = 0.05
+"""A nucleosome stands free with less of its atoms than this in other molecules."""
 TOP_DEG, SIDE_DEG = 30.0, 60.0
 
 
@@ -80,28 +83,37 @@ class Truth:
     """The nucleosomes away from the border.
 
     ``position_angstrom`` (N, 3) is x, y, z from the centre of voxel (0, 0, 0); ``beam_angle_deg`` (N,) the angle between
-    the disc's axis and the beam, 0 for a top view to 90 for a side view.
+    the disc's axis and the beam, 0 for a top view to 90 for a side view; ``overlap`` (N,) the share of its atoms that lie
+    within 4 Å of another molecule's: some molecules of the reference lie in each other.
     """
 
     position_angstrom: NDArray[np.float64]
     beam_angle_deg: NDArray[np.float64]
+    overlap: NDArray[np.float64]
 
 
 @cache
 def truth() -> Truth:
     """What there is to find in the tomograms of ``make_low_dose_tomograms`` and in IMOD's of the same tilt series."""
-    rows = [row for row in json.loads((REFERENCE / "truth.json").read_text()) if row["kind"] != "distractor"]
-    names = sorted({row["name"] for row in rows})
-    axes = {
-        name: molecule_axis(read_structure(SHARED / "structures" / "nucleosome" / f"{name}.cif.gz").position_angstrom)
-        for name in names
-    }
+    every = json.loads((REFERENCE / "truth.json").read_text())
+    files = {path.name.removesuffix(".cif.gz"): path for path in (SHARED / "structures").glob("*/*.cif.gz")}
+    atoms = {name: read_structure(files[name]).position_angstrom for name in sorted({row["name"] for row in every})}
+    placed = [Rotation.from_rotvec(row["rotvec"]).apply(atoms[row["name"]]) + row["position_angstrom"] for row in every]
+    trees = [KDTree(one) for one in placed]
+    numbers = [number for number, row in enumerate(every) if row["kind"] != "distractor"]
+    rows = [every[number] for number in numbers]
+    axes = {name: molecule_axis(atoms[name]) for name in {row["name"] for row in rows}}
     # Positions there count from the box's corner, half a voxel off the centre of voxel (0, 0, 0).
     position = np.array([row["position_angstrom"] for row in rows]) - VOXEL / 2
     along = np.array([Rotation.from_rotvec(row["rotvec"]).apply(axes[row["name"]])[2] for row in rows])
     angle = np.rad2deg(np.arccos(np.clip(np.abs(along), 0, 1)))
     inside = away_from_border(position)
-    return Truth(position[inside], angle[inside])
+    overlap = []
+    for number in np.array(numbers)[inside]:
+        others = [tree for other, tree in enumerate(trees) if other != number]
+        nearest = np.min([tree.query(placed[number], distance_upper_bound=4.0)[0] for tree in others], axis=0)
+        overlap.append(np.isfinite(nearest).mean())
+    return Truth(position[inside], angle[inside], np.array(overlap))
 
 
 def away_from_border(position_angstrom: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -117,7 +129,7 @@ def score(
     threshold: float | None = None,
     first: int | None = None,
 ) -> dict[str, float]:
-    """Figures of picks on these nucleosomes: F1, precision, recall, recall of top and side views, best F1.
+    """Figures of picks on these nucleosomes: F1, precision, recall, recall of top views, of those that stand free and of side views, best F1.
 
     ``position_angstrom`` (N, 3) is x, y, z from the centre of voxel (0, 0, 0), in any order; ``value`` (N,) what the picks are
     ranked by (higher = surer).  All but the best F1 are of the picks of at least ``threshold``, or of the ``first`` by value
@@ -134,7 +146,7 @@ def score(
     chosen = position[value >= threshold] if threshold is not None else position[:first]
     pairs = match(chosen, there.position_angstrom, radius)
     found = np.isin(np.arange(len(there.position_angstrom)), [particle for _, particle, _ in pairs])
-    top, side = there.beam_angle_deg < TOP_DEG, there.beam_angle_deg >= SIDE_DEG
+    top, side, free = there.beam_angle_deg < TOP_DEG, there.beam_angle_deg >= SIDE_DEG, there.overlap < FREE
     curve = threshold_curve([(position, value, there.position_angstrom)], radius)
     best = curve.best
     return {
@@ -143,6 +155,7 @@ def score(
         "recall": float(found.mean()),
         "recall_top": float(found[top].mean()),
         "recall_side": float(found[side].mean()),
+        "recall_top_free": float(found[top & free].mean()),
         "f1_best": 0.0 if best is None else float(curve.f1[best]),
         "threshold_best": float("nan") if best is None else float(curve.threshold[best]),
         "picks": len(chosen),
@@ -150,6 +163,7 @@ def score(
         "nucleosomes": len(found),
         "top_views": int(top.sum()),
         "side_views": int(side.sum()),
+        "free_top_views": int((top & free).sum()),
         "found_top": int(found[top].sum()),
         "found_side": int(found[side].sum()),
     }

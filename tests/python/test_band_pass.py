@@ -50,6 +50,7 @@ def tomogram(data: NDArray[np.float32], dose: float = 100.0) -> TrainingTomogram
         deviation=float(data.std()),
         centre=centre,
         class_id=np.ones(len(centre), np.int64),
+        along_beam=np.full(len(centre), np.nan),
         species=("one",) * len(centre),
         class_names={},
         tilt_range_deg=60.0,

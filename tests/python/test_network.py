@@ -96,6 +96,19 @@ def test_crossentropy_between_balanced_and_plain() -> None:
     assert float(balanced_crossentropy(labels, probability, 0.5)) == pytest.approx(np.average(means, weights=share), rel=1e-5)
 
 
+def test_a_voxel_of_weight_two_counts_as_two_voxels() -> None:
+    generator = np.random.default_rng(4)
+    labels = generator.integers(0, 2, (1, 2, 4, 4))
+    probability = generator.dirichlet(np.ones(2), labels.shape).astype(np.float32)
+    weight = np.ones(labels.shape, dtype=np.float32)
+    weight[:, 1] = 2.0
+    twice = [np.concatenate([one, one[:, 1:]], axis=1) for one in (labels, probability)]
+    for balance in (0.0, 0.3, 1.0):
+        assert float(balanced_crossentropy(labels, probability, balance, weight)) == pytest.approx(
+            float(balanced_crossentropy(*twice, balance)), rel=1e-5
+        )
+
+
 def test_tversky_loss_is_classes_minus_dice() -> None:
     generator = np.random.default_rng(1)
     labels = generator.integers(0, 2, (2, 4, 4, 4))

@@ -1,5 +1,6 @@
 """Training patches: what they hold, and in what ways they are turned, thinned and made noisier."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
+from template_learning.errors import BadInput
+from template_learning.geometry import random_rotations
 from template_learning.learning.noise import noise_bank, noise_share, of_lower_dose
-from template_learning.learning.patches import FLIPS, Patches, open_tomogram, widen_wedge
+from template_learning.learning.patches import FLIPS, Patches, TrainingTomogram, ViewWeights, open_tomogram, widen_wedge
 from template_learning.reconstruction.native import back_project
 
 from .toy_tomograms import SMALL, imaged
@@ -87,6 +90,56 @@ def test_patches_are_centred_on_targets_and_depend_on_their_number_alone(toy: tu
     assert not np.array_equal(early[0][0], early[1][0])
     middle = np.concatenate([early[index][1] for index in range(8)])[:, 6:10, 6:10, 6:10]
     assert (middle.reshape(len(middle), -1) == 1).any(axis=1).mean() > 0.6  # those near a border are moved inside
+
+
+def with_axes(tomogram: TrainingTomogram) -> TrainingTomogram:
+    """The first target a top view, the second on the slant by 60 degrees, the others side views."""
+    along_beam = np.zeros(len(tomogram.class_id))
+    along_beam[:2] = 1.0, -0.5
+    return replace(tomogram, along_beam=along_beam)
+
+
+def test_voxels_of_a_top_view_weigh_more_and_stay_with_their_labels(toy: tuple[Path, Path]) -> None:
+    chosen = SMALL.model_copy(update={"rotation": "mirrors", "background_fraction": 0.5, "random_shift_voxels": 30})
+    tomogram = with_axes(open_tomogram(toy[1], "t0"))
+    plain = Patches([tomogram], chosen, 3, split="train", first=0, count=30)
+    weighted = Patches([tomogram], chosen.model_copy(update={"top_view_weight": 17.0}), 3, split="train", first=0, count=30)
+    seen = set()
+    for index in range(30):
+        grey, both = weighted[index]
+        assert np.array_equal(grey, plain[index][0])
+        labels, weight = both[..., 0], both[..., 1]
+        assert np.array_equal(labels, plain[index][1])
+        assert (weight[labels == 0] == 1).all()
+        seen |= set(weight[labels == 1].tolist())
+        for item in range(len(grey)):
+            particle, _ = ndimage.label(labels[item])
+            for number in range(1, particle.max() + 1):
+                assert len(np.unique(weight[item][particle == number])) == 1
+    assert sorted(seen) == pytest.approx([1 / 4.2, 2 / 4.2, 17 / 4.2])
+
+
+def test_views_weigh_one_on_average_over_all_orientations(toy: tuple[Path, Path]) -> None:
+    tomogram = open_tomogram(toy[1], "t0")
+    axis = random_rotations(20_000, np.random.default_rng(1)).apply([0.0, 0.0, 1.0])
+    many = replace(
+        tomogram,
+        centre=np.zeros((len(axis), 3), dtype=np.int64),
+        class_id=np.ones(len(axis), dtype=np.int64),
+        along_beam=axis[:, 2],
+    )
+    for top_view_weight in (0.5, 3.0, 20.0):
+        weight = ViewWeights(many, top_view_weight).of_class[1][1]
+        assert weight.mean() == pytest.approx(1, abs=0.03)
+        assert weight[np.abs(axis[:, 2]).argmax()] / weight[np.abs(axis[:, 2]).argmin()] == pytest.approx(
+            top_view_weight, rel=0.01
+        )
+
+
+def test_top_view_weight_needs_the_particles_axes(toy: tuple[Path, Path]) -> None:
+    chosen = SMALL.model_copy(update={"top_view_weight": 3.0})
+    with pytest.raises(BadInput, match=r"t0: particles without axis_z; train.top_view_weight = 3"):
+        Patches([open_tomogram(toy[1], "t0")], chosen, 3, split="train", first=0, count=1)
 
 
 def test_high_doses_come_first_and_the_others_by_and_by(toy: tuple[Path, Path]) -> None:

@@ -32,6 +32,8 @@ def test_settings_that_cannot_be_trained_are_refused() -> None:
         TrainSettings(patch_voxels=52, network="residual")
     with pytest.raises(ValidationError, match="a weight above 0 was expected"):
         TrainSettings(tversky_weight=0, crossentropy_weight=0)
+    with pytest.raises(ValidationError, match="a crossentropy_weight above 0 was expected"):
+        TrainSettings(top_view_weight=3, crossentropy_weight=0)
 
 
 def test_training_learns_writes_its_files_and_finds_the_rods(toy: tuple[Path, Path], tmp_path: Path) -> None:
@@ -87,6 +89,24 @@ def test_training_is_deterministic_and_goes_on_after_a_kill(
         strict=True,
     ):
         assert np.array_equal(one, other)
+
+
+def test_top_views_weigh_in_training_and_views_of_mean_weight_as_without(toy: tuple[Path, Path], tmp_path: Path) -> None:
+    history = {}
+    for name, axis_z in (("mean", 0.2**0.25), ("top", 1.0)):
+        shutil.copytree(toy[1], tmp_path / name)
+        for table in (tmp_path / name).glob("*.particles.csv"):
+            rows = [row.model_copy(update={"axis_z": axis_z}) for row in read_table(table, ParticleRow)]
+            write_table(table, ParticleRow, rows)
+        weighted = SMALL.model_copy(update={"top_view_weight": 9.0, "crossentropy_balance": 0.5})
+        train_network(toy[0], tmp_path / name, weighted, 7, tmp_path / name / "trained")
+        history[name] = read_table(tmp_path / name / "trained" / "history.csv", HistoryRow)
+    train_network(*toy, SMALL.model_copy(update={"crossentropy_balance": 0.5}), 7, tmp_path)
+    plain = read_table(tmp_path / "history.csv", HistoryRow)
+    for column in ("loss", "validation_loss", "validation_f1"):
+        of = {name: [getattr(row, column) for row in rows] for name, rows in {**history, "plain": plain}.items()}
+        assert of["mean"] == pytest.approx(of["plain"], rel=1e-4)
+        assert of["top"] != pytest.approx(of["plain"], rel=1e-2)
 
 
 def test_a_training_begins_with_the_weights_of_a_trained_model(toy: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:
@@ -155,6 +175,7 @@ def test_another_label_dose_or_grey_value_is_another_training(toy: tuple[Path, P
     others = [
         dataclasses.replace(tomogram, labels=labels),
         dataclasses.replace(tomogram, centre=tomogram.centre[::-1]),
+        dataclasses.replace(tomogram, along_beam=np.ones(len(tomogram.centre))),
         dataclasses.replace(tomogram, mean=tomogram.mean + 1e-9),
         open_tomogram(toy[1], "t0", imaged(61.0)),
     ]

@@ -316,6 +316,12 @@ class TrainSettings(Section):
     crossentropy_balance: float = Field(
         1.0, ge=0, le=1, description="1: each class counts the same in the cross-entropy; 0: each voxel does; between: between"
     )
+    top_view_weight: float = Field(
+        1.0,
+        gt=0,
+        description="weight in the cross-entropy of a target whose axis lies along the beam (top view) beside that of one across it"
+        " (side view), their mean 1; above 1 more top views are found and fewer others (docs/learning.md)",
+    )
     optimizer: Literal["adam", "muon"] = Field(
         "adam", description="muon: learns in fewer steps, with a larger learning_rate (docs/learning.md); adam: DeepFinder's"
     )
@@ -354,6 +360,10 @@ class TrainSettings(Section):
             raise ValueError(f"band_pass_angstrom = {short:g}, {long:g}: the narrow Gaussian's first was expected")
         if self.tversky_weight + self.crossentropy_weight == 0:
             raise ValueError("tversky_weight = crossentropy_weight = 0: a weight above 0 was expected")
+        if self.top_view_weight != 1 and self.crossentropy_weight == 0:
+            raise ValueError(
+                f"top_view_weight = {self.top_view_weight:g} is one in the cross-entropy: a crossentropy_weight above 0 was expected"
+            )
         return self
 
 

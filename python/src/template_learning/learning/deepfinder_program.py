@@ -36,6 +36,7 @@ OWN_WAYS: dict[str, Any] = {
     "tversky_weight": 1.0,
     "crossentropy_weight": 0.0,
     "crossentropy_balance": 1.0,
+    "top_view_weight": 1.0,
     "optimizer": "adam",
     "learning_rate_schedule": "constant",
     "early_stopping_epochs": None,

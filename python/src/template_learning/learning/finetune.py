@@ -234,6 +234,7 @@ def _open(
         deviation=deviation,
         centre=np.round(centre).astype(np.int64),
         class_id=class_id,
+        along_beam=np.array([particle.axis_z for particle in truth], dtype=float),
         species=tuple(particle.species for particle in truth),
         class_names=card.class_names,
     )
@@ -254,6 +255,7 @@ def _teach(
         update={
             "epochs": epochs,
             "steps_per_epoch": settings.finetune.steps_per_epoch,
+            "top_view_weight": 1.0,  # annotations seldom say how a particle lies
             "optimizer": "adam",
             "learning_rate": settings.finetune.learning_rate,
             "learning_rate_schedule": "constant",

@@ -135,8 +135,10 @@ def tversky_loss(labels: Any, probability: Any) -> Any:
     return keras.ops.sum(1.0 - common / keras.ops.maximum(0.5 * either, 1e-7))
 
 
-def balanced_crossentropy(labels: Any, probability: Any, balance: float = 1.0) -> Any:
+def balanced_crossentropy(labels: Any, probability: Any, balance: float = 1.0, weight: Any = None) -> Any:
     """Mean over the classes of each one's mean cross-entropy over its own voxels; shapes as for ``tversky_loss``.
+
+    ``weight`` [batch, z, y, x]: how often each voxel counts (None: once).
 
     ``balance`` = 0 weighs the classes by their voxels instead: the plain mean, whose probabilities are true to how often
     a class is there; between, by that power.  The Tversky index of a small class has next to no gradient once the network
@@ -144,21 +146,26 @@ def balanced_crossentropy(labels: Any, probability: Any, balance: float = 1.0) -
     """
     axes = (0, 1, 2, 3)
     truth = keras.ops.one_hot(keras.ops.cast(labels, "int32"), probability.shape[-1], dtype=probability.dtype)
+    if weight is not None:
+        truth = truth * weight[..., None]
     surprise = -keras.ops.sum(truth * keras.ops.log(keras.ops.maximum(probability, 1e-7)), axis=axes)
     voxels = keras.ops.maximum(keras.ops.sum(truth, axis=axes), 1.0)
-    weight = voxels ** (1.0 - balance)
-    return keras.ops.sum(weight * surprise / voxels) / keras.ops.sum(weight)
+    share = voxels ** (1.0 - balance)
+    return keras.ops.sum(share * surprise / voxels) / keras.ops.sum(share)
 
 
 def training_loss(settings: TrainSettings) -> Callable[[Any, Any], Any]:
-    """The loss to train with: Tversky and cross-entropy, in the settings' weights."""
+    """The loss to train with: Tversky and cross-entropy, in the settings' weights; labels as ``Patches`` gives them."""
 
     def loss(labels: Any, probability: Any) -> Any:
         parts = []
+        weight = None
+        if settings.top_view_weight != 1:
+            labels, weight = labels[..., 0], labels[..., 1]
         if settings.tversky_weight > 0:
             parts.append(settings.tversky_weight * tversky_loss(labels, probability))
         if settings.crossentropy_weight > 0:
-            entropy = balanced_crossentropy(labels, probability, settings.crossentropy_balance)
+            entropy = balanced_crossentropy(labels, probability, settings.crossentropy_balance, weight)
             parts.append(settings.crossentropy_weight * entropy)
         return sum(parts)
 

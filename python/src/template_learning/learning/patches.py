@@ -13,6 +13,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, read_mrc, read_table
@@ -36,7 +37,10 @@ IMAGING = ("tilt_range_deg", "tilt_step_deg", "total_dose_e_per_angstrom2")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingTomogram:
-    """A tomogram and its truth, memory-mapped: ``data`` and ``labels`` [z, y, x], ``centre`` (N, 3) z, y, x in voxels."""
+    """A tomogram and its truth, memory-mapped: ``data`` and ``labels`` [z, y, x], ``centre`` (N, 3) z, y, x in voxels.
+
+    ``along_beam`` (N,) is the cosine of each particle's axis with the beam; NaN where it is not known.
+    """
 
     identifier: str
     data: NDArray[Any]
@@ -46,6 +50,7 @@ class TrainingTomogram:
     deviation: float
     centre: NDArray[np.int64]
     class_id: NDArray[np.int64]
+    along_beam: NDArray[np.float64]
     species: tuple[str, ...]
     class_names: dict[int, str]
     tilt_range_deg: float = 60.0
@@ -93,6 +98,7 @@ def open_tomogram(folder: Path, identifier: str, row: DesignRow | None = None) -
         deviation=deviation,
         centre=np.round(position / voxel_size).astype(np.int64),
         class_id=np.array([row.class_id for row in rows], dtype=np.int64),
+        along_beam=np.array([row.axis_z for row in rows], dtype=float),
         species=tuple(row.species for row in rows),
         class_names={row.class_id: row.class_name for row in rows if row.class_name},
         **({name: getattr(row, name) for name in IMAGING} if row else {}),
@@ -111,8 +117,35 @@ def widen_wedge(grey: NDArray[np.float32], largest_tilt_deg: float) -> NDArray[n
     return np.fft.irfftn(spectrum, s=grey.shape, axes=(0, 1, 2)).astype(np.float32)
 
 
+class ViewWeights:
+    """How much the voxels of a tomogram's targets count in the loss, by the angle at which each is seen."""
+
+    def __init__(self, tomogram: TrainingTomogram, top_view_weight: float) -> None:
+        """Raises BadInput where a target's axis is not known."""
+        if np.isnan(tomogram.along_beam).any():
+            raise BadInput(
+                f"{tomogram.identifier}: particles without axis_z; train.top_view_weight = {top_view_weight:g} needs each target's axis"
+            )
+        # The mean over random orientations, whose cosine's fourth power has a mean of a fifth, is 1.
+        weight = (1 + (top_view_weight - 1) * tomogram.along_beam**4) / (1 + (top_view_weight - 1) / 5)
+        self.of_class = {
+            int(number): (KDTree(tomogram.centre[tomogram.class_id == number]), weight[tomogram.class_id == number])
+            for number in np.unique(tomogram.class_id)
+        }
+
+    def of_voxels(self, labels: NDArray[np.int32], start: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The weights of a patch's voxels [z, y, x], the first of which is ``start``: its nearest particle's, 1 in the background."""
+        weight = np.ones(labels.shape, dtype=np.float32)
+        for number, (tree, of_particle) in self.of_class.items():
+            voxels = np.nonzero(labels == number)
+            weight[voxels] = of_particle[tree.query(np.column_stack(voxels) + start)[1]]
+        return weight
+
+
 class Patches(keras.utils.PyDataset):
     """Batches of patches: grey values [batch, z, y, x, 1] float32 and labels [batch, z, y, x] int32.
+
+    With ``top_view_weight`` labels and their voxels' weights in the loss are one array [batch, z, y, x, 2], float32.
 
     A patch is centred on a particle, every class drawn equally often, and of it every tomogram that holds it (``bootstrap``),
     and shifted at random; a share lies anywhere.  Patches that would stick out are moved inside.  With ``high_dose_first``
@@ -159,6 +192,7 @@ class Patches(keras.utils.PyDataset):
             raise BadInput(f"no particles of a target class in the {split} tomograms; rows with class_id > 0 were expected")
         self.band = [self._band_of(tomogram) for tomogram in self.tomograms]
         self.noise_share = [self._noise_share_of(tomogram) for tomogram in self.tomograms]
+        self.weights = [ViewWeights(one, settings.top_view_weight) for one in self.tomograms if settings.top_view_weight != 1]
         self.banks: dict[tuple[Any, ...], NoiseBank] = {}
         groups = np.unique(table[:, 0]) if settings.bootstrap else [0]
         for group in groups:
@@ -168,13 +202,15 @@ class Patches(keras.utils.PyDataset):
         """Batches an epoch."""
         return self.count
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
         """Batch ``first + index`` of this split."""
         settings = self.settings
         generator = generator_for(self.root_seed, "patches", f"{self.split}-{self.first + index}")
         edge, size = settings.patch_voxels, settings.batch_size
         grey = np.empty((size, edge, edge, edge, 1), dtype=np.float32)
-        labels = np.empty((size, edge, edge, edge), dtype=np.int32)
+        labels: NDArray[Any] = np.empty((size, edge, edge, edge), dtype=np.int32)
+        if self.weights:
+            labels = np.empty((size, edge, edge, edge, 2), dtype=np.float32)
         begun = self.begun(self.first + index)
         let_in = self.let_in(begun)
         for item in range(size):
@@ -215,9 +251,7 @@ class Patches(keras.utils.PyDataset):
         first_with_particles = min(int(rows[0, 0]) for rows in self.particles.values())
         return max(1 + first_with_particles, math.ceil((0.2 + 0.8 * begun) * len(self.tomograms)))
 
-    def _patch(
-        self, generator: np.random.Generator, let_in: int, begun: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    def _patch(self, generator: np.random.Generator, let_in: int, begun: float) -> tuple[NDArray[np.float32], NDArray[Any]]:
         settings = self.settings
         edge = settings.patch_voxels
         if generator.random() < settings.background_fraction:
@@ -268,4 +302,7 @@ class Patches(keras.utils.PyDataset):
             grey = grey * np.float32(1 + scale)
             if self.band[number] is None:
                 grey += np.float32(offset)
-        return np.flip(grey, axes), np.flip(np.asarray(tomogram.labels[window], dtype=np.int32), axes)
+        labels: NDArray[Any] = np.asarray(tomogram.labels[window], dtype=np.int32)
+        if self.weights:
+            labels = np.stack([labels, self.weights[number].of_voxels(labels, start)], axis=-1)
+        return np.flip(grey, axes), np.flip(labels, axes)

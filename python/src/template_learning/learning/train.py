@@ -312,7 +312,7 @@ def shared_folder(folder: Path) -> Path:
 def what_is_learnt(tomogram: TrainingTomogram) -> list[Any]:
     """What a training depends on in a tomogram: grey values by their statistics, labels and particles by their SHA-256."""
     digest = hashlib.sha256()
-    for part in (*tomogram.labels, tomogram.centre, tomogram.class_id):
+    for part in (*tomogram.labels, tomogram.centre, tomogram.class_id, tomogram.along_beam):
         digest.update(np.ascontiguousarray(part).tobytes())
     t = tomogram
     imaging = [t.tilt_range_deg, t.tilt_step_deg, t.total_dose_e_per_angstrom2]
@@ -327,6 +327,8 @@ def validate(
     for grey, labels in batches:
         probability = network.predict_on_batch(grey)
         losses.append(float(loss(labels, keras.ops.convert_to_tensor(probability))))
+        if labels.ndim == probability.ndim:  # the voxels' weights beside the labels
+            labels = labels[..., 0].astype(np.int32)
         found = probability.argmax(axis=-1)
         for number, voxels in enumerate((labels[found == labels], found, labels)):
             counts[number] += np.bincount(voxels.ravel(), minlength=counts.shape[1])
