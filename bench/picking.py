@@ -85,6 +85,8 @@ LATE = {"train": {"epochs": 20, "learning_rate": 0.0075, "high_dose_first": 0, "
 """The hour on two processors, shared between what is easy and what is hard."""
 RIBOSOME_GROUPS = GROUPS | {"thin": (0.4, {"tetris": {"slab_thickness_angstrom": 500}})}
 CURVE_STEPS = 400
+PARAKEETS = {"defocus_um": -2.5, "tilt_range_deg": 60.0, "tilt_step_deg": 4.0, "ice_density_g_per_cm3": 0.91}
+"""Its reference's microscope and ice; the design's ice is up to 1.1 g/cm^3, where there is less contrast."""
 TOP_VIEW_WEIGHTS = (1, 20)
 """Beside that of ``LATE``."""
 OPTIMIZERS = [("adam", 0.004), ("adam", 0.012), ("muon", 0.03)]
@@ -236,28 +238,28 @@ def held_out(
 
 
 def held_out_at_each_dose(model: Path, chosen: Settings, library: Path, folder: Path) -> dict[str, float]:
-    """F1, how many top and side views there are and are found in four tomograms at each of Parakeet's doses, and how likely
-    counts that differ as much are where both are found as often (Fisher's exact test)."""
-    rows = {
-        dose: [
-            row.model_copy(update={"id": f"at_{dose}_{row.id}", "split": "test", "total_dose_e_per_angstrom2": dose})
-            for row in design_rows(chosen.design, chosen.seed)[:4]
-        ]
-        for dose in DOSES
-    }
+    """F1, how many top and side views there are and are found in further tomograms at each of Parakeet's doses, and how likely
+    counts that differ as much are where both are found as often (Fisher's exact test): with the design's microscopes and ice, and
+    with Parakeet's."""
+    plain = design_rows(chosen.design, chosen.seed)
+    rows: dict[tuple[str, int], list[DesignRow]] = {}
+    for dose in DOSES:
+        for kind, short, first, changes in (("held_out", "at", plain[:4], {}), ("as_parakeet", "as", plain[:8], PARAKEETS)):
+            same = {**changes, "split": "test", "total_dose_e_per_angstrom2": dose}
+            rows[kind, dose] = [row.model_copy(update={**same, "id": f"{short}_{dose}_{row.id}"}) for row in first]
     every = [row for of_dose in rows.values() for row in of_dose]
     make_tomograms(every, library, [chosen] * len(every), folder)
     figures: dict[str, float] = {}
-    for dose in DOSES:
-        figures[f"f1_held_out_at_{dose}"], found = held_out(model, rows[dose], folder / "data", chosen)
+    for (kind, dose), of_dose in rows.items():
+        figures[f"f1_{kind}_at_{dose}"], found = held_out(model, of_dose, folder / "data", chosen)
         top, *_, side = recall_by_angle(found)
         for name, views in (("top", top), ("side", side)):
             figures |= {
-                f"{name}_views_held_out_at_{dose}": views["particles"],
-                f"recall_{name}_held_out_at_{dose}": views["recall"],
+                f"{name}_views_{kind}_at_{dose}": views["particles"],
+                f"recall_{name}_{kind}_at_{dose}": views["recall"],
             }
         table = [[views["found"], views["particles"] - views["found"]] for views in (top, side)]
-        figures[f"p_of_views_held_out_at_{dose}"] = float(fisher_exact(table).pvalue)
+        figures[f"p_of_views_{kind}_at_{dose}"] = float(fisher_exact(table).pvalue)
     return figures
 
 
