@@ -87,7 +87,7 @@ RIBOSOME_GROUPS = GROUPS | {"thin": (0.4, {"tetris": {"slab_thickness_angstrom":
 CURVE_STEPS = 400
 PARAKEETS = {"defocus_um": -2.5, "tilt_range_deg": 60.0, "tilt_step_deg": 4.0, "ice_density_g_per_cm3": 0.91}
 """Its reference's microscope and ice; the design's ice is up to 1.1 g/cm^3, where there is less contrast."""
-TOP_VIEW_WEIGHTS = (1, 20)
+TOP_VIEW_WEIGHTS = (1, 12, 20)
 """Beside that of ``LATE``."""
 OPTIMIZERS = [("adam", 0.004), ("adam", 0.012), ("muon", 0.03)]
 REAL_VOXEL = 16.4
