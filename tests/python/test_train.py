@@ -92,21 +92,24 @@ def test_training_is_deterministic_and_goes_on_after_a_kill(
 
 
 def test_top_views_weigh_in_training_and_views_of_mean_weight_as_without(toy: tuple[Path, Path], tmp_path: Path) -> None:
+    entropy = SMALL.model_copy(update={"tversky_weight": 0.0, "crossentropy_balance": 0.0})
     history = {}
     for name, axis_z in (("mean", 0.2**0.25), ("top", 1.0)):
         shutil.copytree(toy[1], tmp_path / name)
         for table in (tmp_path / name).glob("*.particles.csv"):
             rows = [row.model_copy(update={"axis_z": axis_z}) for row in read_table(table, ParticleRow)]
             write_table(table, ParticleRow, rows)
-        weighted = SMALL.model_copy(update={"top_view_weight": 9.0, "crossentropy_balance": 0.5})
+        weighted = entropy.model_copy(update={"top_view_weight": 99.0})
         train_network(toy[0], tmp_path / name, weighted, 7, tmp_path / name / "trained")
         history[name] = read_table(tmp_path / name / "trained" / "history.csv", HistoryRow)
-    train_network(*toy, SMALL.model_copy(update={"crossentropy_balance": 0.5}), 7, tmp_path)
+    train_network(*toy, entropy, 7, tmp_path)
     plain = read_table(tmp_path / "history.csv", HistoryRow)
     for column in ("loss", "validation_loss", "validation_f1"):
         of = {name: [getattr(row, column) for row in rows] for name, rows in {**history, "plain": plain}.items()}
-        assert of["mean"] == pytest.approx(of["plain"], rel=1e-5)
-        assert column == "validation_f1" or of["top"] != pytest.approx(of["plain"], rel=1e-4)
+        assert of["mean"] == pytest.approx(of["plain"], rel=2e-3)
+        if column == "loss":
+            top, mean = (np.abs(np.subtract(of[name], of["plain"])).max() for name in ("top", "mean"))
+            assert top > 1e-3 > 2 * mean
 
 
 def test_a_training_begins_with_the_weights_of_a_trained_model(toy: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:
