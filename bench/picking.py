@@ -305,11 +305,16 @@ def nucleosomes() -> tuple[Settings, list[DesignRow], Path]:
     return chosen, make_data(chosen, library, folder / "design.csv", GROUPS), folder
 
 
+def taught_first(chosen: Settings, folder: Path) -> tuple[Path, float]:
+    """The nucleosomes' network after its first epochs, and the seconds they took; late.csv and its tomograms are made too."""
+    make_data(chosen, folder / "library", folder / "late.csv", GROUPS | LATE_GROUPS)
+    return trained(settings(FIRST), folder / "design.csv", folder / "data", folder / "trained_first")
+
+
 def measure_nucleosome() -> dict[str, float]:
     """The model of nucleosomes on held-out tomograms and across simulators."""
     chosen, rows, folder = nucleosomes()
-    make_data(chosen, folder / "library", folder / "late.csv", GROUPS | LATE_GROUPS)
-    first = trained(settings(FIRST), folder / "design.csv", folder / "data", folder / "trained_first")
+    first = taught_first(chosen, folder)
     model, seconds = train(settings(LATE), folder / "late.csv", folder / "data", folder / "trained", first)
     figures = {"f1_nucleosome": held_out(model, rows, folder / "data", chosen)[0], "training_seconds_nucleosome": seconds}
     figures |= held_out_at_each_dose(model, chosen, folder / "library", folder)
@@ -360,14 +365,13 @@ def measure_optimizers() -> dict[str, float]:
 def measure_top_views() -> dict[str, float]:
     """The nucleosomes' first network taught its late epochs with lighter and heavier top views: what that brings and costs."""
     chosen, _, folder = nucleosomes()
-    make_data(chosen, folder / "library", folder / "late.csv", GROUPS | LATE_GROUPS)
-    first = trained(settings(FIRST), folder / "design.csv", folder / "data", folder / "trained_first")
+    first = taught_first(chosen, folder)
     figures: dict[str, float] = {}
     for weight in TOP_VIEW_WEIGHTS:
         late = settings(LATE, {"train": {"top_view_weight": weight}})
         model, _ = train(late, folder / "late.csv", folder / "data", folder / f"trained_top_views_{weight}", first)
-        found = held_out_at_each_dose(model, late, folder / "library", folder)
-        found |= across_simulators(model, late) if SHARED.is_dir() else {}
+        found = held_out_at_each_dose(model, chosen, folder / "library", folder)
+        found |= across_simulators(model, chosen) if SHARED.is_dir() else {}
         ours = {name: value for name, value in found.items() if "matching" not in name and "lead" not in name}
         figures |= {f"{name}_by_weight_{weight}": value for name, value in ours.items()}
     return figures

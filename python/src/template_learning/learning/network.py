@@ -154,14 +154,17 @@ def balanced_crossentropy(labels: Any, probability: Any, balance: float = 1.0, w
     return keras.ops.sum(share * surprise / voxels) / keras.ops.sum(share)
 
 
+def labels_and_weights(labels: Any) -> tuple[Any, Any]:
+    """Labels [batch, z, y, x], and their voxels' weights where ``Patches`` gives them beside each other [batch, z, y, x, 2], else None."""
+    return (labels[..., 0], labels[..., 1]) if len(labels.shape) == 5 else (labels, None)
+
+
 def training_loss(settings: TrainSettings) -> Callable[[Any, Any], Any]:
     """The loss to train with: Tversky and cross-entropy, in the settings' weights; labels as ``Patches`` gives them."""
 
     def loss(labels: Any, probability: Any) -> Any:
         parts = []
-        weight = None
-        if settings.top_view_weight != 1:
-            labels, weight = labels[..., 0], labels[..., 1]
+        labels, weight = labels_and_weights(labels)
         if settings.tversky_weight > 0:
             parts.append(settings.tversky_weight * tversky_loss(labels, probability))
         if settings.crossentropy_weight > 0:

@@ -206,16 +206,10 @@ class Patches(keras.utils.PyDataset):
         """Batch ``first + index`` of this split."""
         settings = self.settings
         generator = generator_for(self.root_seed, "patches", f"{self.split}-{self.first + index}")
-        edge, size = settings.patch_voxels, settings.batch_size
-        grey = np.empty((size, edge, edge, edge, 1), dtype=np.float32)
-        labels: NDArray[Any] = np.empty((size, edge, edge, edge), dtype=np.int32)
-        if self.weights:
-            labels = np.empty((size, edge, edge, edge, 2), dtype=np.float32)
         begun = self.begun(self.first + index)
         let_in = self.let_in(begun)
-        for item in range(size):
-            grey[item, ..., 0], labels[item] = self._patch(generator, let_in, begun)
-        return grey, labels
+        greys, labels = zip(*(self._patch(generator, let_in, begun) for _ in range(settings.batch_size)), strict=True)
+        return np.stack(greys, dtype=np.float32)[..., None], np.stack(labels)
 
     def _band_of(self, tomogram: TrainingTomogram) -> tuple[tuple[float, float], float] | None:
         """The band to pass in voxels of the tomogram, and the deviation that the normalised tomogram has in it."""
@@ -304,5 +298,5 @@ class Patches(keras.utils.PyDataset):
                 grey += np.float32(offset)
         labels: NDArray[Any] = np.asarray(tomogram.labels[window], dtype=np.int32)
         if self.weights:
-            labels = np.stack([labels, self.weights[number].of_voxels(labels, start)], axis=-1)
+            labels = np.stack([labels, self.weights[number].of_voxels(labels, start)], axis=-1, dtype=np.float32)
         return np.flip(grey, axes), np.flip(labels, axes)

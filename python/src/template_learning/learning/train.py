@@ -19,7 +19,14 @@ from threadpoolctl import threadpool_limits
 from template_learning.errors import BadInput, Fault
 from template_learning.files import read_table, replacing, write_table
 from template_learning.learning.model_file import ModelCard, load_model, save_model
-from template_learning.learning.network import JIT_COMPILE, build_network, device_scope, takes_gpu, training_loss
+from template_learning.learning.network import (
+    JIT_COMPILE,
+    build_network,
+    device_scope,
+    labels_and_weights,
+    takes_gpu,
+    training_loss,
+)
 from template_learning.learning.optimizers import build_optimizer
 from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
 from template_learning.learning.spectrum import grey_histogram, radial_spectrum
@@ -327,8 +334,7 @@ def validate(
     for grey, labels in batches:
         probability = network.predict_on_batch(grey)
         losses.append(float(loss(labels, keras.ops.convert_to_tensor(probability))))
-        if labels.ndim == probability.ndim:  # the voxels' weights beside the labels
-            labels = labels[..., 0].astype(np.int32)
+        labels = np.asarray(labels_and_weights(labels)[0], dtype=np.int32)
         found = probability.argmax(axis=-1)
         for number, voxels in enumerate((labels[found == labels], found, labels)):
             counts[number] += np.bincount(voxels.ravel(), minlength=counts.shape[1])
