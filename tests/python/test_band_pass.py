@@ -10,7 +10,8 @@ from scipy import fft, ndimage
 from template_learning.errors import BadInput
 from template_learning.files import read_mrc, write_mrc, write_table
 from template_learning.learning import deepfinder_program, segment
-from template_learning.learning.model_file import ModelCard, load_model
+from template_learning.learning.model_card import ModelCard
+from template_learning.learning.model_file import load_model
 from template_learning.learning.patches import Patches, TrainingTomogram
 from template_learning.learning.segment import classes_and_probability, segment_tomogram, segment_volume
 from template_learning.learning.spectrum import band_pass, band_pass_inside

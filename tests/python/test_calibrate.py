@@ -9,7 +9,8 @@ import pytest
 from scipy import ndimage
 from template_learning.files import read_mrc, read_table, write_table
 from template_learning.learning.calibrate import calibrate_model
-from template_learning.learning.model_file import copy_model, read_card
+from template_learning.learning.model_card import read_card
+from template_learning.learning.model_file import copy_model
 from template_learning.learning.noise import noise_share
 from template_learning.learning.segment import segment_tomogram, selection_of
 from template_learning.provenance import read_sidecar
@@ -47,11 +48,18 @@ def test_calibration_puts_a_threshold_into_the_card(
     card = read_card(tmp_path / "model.keras")
     assert card.minimum_size_voxels is not None
     assert card.minimum_score == {1: 0.0}
+    assert card.segments_by == {
+        "segment.target_probability": None,
+        "cluster.method": "watershed",
+        "cluster.probability": 0.5,
+    }
     assert 2 < card.minimum_size_voxels[1] < 60
     assert ("training tomogram(s), as there are none for validation: t0, t1" in card.minimum_size_chosen) == (split == "train")
     assert read_sidecar(tmp_path / "model.keras")["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
     segment_tomogram(tmp_path / "model.keras", toy[1] / "t3.mrc", "t3", SegmentSettings(keep_probabilities=True), tmp_path)
-    assert read_sidecar(tmp_path / "t3.segmentation.mrc")["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
+    facts = read_sidecar(tmp_path / "t3.segmentation.mrc")
+    assert facts["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
+    assert facts["segments_by"] == card.segments_by
     both = mrcfile.read(tmp_path / "t3.probabilities.mrc.gz").astype(np.float32)
     np.testing.assert_allclose(both.sum(axis=0), 1, atol=2e-3)
     np.testing.assert_allclose(both[1], read_mrc(tmp_path / "t3.probability.mrc")[0], atol=1e-3)

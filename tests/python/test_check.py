@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import mrcfile
@@ -10,6 +11,7 @@ import pytest
 from template_learning.check import check_run, check_settings
 from template_learning.errors import BadInput
 from template_learning.files import write_mrc
+from template_learning.learning.model_card import CARD
 
 DEMO = Path(__file__).parents[2] / "data/demo"
 
@@ -154,6 +156,40 @@ def test_small_and_nan_tomograms_are_refused(request_file, tmp_path):
         opened.data[3, 4, 5] = np.nan
     with pytest.raises(BadInput, match="NaN"):
         check_run(request_file(), tmp_path / "out")
+
+
+def test_a_model_is_looked_at_before_any_work(request_file, tmp_path):
+    by = {"segment.target_probability": None, "cluster.method": "watershed", "cluster.probability": 0.5}
+    card = {"format": 1, "voxel_size_angstrom": 8, "classes": {"1": ["x"]}, "filters": 4, "patch_voxels": 48, "segments_by": by}
+
+    def check(**params):
+        request = request_file(params={"model": "my/model.keras", **params}, model_file="model.keras")
+        check_run(request, tmp_path / "out")
+
+    for content, words in ((None, "not a .keras model file"), ({**card, "format": 9}, "the model's format is 9")):
+        with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+            archive.writestr(CARD, json.dumps(content))
+        if content is None:
+            (tmp_path / "model.keras").write_bytes(b"weights")
+        with pytest.raises(BadInput) as refusal:
+            check()
+        assert str(refusal.value).startswith(f"my/model.keras: {words}")
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr(CARD, json.dumps(card))
+    check()
+    other = {"segment": {"target_probability": 0.2}, "cluster": {"probability": 0.2}}
+    check(**other, start_at="finetune")  # chooses another
+    check(segment=other["segment"], cluster={"probability": 0.2, "minimum_size_voxels": 30})
+    for params, words in (
+        (other, "its threshold was chosen with segment.target_probability = none, cluster.probability = 0.5, and here is"),
+        (
+            {"cluster": {"select": "expected_f1"}},
+            "parameter cluster.select = 'expected_f1', but the model carries no probabilities of scores",
+        ),
+    ):
+        with pytest.raises(BadInput) as refusal:
+            check(**params)
+        assert words in str(refusal.value)
 
 
 def test_a_mask_of_another_shape_is_refused(request_file, tmp_path):

@@ -16,7 +16,7 @@ from template_learning.picking.evaluate import choose_minimum_size
 from template_learning.picking.matching import match
 from template_learning.picking.meanshift import assign_to_nearest, mean_shift
 from template_learning.provenance import read_sidecar, write_sidecar
-from template_learning.settings import ClusterSettings, EvaluateSettings
+from template_learning.settings import ClusterSettings, EvaluateSettings, SegmentSettings
 from template_learning.tables import PickRow
 
 
@@ -143,6 +143,39 @@ def test_files_and_the_threshold_carried_along(tmp_path):
         assert beside["selected"] == selected
         assert beside["minimum_size_from"].startswith(origin)
         assert beside["shape_voxels"] == [20, 24, 28]
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "words"),
+    [
+        ({}, None, None),
+        ({"probability": 0.5}, None, "with cluster.probability = 0.1, and here is cluster.probability = 0.5;"),
+        ({"method": "meanshift"}, None, "with cluster.method = watershed, and here is cluster.method = meanshift;"),
+        ({"probability": 0.5}, 20, None),
+    ],
+)
+def test_a_models_threshold_is_for_segments_found_as_it_was_chosen(tmp_path, changes, size, words):
+    volume = balls((20, 20, 20), [(10, 10, 10)], 3)
+    write_mrc(tmp_path / "s.mrc", volume, 5.0)
+    write_mrc(tmp_path / "p.mrc", volume * np.float32(0.7), 5.0)
+    by = {"segment.target_probability": 0.1, "cluster.method": "watershed", "cluster.probability": 0.1}
+    facts = {"minimum_size_voxels": {"1": 5}, "segments_by": by}
+    chosen = ClusterSettings(**{"probability": 0.1, "minimum_size_voxels": size, **changes})
+
+    def cluster(segment):
+        write_sidecar(tmp_path / "s.mrc", stage="segment", item="a", seed=None, settings=segment, **facts)
+        cluster_segmentation(tmp_path / "s.mrc", tmp_path / "p.mrc", "a", chosen, tmp_path)
+
+    if words is None:
+        cluster(SegmentSettings(target_probability=0.1))
+        (tmp_path / "a.picks.csv").unlink()
+    else:
+        with pytest.raises(BadInput, match="s.mrc: the model's threshold was chosen " + words):
+            cluster(SegmentSettings(target_probability=0.1))
+    if size is None:
+        with pytest.raises(BadInput, match=r"segment\.target_probability = none"):
+            cluster(SegmentSettings())
+        assert not (tmp_path / "a.picks.csv").exists()
 
 
 def test_selection_by_the_expected_f1(tmp_path):

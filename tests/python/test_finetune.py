@@ -10,7 +10,8 @@ from template_learning.geometry import Grid
 from template_learning.labels import draw_labels
 from template_learning.learning import finetune
 from template_learning.learning.finetune import AnnotatedRow, FinetuningRow, draw_shapes, draw_spheres, finetune_model
-from template_learning.learning.model_file import ModelCard, copy_model, load_model, read_card
+from template_learning.learning.model_card import ModelCard, read_card
+from template_learning.learning.model_file import copy_model, load_model
 from template_learning.learning.spectrum import radial_spectrum
 from template_learning.learning.train import Training
 from template_learning.library import read_library

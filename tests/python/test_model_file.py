@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from template_learning.errors import BadInput
 from template_learning.files import read_mrc
-from template_learning.learning.model_file import CARD, ModelCard, copy_model, load_model, read_card
+from template_learning.learning.model_card import CARD, ModelCard, read_card
+from template_learning.learning.model_file import copy_model, load_model
 from template_learning.learning.network import (
     build_network,
 )

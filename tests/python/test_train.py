@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from template_learning import machine_code
 from template_learning.errors import BadInput
 from template_learning.files import read_mrc, read_table, write_mrc, write_table
-from template_learning.learning.model_file import copy_model, load_model, read_card
+from template_learning.learning.model_card import read_card
+from template_learning.learning.model_file import copy_model, load_model
 from template_learning.learning.patches import open_tomogram
 from template_learning.learning.segment import segment_tomogram, segment_volume
 from template_learning.learning.train import HistoryRow, Training, arithmetic, train_network, what_is_learnt

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from template_learning.files import write_mrc, write_table
-from template_learning.learning.model_file import CARD, ModelCard, load_model, save_model
+from template_learning.learning.model_card import CARD, ModelCard
+from template_learning.learning.model_file import load_model, save_model
 from template_learning.learning.network import build_network
 from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
 from template_learning.learning.train import class_names, train_network

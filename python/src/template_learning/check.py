@@ -93,6 +93,8 @@ def check_run(request: Path, output: Path) -> None:
         _check_structure(row, folder, settings, 0)
     for tomogram in tomograms:
         _check_tomogram(tomogram, folder, settings)
+    if settings.model is not None and content.get("model_file"):
+        _check_model(settings.model, folder / content["model_file"], settings)
     if settings.design_table is not None:
         table = folder / content.get("design_table_file", settings.design_table)
         _check_unique([checked_id(row.id) for row in read_table(table, DesignRow)], settings.design_table)
@@ -242,6 +244,23 @@ def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings) -> Non
         mask = _named(row.mask, folder / row.mask_file, lambda path: read_mrc(path, need_voxel_size=False)[0].shape)
         if mask != shape:
             raise BadInput(f"{row.mask}: the mask's shape {mask} is not the tomogram's {shape}")
+
+
+def _check_model(path: str, file: Path, settings: Settings) -> None:
+    from template_learning.learning.model_card import read_card
+    from template_learning.picking.cluster import check_segments, segments_by
+
+    card = _named(path, file, read_card)
+    if settings.start_at == "finetune" or settings.cluster.minimum_size_voxels is not None:
+        return
+    check_segments(
+        card.segments_by, segments_by(settings.segment.target_probability, settings.cluster), f"{path}: its threshold"
+    )
+    if settings.cluster.select == "expected_f1" and card.score_probability is None:
+        raise BadInput(
+            f"{path}: parameter cluster.select = 'expected_f1', but the model carries no probabilities of scores;"
+            " one calibrated with evaluate.rank = 'score' was expected"
+        )
 
 
 def _named(path: str, staged: Path, read: Any) -> Any:

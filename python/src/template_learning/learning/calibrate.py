@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from template_learning.errors import BadInput
 from template_learning.files import read_mrc, read_table
 from template_learning.geometry import Grid
-from template_learning.learning.model_file import ModelCard, copy_model, load_model
+from template_learning.learning.model_card import ModelCard
+from template_learning.learning.model_file import copy_model, load_model
 from template_learning.learning.network import device_scope
 from template_learning.learning.noise import noise_share, of_lower_dose
 from template_learning.learning.patches import grey_statistics
 from template_learning.learning.segment import classes_and_probability, segment_on_own_grid
-from template_learning.picking.cluster import find_picks
+from template_learning.picking.cluster import find_picks, segments_by
 from template_learning.picking.evaluate import choose_selection
 from template_learning.provenance import generator_for, write_sidecar
 from template_learning.settings import CalibrateSettings
@@ -65,7 +66,11 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
     own_dose = {row.id: picks.pop(row.id) for row in chosen}
     selection = choose_selection(card.classes, own_dose, truth, grids, settings.evaluate, also=picks)
     how = f"best F1 by {settings.evaluate.rank} on {on}: {', '.join(row.id for row in chosen)}"
-    changes = {**asdict(selection), "minimum_size_chosen": how}
+    changes = {
+        **asdict(selection),
+        "minimum_size_chosen": how,
+        "segments_by": segments_by(settings.segment.target_probability, settings.cluster),
+    }
     copy_model(model, output / "model.keras", card.model_copy(update=changes))
     facts: dict[str, Any] = {
         "minimum_score": {str(number): score for number, score in selection.minimum_score.items()},

@@ -14,7 +14,8 @@ from template_learning.errors import BadInput
 from template_learning.files import checked_id, read_mrc, read_table, write_table
 from template_learning.geometry import Grid
 from template_learning.labels import draw_labels
-from template_learning.learning.model_file import ModelCard, load_model, save_model
+from template_learning.learning.model_card import ModelCard
+from template_learning.learning.model_file import load_model, save_model
 from template_learning.learning.network import device_scope
 from template_learning.learning.patches import TrainingTomogram, grey_statistics
 from template_learning.learning.segment import classes_and_probability, segment_volume, selection_of
@@ -22,7 +23,7 @@ from template_learning.learning.spectrum import match_spectrum
 from template_learning.learning.train import Training, shared_folder
 from template_learning.library import LibraryEntry, read_library
 from template_learning.picking.annotations import read_annotations
-from template_learning.picking.cluster import Selection, select_picks
+from template_learning.picking.cluster import Selection, segments_by, select_picks
 from template_learning.picking.evaluate import choose_selection
 from template_learning.picking.matching import f_beta, match
 from template_learning.picking.template_matching import chosen_templates
@@ -129,6 +130,7 @@ def finetune_model(
             "versions": versions(),
             **asdict(selection),
             "minimum_size_chosen": f"best F1 by {settings.evaluate.rank} on the {len(annotated)} tomograms that were taught: {names}",
+            "segments_by": segments_by(settings.segment.target_probability, settings.cluster),
         }
     )
     save_model(output / "finetuned.keras", finetuned, card)

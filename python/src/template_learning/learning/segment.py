@@ -13,7 +13,8 @@ from scipy import ndimage
 
 from template_learning.errors import BadInput
 from template_learning.files import checked_id, read_mrc, write_mrc
-from template_learning.learning.model_file import ModelCard, load_model
+from template_learning.learning.model_card import ModelCard
+from template_learning.learning.model_file import load_model
 from template_learning.learning.network import JIT_COMPILE, device_scope, grid_multiple
 from template_learning.learning.patches import FLIPS, grey_statistics
 from template_learning.learning.spectrum import band_pass, match_spectrum
@@ -77,6 +78,7 @@ def segment_tomogram(
                 "score_probability": card.score_probability,
                 "whole_size_voxels": scaled_whole_size(card, voxel_size),
                 "minimum_size_chosen": card.minimum_size_chosen,
+                "segments_by": card.segments_by,
                 **looks,
             },
         ),

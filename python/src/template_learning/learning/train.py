@@ -18,7 +18,8 @@ from threadpoolctl import threadpool_limits
 
 from template_learning.errors import BadInput, Fault
 from template_learning.files import read_table, replacing, write_table
-from template_learning.learning.model_file import ModelCard, load_model, save_model
+from template_learning.learning.model_card import ModelCard
+from template_learning.learning.model_file import load_model, save_model
 from template_learning.learning.network import (
     JIT_COMPILE,
     build_network,

@@ -43,8 +43,8 @@ def cluster_segmentation(
     ``minimum_size_voxels`` on, or from the thresholds of its class in the segmentation's sidecar (size 1, score 0 where
     there are none), or, where the settings say so, by the expected F1.
 
-    Raises BadInput for files that do not fit together, and where the expected F1 is asked for and the model behind the
-    segmentation carries nothing for it.
+    Raises BadInput for files that do not fit together, where the model's thresholds were chosen for segments found
+    otherwise, and where the expected F1 is asked for and the model behind the segmentation carries nothing for it.
     """
     checked_id(identifier)
     classes, voxel_size = read_mrc(segmentation)
@@ -55,6 +55,9 @@ def cluster_segmentation(
         )
     facts = read_sidecar(segmentation)
     minimum, origin = _minimum_sizes(classes, settings, facts)
+    if origin == "model":
+        now = segments_by(facts.get("settings", {}).get("target_probability"), settings)
+        check_segments(facts.get("segments_by"), now, f"{segmentation}: the model's threshold")
     carried = facts.get("minimum_score") if origin == "model" else None
     least_score = {int(number): float(score) for number, score in (carried or {}).items()}
     program: dict[str, str] = {}
@@ -94,6 +97,29 @@ def cluster_segmentation(
         selected=sum(pick.selected for pick in picks),
         **program,
     )
+
+
+def segments_by(target_probability: float | None, cluster: ClusterSettings) -> dict[str, Any]:
+    """The parameters that say where a segment ends, and so what its size and score mean; the first is SEGMENT's."""
+    return {
+        "segment.target_probability": target_probability,
+        "cluster.method": cluster.method,
+        "cluster.probability": cluster.probability,
+    }
+
+
+def check_segments(carried: Mapping[str, Any] | None, now: Mapping[str, Any], what: str) -> None:
+    """BadInput where the thresholds, ``what``, were chosen for segments found by other settings; older models do not say."""
+    other = [name for name, value in (carried or {}).items() if name in now and now[name] != value]
+    if carried and other:
+        theirs, ours = (", ".join(f"{name} = {_or_none(of[name])}" for name in other) for of in (carried, now))
+        raise BadInput(
+            f"{what} was chosen with {theirs}, and here is {ours}; the former, or cluster.minimum_size_voxels, was expected"
+        )
+
+
+def _or_none(value: Any) -> Any:
+    return "none" if value is None else value
 
 
 def select_picks(

@@ -1,0 +1,81 @@
+"""The JSON card inside a model file: what its network was trained for.  Read without Keras."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from template_learning.errors import BadInput
+from template_learning.files import existing
+
+CARD = "template_learning.json"
+FORMAT = 1
+
+
+class ModelCard(BaseModel):
+    """What a network was trained for, and on what."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    format: int = FORMAT
+    voxel_size_angstrom: float = Field(gt=0, description="of the tomograms that it was trained on")
+    contrast: Literal["protein_dark"] = "protein_dark"
+    classes: dict[int, list[str]] = Field(description="class id to the species that belong to it; 0 is the background")
+    filters: int
+    network: Literal["deepfinder", "residual"] = "deepfinder"
+    batch_normalisation: bool = False
+    patch_voxels: int
+    band_pass_angstrom: tuple[float, float] | None = Field(default=None, description="see TRAIN's setting of that name")
+    class_names: dict[int, str] = Field(default_factory=dict)
+    radial_spectrum: list[float] | None = Field(default=None, description="of the training tomograms (see spectrum.py)")
+    grey_histogram: list[float] | None = Field(default=None, description="of the training tomograms (see spectrum.py)")
+    training: dict[str, Any] = Field(default_factory=dict, description="design, settings, seed and best epoch")
+    versions: dict[str, str] = Field(default_factory=dict)
+    minimum_size_voxels: dict[int, int] | None = Field(default=None, description="class id to the smallest segment that counts")
+    minimum_score: dict[int, float] | None = Field(default=None, description="class id to the lowest score that counts")
+    score_probability: dict[int, list[tuple[float, float]]] | None = Field(
+        default=None,
+        description="class id to steps: from this confidence (score times share of a whole segment) on, the share that is right",
+    )
+    whole_size_voxels: dict[int, float] | None = Field(
+        default=None, description="class id to the size of whole segments, of which a confidence takes the share"
+    )
+    minimum_size_chosen: str = Field(default="not chosen", description="how the smallest segment or score was chosen")
+    segments_by: dict[str, Any] | None = Field(
+        default=None, description="the settings that the segments were found by when it was chosen (see picking/cluster.py)"
+    )
+
+    @property
+    def band_voxels(self) -> tuple[float, float] | None:
+        """The band that tomograms are filtered to before the network sees them, in its voxels."""
+        if self.band_pass_angstrom is None:
+            return None
+        short, long = self.band_pass_angstrom
+        return short / self.voxel_size_angstrom, long / self.voxel_size_angstrom
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card of a model file; BadInput for anything that is not a model of this package or of a newer format."""
+    existing(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = json.loads(archive.read(CARD))
+    except zipfile.BadZipFile:
+        raise BadInput(f"{path}: not a .keras model file") from None
+    except KeyError:
+        raise BadInput(f"{path}: a .keras file without {CARD}; a model trained by this package was expected") from None
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{path}: {CARD} inside is not JSON ({error})") from None
+    written = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(written, int) or written > FORMAT:
+        raise BadInput(
+            f"{path}: the model's format is {written!r}, this version reads up to {FORMAT}; update template-learning"
+        )
+    try:
+        return ModelCard.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"{path}: {CARD} inside, {field!r}: {first['msg']}") from None
