@@ -175,6 +175,17 @@ def test_fine_tuning_is_one_call_on_annotated_tomograms(pipeline, demo, labels):
     assert (run.outdir / "finetune/finetuning.csv").is_file()
 
 
+def test_without_a_scheduler_no_task_asks_for_more_than_this_machine_has(pipeline):
+    write_mrc(pipeline.folder / "a.mrc", np.random.default_rng(1).standard_normal((16, 16, 16)).astype(np.float32), 8.0)
+    (pipeline.folder / "tomograms.csv").write_text("id,path\na,a.mrc\n")
+    (pipeline.folder / "large.config").write_text("process { withLabel: network { cpus = 4096; memory = 99.TB } }\n")
+    files = {"--model": "models/nucleosome_8A.keras", "-params-file": "presets/workstation.yml"}
+    arguments = [str(one) for name, path in files.items() for one in (name, ROOT / path)]
+    run = pipeline.run("-c", "large.config", "-stub", *arguments, "--tomograms", str(pipeline.folder / "tomograms.csv"))
+    assert run.status == 0, run.printed
+    assert counts(run)["SEGMENT"] == 1
+
+
 def test_without_tomograms_the_run_stops_at_a_model(pipeline):
     run = pipeline.run("-profile", "demo", "-stub", "--design.test_tomograms", "0")
     assert run.status == 0, run.printed

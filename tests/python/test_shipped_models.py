@@ -1,0 +1,54 @@
+"""The trained models of models/, as users get them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from template_learning.check import check_settings
+from template_learning.files import read_table
+from template_learning.learning.model_card import read_card
+from template_learning.learning.segment import segment_tomogram
+from template_learning.picking.cluster import check_segments, cluster_segmentation, segments_by
+from template_learning.picking.matching import f_beta, match
+from template_learning.settings import Settings
+from template_learning.tables import PickRow
+
+ROOT = Path(__file__).parents[2]
+NUCLEOSOME = ROOT / "models" / "nucleosome_8A.keras"
+VOXEL = 8.0
+BORDER_VOXELS, MATCH_VOXELS = 8, 6
+
+# Keras on NumPy 2 warns of its own weight reading.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def preset() -> Settings:
+    """The settings that models/README.md says to pick with."""
+    return check_settings(yaml.safe_load((ROOT / "presets" / "workstation.yml").read_text()))
+
+
+def test_the_model_is_calibrated_for_the_settings_that_it_is_to_pick_with(preset: Settings) -> None:
+    card = read_card(NUCLEOSOME)
+    assert card.voxel_size_angstrom == VOXEL
+    assert card.class_names == {1: "nucleosome"}
+    assert card.score_probability is not None
+    assert card.segments_by is not None
+    check_segments(card.segments_by, segments_by(preset.segment.target_probability, preset.cluster), "the model's threshold")
+
+
+def test_nucleosomes_of_another_simulator_and_reconstruction(shared_data: Path, preset: Settings, tmp_path: Path) -> None:
+    tomogram = shared_data / "imod_reference" / "tomogram_default.mrc.gz"
+    segment_tomogram(NUCLEOSOME, tomogram, "t", preset.segment, tmp_path, VOXEL)
+    cluster_segmentation(tmp_path / "t.segmentation.mrc", tmp_path / "t.probability.mrc", "t", preset.cluster, tmp_path)
+    picks = [row for row in read_table(tmp_path / "t.picks.csv", PickRow) if row.selected]
+    found = np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in picks])
+    rows = json.loads((shared_data / "parakeet_reference" / "truth.json").read_text())
+    # Positions there count from the box's corner, half a voxel off the centre of voxel (0, 0, 0).
+    truth = np.array([row["position_angstrom"] for row in rows if row["kind"] != "distractor"]) - VOXEL / 2
+    last = np.array([128, 128, 80]) - 1 - BORDER_VOXELS
+    found, truth = (one[((one / VOXEL >= BORDER_VOXELS) & (one / VOXEL <= last)).all(axis=1)] for one in (found, truth))
+    assert len(truth) == 45
+    assert f_beta(len(match(found, truth, MATCH_VOXELS * VOXEL)), len(found), len(truth), 1.0) > 0.95
