@@ -86,11 +86,8 @@ FIRST = {"train": {"epochs": 62}}
 LATE = {"train": {"epochs": 20, "learning_rate": 0.0075, "high_dose_first": 0, "top_view_weight": 4}}
 """The hour on two processors, shared between what is easy and what is hard."""
 SHIPPED = ROOT / "models" / "nucleosome_8A.keras"
-SHIPPED_TRAINING: list[tuple[str, dict[str, Any]]] = [
-    ("design.csv", {"train": {"epochs": 46, "top_view_weight": 12}}),
-    ("late.csv", {"train": {**LATE["train"], "epochs": 13, "top_view_weight": 12}}),
-]
-"""Its trainings one after the other: on which tomograms, and what differs from the preset."""
+SHIPPED_FIRST = {"train": {"epochs": 46, "top_view_weight": 12}}
+SHIPPED_LATE = merged(LATE, {"train": {"epochs": 13, "top_view_weight": 12}})
 RIBOSOME_GROUPS = GROUPS | {"thin": (0.4, {"tetris": {"slab_thickness_angstrom": 500}})}
 CURVE_STEPS = 400
 PARAKEETS = {"defocus_um": -2.5, "tilt_range_deg": 60.0, "tilt_step_deg": 4.0, "ice_density_g_per_cm3": 0.91}
@@ -313,10 +310,12 @@ def nucleosomes() -> tuple[Settings, list[DesignRow], Path]:
     return chosen, make_data(chosen, library, folder / "design.csv", GROUPS), folder
 
 
-def taught_first(chosen: Settings, folder: Path) -> tuple[Path, float]:
+def taught_first(
+    chosen: Settings, folder: Path, first: Mapping[str, Any] = FIRST, name: str = "trained_first"
+) -> tuple[Path, float]:
     """The nucleosomes' network after its first epochs, and the seconds they took; late.csv and its tomograms are made too."""
     make_data(chosen, folder / "library", folder / "late.csv", GROUPS | LATE_GROUPS)
-    return trained(settings(FIRST), folder / "design.csv", folder / "data", folder / "trained_first")
+    return trained(settings(first), folder / "design.csv", folder / "data", folder / name)
 
 
 def measure_nucleosome() -> dict[str, float]:
@@ -325,8 +324,7 @@ def measure_nucleosome() -> dict[str, float]:
     first = taught_first(chosen, folder)
     model, seconds = train(settings(LATE), folder / "late.csv", folder / "data", folder / "trained", first)
     figures = {"f1_nucleosome": held_out(model, rows, folder / "data", chosen)[0], "training_seconds_nucleosome": seconds}
-    figures |= held_out_at_each_dose(model, chosen, folder / "library", folder)
-    figures |= across_simulators(model, chosen) if SHARED.is_dir() else {}
+    figures |= beyond_the_design(model, chosen, folder)
     if "f1_matching_at_30" in figures:
         draw_against_dose(figures, FOLDER / "dose.png")
     return figures
@@ -378,36 +376,34 @@ def measure_top_views() -> dict[str, float]:
     for weight in TOP_VIEW_WEIGHTS:
         late = settings(LATE, {"train": {"top_view_weight": weight}})
         model, _ = train(late, folder / "late.csv", folder / "data", folder / f"trained_top_views_{weight}", first)
-        figures |= figures_of(model, chosen, folder, f"by_weight_{weight}")
+        figures |= of_itself(beyond_the_design(model, chosen, folder), f"by_weight_{weight}")
     return figures
 
 
-def figures_of(model: Path, chosen: Settings, folder: Path, name: str) -> dict[str, float]:
-    """``_name`` after each: a model of nucleosomes in further tomograms at each dose and across simulators, itself alone."""
-    found = held_out_at_each_dose(model, chosen, folder / "library", folder)
-    found |= across_simulators(model, chosen) if SHARED.is_dir() else {}
-    return {f"{key}_{name}": value for key, value in found.items() if "matching" not in key and "lead" not in key}
+def beyond_the_design(model: Path, chosen: Settings, folder: Path) -> dict[str, float]:
+    """Figures of a model of nucleosomes in further tomograms at each dose and, where their data are there, across simulators."""
+    figures = held_out_at_each_dose(model, chosen, folder / "library", folder)
+    return figures | (across_simulators(model, chosen) if SHARED.is_dir() else {})
+
+
+def of_itself(figures: Mapping[str, float], name: str) -> dict[str, float]:
+    """Those of the model alone, without template matching's, ``_name`` after each."""
+    return {f"{key}_{name}": value for key, value in figures.items() if "matching" not in key and "lead" not in key}
 
 
 def measure_shipped() -> dict[str, float]:
     """The model that is shipped, as it is in the repository."""
     chosen, rows, folder = nucleosomes()
-    return {"f1_nucleosome_shipped": held_out(SHIPPED, rows, folder / "data", chosen)[0]} | figures_of(
-        SHIPPED, chosen, folder, "shipped"
-    )
+    figures = {"f1_nucleosome": held_out(SHIPPED, rows, folder / "data", chosen)[0]}
+    return of_itself(figures | beyond_the_design(SHIPPED, chosen, folder), "shipped")
 
 
 def train_shipped() -> dict[str, float]:
     """The shipped model trained anew, build/bench/picking/nucleosome/shipped.keras: hours."""
     chosen, _, folder = nucleosomes()
-    make_data(chosen, folder / "library", folder / "late.csv", GROUPS | LATE_GROUPS)
-    model: tuple[Path, float] | None = None
-    for number, (design, changes) in enumerate(SHIPPED_TRAINING, start=1):
-        step = train if number == len(SHIPPED_TRAINING) else trained
-        model = step(settings(changes), folder / design, folder / "data", folder / f"shipped_{number}", model)
-    assert model is not None
-    path, seconds = model
-    copy_model(path, folder / "shipped.keras", read_card(path).model_copy(update={"class_names": {1: "nucleosome"}}))
+    first = taught_first(chosen, folder, SHIPPED_FIRST, "shipped_first")
+    model, seconds = train(settings(SHIPPED_LATE), folder / "late.csv", folder / "data", folder / "shipped", first)
+    copy_model(model, folder / "shipped.keras", read_card(model).model_copy(update={"class_names": {1: "nucleosome"}}))
     return {"training_seconds_shipped": seconds}
 
 
