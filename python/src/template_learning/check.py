@@ -248,7 +248,7 @@ def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings) -> Non
 
 def _check_model(path: str, file: Path, settings: Settings) -> None:
     from template_learning.learning.model_card import read_card
-    from template_learning.picking.cluster import check_segments, segments_by
+    from template_learning.picking.cluster import check_expected_f1, check_segments, segments_by
 
     card = _named(path, file, read_card)
     if settings.start_at == "finetune" or settings.cluster.minimum_size_voxels is not None:
@@ -256,11 +256,8 @@ def _check_model(path: str, file: Path, settings: Settings) -> None:
     check_segments(
         card.segments_by, segments_by(settings.segment.target_probability, settings.cluster), f"{path}: its threshold"
     )
-    if settings.cluster.select == "expected_f1" and card.score_probability is None:
-        raise BadInput(
-            f"{path}: parameter cluster.select = 'expected_f1', but the model carries no probabilities of scores;"
-            " one calibrated with evaluate.rank = 'score' was expected"
-        )
+    if settings.cluster.select == "expected_f1":
+        check_expected_f1(card.score_probability, f"{path}: parameter")
 
 
 def _named(path: str, staged: Path, read: Any) -> Any:

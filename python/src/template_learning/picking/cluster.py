@@ -67,11 +67,7 @@ def cluster_segmentation(
         program = deepfinder_program.program("cluster")
     steps = None
     if settings.select == "expected_f1" and origin != "settings":
-        if not facts.get("score_probability"):
-            raise BadInput(
-                f"{segmentation}: cluster.select = expected_f1, but the model carries no probabilities of scores;"
-                " a model calibrated with evaluate.rank = score was expected"
-            )
+        check_expected_f1(facts.get("score_probability"), f"{segmentation}: parameter")
         steps = {int(number): one for number, one in facts["score_probability"].items()}
         origin = "model's expected F1 in each tomogram"
     whole = {int(number): float(size) for number, size in (facts.get("whole_size_voxels") or {}).items()}
@@ -115,6 +111,15 @@ def check_segments(carried: Mapping[str, Any] | None, now: Mapping[str, Any], wh
         theirs, ours = (", ".join(f"{name} = {_or_none(of[name])}" for name in other) for of in (carried, now))
         raise BadInput(
             f"{what} was chosen with {theirs}, and here is {ours}; the former, or cluster.minimum_size_voxels, was expected"
+        )
+
+
+def check_expected_f1(carried: Mapping[Any, Any] | None, what: str) -> None:
+    """BadInput where a model that carries no probabilities of scores is asked for picks by the expected F1."""
+    if not carried:
+        raise BadInput(
+            f"{what} cluster.select = 'expected_f1', but the model carries no probabilities of scores;"
+            " a model calibrated with evaluate.rank = score was expected"
         )
 
 
