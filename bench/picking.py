@@ -88,6 +88,8 @@ LATE = {"train": {"epochs": 20, "learning_rate": 0.0075, "high_dose_first": 0, "
 SHIPPED = ROOT / "models" / "nucleosome_8A.keras"
 SHIPPED_FIRST = {"train": {"epochs": 46, "top_view_weight": 12}}
 SHIPPED_LATE = merged(LATE, {"train": {"epochs": 13, "top_view_weight": 12}})
+SHIPPED_MORE = merged(LATE, {"train": {"epochs": 50, "learning_rate": 0.02, "top_view_weight": 8}})
+"""Taught in addition, from the network that came of those."""
 RIBOSOME_GROUPS = GROUPS | {"thin": (0.4, {"tetris": {"slab_thickness_angstrom": 500}})}
 CURVE_STEPS = 400
 PARAKEETS = {"defocus_um": -2.5, "tilt_range_deg": 60.0, "tilt_step_deg": 4.0, "ice_density_g_per_cm3": 0.91}
@@ -288,7 +290,9 @@ def across_simulators(model: Path, chosen: Settings) -> dict[str, float]:
 
 
 def draw_against_dose(figures: Mapping[str, float], path: Path) -> None:
-    """The picture of docs/learning.md: F1 and the recall of top views against dose, beside template matching's."""
+    """F1 and the recall of top views against dose, beside template matching's; nothing without that."""
+    if "f1_matching_at_30" not in figures:
+        return
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
     for axis, name, title in ((left, "f1", "F1"), (right, "recall_top", "top views found")):
         for kind, style, label in (
@@ -325,8 +329,7 @@ def measure_nucleosome() -> dict[str, float]:
     model, seconds = train(settings(LATE), folder / "late.csv", folder / "data", folder / "trained", first)
     figures = {"f1_nucleosome": held_out(model, rows, folder / "data", chosen)[0], "training_seconds_nucleosome": seconds}
     figures |= beyond_the_design(model, chosen, folder)
-    if "f1_matching_at_30" in figures:
-        draw_against_dose(figures, FOLDER / "dose.png")
+    draw_against_dose(figures, FOLDER / "dose.png")
     return figures
 
 
@@ -387,22 +390,25 @@ def beyond_the_design(model: Path, chosen: Settings, folder: Path) -> dict[str, 
 
 
 def of_itself(figures: Mapping[str, float], name: str) -> dict[str, float]:
-    """Those of the model alone, without template matching's, ``_name`` after each."""
-    return {f"{key}_{name}": value for key, value in figures.items() if "matching" not in key and "lead" not in key}
+    """Those of the model, without template matching's own, ``_name`` after each."""
+    return {f"{key}_{name}": value for key, value in figures.items() if "matching" not in key}
 
 
 def measure_shipped() -> dict[str, float]:
     """The model that is shipped, as it is in the repository."""
     chosen, rows, folder = nucleosomes()
     figures = {"f1_nucleosome": held_out(SHIPPED, rows, folder / "data", chosen)[0]}
-    return of_itself(figures | beyond_the_design(SHIPPED, chosen, folder), "shipped")
+    figures |= beyond_the_design(SHIPPED, chosen, folder)
+    draw_against_dose(figures, FOLDER / "dose_shipped.png")
+    return of_itself(figures, "shipped")
 
 
 def train_shipped() -> dict[str, float]:
     """The shipped model trained anew, build/bench/picking/nucleosome/shipped.keras: hours."""
     chosen, _, folder = nucleosomes()
     first = taught_first(chosen, folder, SHIPPED_FIRST, "shipped_first")
-    model, seconds = train(settings(SHIPPED_LATE), folder / "late.csv", folder / "data", folder / "shipped", first)
+    late = trained(settings(SHIPPED_LATE), folder / "late.csv", folder / "data", folder / "shipped_late", first)
+    model, seconds = train(settings(SHIPPED_MORE), folder / "late.csv", folder / "data", folder / "shipped", late)
     copy_model(model, folder / "shipped.keras", read_card(model).model_copy(update={"class_names": {1: "nucleosome"}}))
     return {"training_seconds_shipped": seconds}
 
@@ -458,12 +464,14 @@ PARTS = {
     "real": measure_real,
     "train_shipped": train_shipped,
 }
+ACROSS_SIMULATORS = {"f1_parakeet_imod": ">= 0.97", "f1_at_30": ">= 0.93", "f1_lead_at_15": ">= 0.15"}
+VIEWS = {f"p_of_views_as_parakeet_at_{dose}": ">= 0.05" for dose in DOSES}
+"""Top views found as often as side views, as far as a hundred of them can tell."""
 GOALS = {
     "f1_nucleosome": ">= 0.9",
     "f1_ribosome": ">= 0.9",
-    "f1_parakeet_imod": ">= 0.97",
-    "f1_at_30": ">= 0.93",
-    "f1_lead_at_15": ">= 0.15",
+    **ACROSS_SIMULATORS,
+    **{f"{name}_shipped": goal for name, goal in (ACROSS_SIMULATORS | VIEWS).items()},
 }
 
 
