@@ -94,6 +94,8 @@ RIBOSOME_GROUPS = GROUPS | {"thin": (0.4, {"tetris": {"slab_thickness_angstrom":
 CURVE_STEPS = 400
 PARAKEETS = {"defocus_um": -2.5, "tilt_range_deg": 60.0, "tilt_step_deg": 4.0, "ice_density_g_per_cm3": 0.91}
 """Its reference's microscope and ice; the design's ice is up to 1.1 g/cm^3, where there is less contrast."""
+PLATE_DEFOCI_UM = (0.0, -0.5, -1.0, -2.5)
+"""The paper's with a phase plate, and one that no training tomogram with a plate has."""
 TOP_VIEW_WEIGHTS = (1, 12, 20)
 """Beside that of ``LATE``."""
 OPTIMIZERS = [("adam", 0.004), ("adam", 0.012), ("muon", 0.03)]
@@ -272,15 +274,17 @@ def held_out_at_each_dose(model: Path, chosen: Settings, library: Path, folder: 
 
 def across_simulators(model: Path, chosen: Settings) -> dict[str, float]:
     """Figures on Parakeet's nucleosomes, beside template matching: IMOD's tomogram, native ones at each dose; and the native
-    engine's tomogram of the same sample."""
+    engine's tomograms of the same sample, as Parakeet's and with a phase plate."""
     tomograms = {"parakeet_imod": SHARED / "imod_reference" / "tomogram_default.mrc.gz"}
     tomograms |= {f"at_{dose}": path for dose, path in make_low_dose_tomograms(BUILD / "lowdose").items()}
-    native = "sample_simulated_natively"
+    natively = {"sample_simulated_natively": make_native_tomogram(BUILD / "lowdose")}
+    for defocus in PLATE_DEFOCI_UM:
+        natively[f"phase_plate_{abs(defocus):g}_um"] = make_native_tomogram(BUILD / "lowdose", defocus)
     figures: dict[str, float] = {}
-    for name, path in {**tomograms, native: make_native_tomogram(BUILD / "lowdose")}.items():
+    for name, path in (tomograms | natively).items():
         ours = score(picks_of(model, path, chosen))
         figures |= {f"{key}_{name}": ours[key] for key in ("f1", "precision", "recall_top", "recall_side", "recall_top_free")}
-        if shutil.which("pytme") and name != native:
+        if shutil.which("pytme") and name in tomograms:
             peer = matched(path, "imod" if name == "parakeet_imod" else f"dose_{name.removeprefix('at_')}")
             figures[f"f1_matching_{name}"] = peer["f1_best"]
             figures |= {f"{side}_matching_{name}": peer[f"{side}_of_first"] for side in ("recall_top", "recall_side")}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import yaml
 from harness import BUILD, SHARED, molecule_row, report
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
@@ -59,12 +60,20 @@ def make_low_dose_tomograms(folder: Path, doses: tuple[int, ...] = DOSES) -> dic
     return paths
 
 
-def make_native_tomogram(folder: Path) -> Path:
-    """``<folder>/native.mrc``: the same sample and microscope, simulated by the native engine from Parakeet's configuration."""
-    path = folder / "native.mrc"
+def make_native_tomogram(folder: Path, plate_defocus_um: float | None = None) -> Path:
+    """``<folder>/native*.mrc``: the same sample and microscope, simulated by the native engine from Parakeet's configuration; with
+    ``plate_defocus_um`` (negative = underfocus) at that defocus and with a phase plate of 90 degrees."""
+    name = "native" if plate_defocus_um is None else f"native_phase_plate_{abs(plate_defocus_um):g}_um"
+    path = folder / f"{name}.mrc"
     if not path.is_file():
-        simulate_parakeet(REFERENCE / "config.yaml", SHARED / "structures", 4, SEED, folder / "native")
-        reconstruct_counts(read_mrc(folder / "native" / "image.mrc")[0], folder / "native" / "tilts.tlt", path)
+        config = yaml.safe_load((REFERENCE / "config.yaml").read_text())
+        if plate_defocus_um is not None:
+            config["microscope"]["lens"]["c_10"] = plate_defocus_um * 1e4
+            config["microscope"]["phase_plate"] |= {"use": True, "phase_shift": 90}
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name / "config.yaml").write_text(yaml.safe_dump(config))
+        simulate_parakeet(folder / name / "config.yaml", SHARED / "structures", 4, SEED, folder / name)
+        reconstruct_counts(read_mrc(folder / name / "image.mrc")[0], folder / name / "tilts.tlt", path)
     return path
 
 
