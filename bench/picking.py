@@ -473,7 +473,7 @@ PARTS = {
 }
 ACROSS_SIMULATORS = {"f1_parakeet_imod": ">= 0.97", "f1_at_30": ">= 0.93", "f1_lead_at_15": ">= 0.15"}
 VIEWS = {f"p_of_views_as_parakeet_at_{dose}": ">= 0.05" for dose in DOSES}
-"""Top views found as often as side views, as far as a hundred of them can tell."""
+"""Top views found as often as side views, as far as these tomograms can tell."""
 GOALS = {
     "f1_nucleosome": ">= 0.9",
     "f1_ribosome": ">= 0.9",
