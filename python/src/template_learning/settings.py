@@ -329,6 +329,13 @@ class TrainSettings(Section):
     learning_rate_schedule: Literal["constant", "cosine"] = Field(
         "constant", description="cosine: down to zero at the last step"
     )
+    averaged_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the epochs, the last ones, whose weights are averaged: what is validated and kept is the mean since the"
+        " first of them (stochastic weight averaging); 0 = none",
+    )
     early_stopping_epochs: int | None = Field(
         None, ge=1, description="stop after this many epochs without a better validation loss; none = never"
     )

@@ -39,6 +39,7 @@ OWN_WAYS: dict[str, Any] = {
     "top_view_weight": 1.0,
     "optimizer": "adam",
     "learning_rate_schedule": "constant",
+    "averaged_share": 0.0,
     "early_stopping_epochs": None,
     "network": "deepfinder",
     "batch_normalisation": False,

@@ -261,6 +261,7 @@ def _teach(
             "optimizer": "adam",
             "learning_rate": settings.finetune.learning_rate,
             "learning_rate_schedule": "constant",
+            "averaged_share": 0.0,
             "early_stopping_epochs": None,
             "filters": card.filters,
             "network": card.network,

@@ -40,7 +40,10 @@ STATE = "training_state.npz"
 
 
 class HistoryRow(BaseModel):
-    """One epoch: its loss, the same loss on validation, and F1 over voxels there, mean of the target classes."""
+    """One epoch: its loss, the same loss on validation, and F1 over voxels there, mean of the target classes.
+
+    What is validated is the mean of the weights after the last ``averaged`` epochs, this one's alone where that is 1.
+    """
 
     epoch: int
     steps: int
@@ -49,6 +52,7 @@ class HistoryRow(BaseModel):
     validation_loss: float | None = None
     validation_f1: float | None = None
     best: bool = False
+    averaged: int = 1
 
 
 def train_network(
@@ -63,7 +67,8 @@ def train_network(
     """Train on the rows of ``design`` with split "train" and write trained.keras, history.csv and their sidecars.
 
     ``data`` holds <id>.mrc, <id>.labels.mrc and <id>.particles.csv of each row.  The model kept is the best on the
-    "validation" rows, the last where there are none.  The folder ``state``, or ``output`` without one, keeps a state,
+    "validation" rows, the last where there are none; with ``settings.averaged_share`` the candidates of the last epochs are
+    means of weights (Izmailov et al., UAI 2018).  The folder ``state``, or ``output`` without one, keeps a state,
     replaced after each epoch: the same call goes on from there, to the same result (DeepFinder's engine keeps none).
     ``start`` is a trained model whose weights are begun with instead of random ones, under the same settings of the network.
     Raises BadInput for wrong tables or data or a model of another network, Fault where the loss is no longer a number.
@@ -188,6 +193,7 @@ class Training:
                 )
             self.network.set_weights(start)
         self.best: list[NDArray[Any]] = self.network.get_weights()
+        self.mean = self.best  # of the epochs that are averaged, the last one's before them
         self.network.compile(
             optimizer=build_optimizer(self.network, settings), loss=training_loss(settings), jit_compile=JIT_COMPILE
         )
@@ -255,13 +261,21 @@ class Training:
         )
         if not np.isfinite(row.loss):
             raise Fault(f"training: the loss is {row.loss} in epoch {epoch}; a smaller train.learning_rate may help")
+        learnt = self.network.get_weights()
+        row.averaged = max(1, epoch - self.settings.epochs + round(self.settings.averaged_share * self.settings.epochs))
+        if row.averaged == 1:
+            self.mean = learnt
+        else:
+            self.mean = [mean + (weight - mean) / row.averaged for mean, weight in zip(self.mean, learnt, strict=True)]
         if validation is not None:
+            self.network.set_weights(self.mean)
             row.validation_loss, row.validation_f1 = validate(self.network, validation, training_loss(self.settings))
+            self.network.set_weights(learnt)
         before = [old.validation_loss for old in self.history if old.validation_loss is not None]
         row.best = row.validation_loss is None or row.validation_loss < min(before, default=np.inf)
         self.history.append(row)
         if row.best:
-            self.best = self.network.get_weights()
+            self.best = self.mean
         self._save()
         return row
 
@@ -280,6 +294,7 @@ class Training:
     def _save(self) -> None:
         arrays = {f"weight_{i}": value for i, value in enumerate(self.network.get_weights())}
         arrays |= {f"best_{i}": value for i, value in enumerate(self.best)}
+        arrays |= {f"mean_{i}": value for i, value in enumerate(self.mean)}
         arrays |= {f"optimizer_{i}": variable.numpy() for i, variable in enumerate(self.network.optimizer.variables)}
         history = json.dumps([row.model_dump() for row in self.history])
         with replacing(self.state) as temporary, temporary.open("wb") as handle:
@@ -294,6 +309,7 @@ class Training:
             count = len(self.best)
             self.network.set_weights([saved[f"weight_{i}"] for i in range(count)])
             self.best = [saved[f"best_{i}"] for i in range(count)]
+            self.mean = [saved[f"mean_{i}"] for i in range(count)]
             for i, variable in enumerate(self.network.optimizer.variables):
                 variable.assign(saved[f"optimizer_{i}"])
             self.history = [HistoryRow.model_validate(row) for row in json.loads(str(saved["history"]))]

@@ -133,7 +133,7 @@ def headline(run: Run) -> list[dict[str, str]]:
     if history:
         seconds = read_sidecar(run.folder / "train/history.csv").get("seconds")
         took = "" if seconds is None else f"{seconds / 60:.1f} minutes; " if seconds < 7200 else f"{seconds / 3600:.1f} hours; "
-        kept = "" if run.best_epoch is None else f"epoch {run.best_epoch} kept"
+        kept = f"{run.kept_epochs} kept" if run.kept_epochs else ""
         figures.append(_figure(str(len(history)), "training epochs", (took + kept).removesuffix("; ")))
     return figures
 

@@ -65,7 +65,7 @@ def training_section(run: Run) -> Section | None:
             traces.append(Trace("kept", [best], [last.y[place]], CLASS_COLOURS[0]))
         if traces:
             panels.append(Panel(title, traces, "epoch", whole_numbers=True))
-    kept = "" if best is None else f" The network of epoch {best:.0f} was kept."
+    kept = f" Kept: {run.kept_epochs}." if run.kept_epochs else ""
     caption = f"Training of the network: {counted(len(rows), 'epoch')}.{kept}"
     last_loss = f"the training loss ends at {column('loss')[-1]:.3f}"
     figure = Illustration(line_figure(panels), f"Training curves over {counted(len(rows), 'epoch')}; {last_loss}.", caption)

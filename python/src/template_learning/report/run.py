@@ -150,8 +150,20 @@ class Run:
     @cached_property
     def best_epoch(self) -> int | None:
         """The epoch whose network was kept, None where nobody says."""
-        best = [int(row["epoch"]) for row in self.table("train/history.csv") if row.get("best") == "True"]
-        return best[-1] if best else None
+        return int(self._kept["epoch"]) if self._kept else None
+
+    @cached_property
+    def kept_epochs(self) -> str:
+        """The epoch whose network was kept, or the epochs whose mean was, in words; empty where nobody says."""
+        if self.best_epoch is None:
+            return ""
+        averaged = int(self._kept.get("averaged") or 1)
+        return f"epoch {self.best_epoch}" if averaged == 1 else f"mean of epochs {self.best_epoch - averaged + 1} to {self.best_epoch}"
+
+    @property
+    def _kept(self) -> dict[str, str]:
+        best = [row for row in self.table("train/history.csv") if row.get("best") == "True"]
+        return best[-1] if best else {}
 
     @cached_property
     def sidecars(self) -> list[dict[str, Any]]:
