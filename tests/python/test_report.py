@@ -95,8 +95,8 @@ def make_run(folder):
         (folder / f"simulate/{name}.tlt").write_text("-40\n-20\n0\n20\n40\n")
         write_mrc(folder / f"reconstruct/{name}.mrc", random.normal(size=SHAPE).astype(np.float32), VOXEL)
     (folder / "train").mkdir()
-    history = "epoch,steps,learning_rate,loss,validation_loss,validation_f1,best\n"
-    history += "".join(f"{k},{k},0.001,{1 / k},{1.1 / k},{1 - 1 / k},{k < 4}\n" for k in range(1, 6))
+    history = "epoch,steps,learning_rate,loss,validation_loss,validation_f1,best,averaged\n"
+    history += "".join(f"{k},{k},0.001,{1 / k},{1.1 / k},{1 - 1 / k},{k < 4},{max(1, k - 1)}\n" for k in range(1, 6))
     (folder / "train/history.csv").write_text(history)
     write_sidecar(
         folder / "train/history.csv", stage="train", item="model", seed=7, settings=SETTINGS.train, notes=["<script>"]
@@ -233,6 +233,7 @@ def test_what_users_wrote_is_escaped(whole):
     assert "core<i>" in page.text
     assert "a <b>bold</b> folder" in page.text
     assert "history.csv: <script>" in page.text
+    assert "mean of epochs 2 to 3 kept" in page.text
     assert "b" not in page.tags
     assert "i" not in page.tags
 

@@ -58,13 +58,18 @@ def test_training_learns_writes_its_files_and_finds_the_rods(toy: tuple[Path, Pa
     assert 2 * (found * truth).sum() / (found.sum() + truth.sum()) > 0.8
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.parametrize(("optimizer", "averaged_share"), [("adam", 0.0), ("muon", 1.0)])
 def test_training_is_deterministic_and_goes_on_after_a_kill(
-    toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+    toy: tuple[Path, Path],
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    optimizer: str,
+    averaged_share: float,
 ) -> None:
     from template_learning.learning import train
 
-    chosen = SMALL.model_copy(update={"optimizer": optimizer})
+    chosen = SMALL.model_copy(update={"optimizer": optimizer, "averaged_share": averaged_share})
     if optimizer == "muon":
         trained = tmp_path / "whole"
         train_network(*toy, chosen, 7, trained)
@@ -214,6 +219,31 @@ def test_automatic_precision_is_half_where_the_processor_has_instructions_for_it
     assert arithmetic(TrainSettings(precision="mixed_bfloat16", device="cpu")) == "mixed_bfloat16"
     listed.unlink()  # not a Linux
     assert arithmetic(TrainSettings(precision="auto", device="cpu")) == "float32"
+
+
+def test_averaged_epochs_keep_the_mean_of_their_weights(
+    toy: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, weights = Training._save, []
+
+    def saved(self: Training) -> None:
+        whole(self)
+        weights.append(self.network.get_weights())
+
+    monkeypatch.setattr(Training, "_save", saved)
+    chosen = SMALL.model_copy(update={"epochs": 5, "averaged_share": 0.6})
+    train_network(toy[0], toy[1], chosen, 7, tmp_path / "mean")
+    plain = SMALL.model_copy(update={"epochs": 5})
+    train_network(toy[0], toy[1], plain, 7, tmp_path / "plain")
+    for averaged, alone in zip(weights[:5], weights[5:], strict=True):  # what is validated does not change what is learnt
+        assert all(np.array_equal(a, b) for a, b in zip(averaged, alone, strict=True))
+    history = read_table(tmp_path / "mean" / "history.csv", HistoryRow)
+    assert [row.averaged for row in history] == [1, 1, 1, 2, 3]
+    kept = next(row for row in reversed(history) if row.best)
+    assert kept.averaged > 1
+    mean = [np.mean(one, axis=0) for one in zip(*weights[kept.epoch - kept.averaged : kept.epoch], strict=True)]
+    for a, b in zip(load_model(tmp_path / "mean" / "trained.keras")[0].get_weights(), mean, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_early_stopping(toy: tuple[Path, Path], tmp_path: Path) -> None:

@@ -158,7 +158,11 @@ class Run:
         if self.best_epoch is None:
             return ""
         averaged = int(self._kept.get("averaged") or 1)
-        return f"epoch {self.best_epoch}" if averaged == 1 else f"mean of epochs {self.best_epoch - averaged + 1} to {self.best_epoch}"
+        return (
+            f"epoch {self.best_epoch}"
+            if averaged == 1
+            else f"mean of epochs {self.best_epoch - averaged + 1} to {self.best_epoch}"
+        )
 
     @property
     def _kept(self) -> dict[str, str]:
