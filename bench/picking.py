@@ -90,7 +90,7 @@ SHIPPED_FIRST = {"train": {"epochs": 46, "top_view_weight": 12}}
 SHIPPED_LATE = merged(LATE, {"train": {"epochs": 13, "top_view_weight": 12}})
 SHIPPED_MORE = merged(LATE, {"train": {"epochs": 50, "learning_rate": 0.02, "top_view_weight": 8}})
 SHIPPED_LAST = merged(LATE, {"train": {"epochs": 42, "learning_rate": 0.02, "top_view_weight": 14, "averaged_share": 0.55}})
-"""Taught in addition, from the network that came of those."""
+"""Taught in addition, each from the network that came of those before it."""
 RIBOSOME_GROUPS = GROUPS | {"thin": (0.4, {"tetris": {"slab_thickness_angstrom": 500}})}
 CURVE_STEPS = 400
 PARAKEETS = {"defocus_um": -2.5, "tilt_range_deg": 60.0, "tilt_step_deg": 4.0, "ice_density_g_per_cm3": 0.91}

@@ -96,7 +96,7 @@ def make_run(folder):
         write_mrc(folder / f"reconstruct/{name}.mrc", random.normal(size=SHAPE).astype(np.float32), VOXEL)
     (folder / "train").mkdir()
     history = "epoch,steps,learning_rate,loss,validation_loss,validation_f1,best,averaged\n"
-    history += "".join(f"{k},{k},0.001,{1 / k},{1.1 / k},{1 - 1 / k},{k < 4},{max(1, k - 1)}\n" for k in range(1, 6))
+    history += "".join(f"{k},{k},0.001,{1 / k},{1.1 / k},{1 - 1 / k},{k < 4},1\n" for k in range(1, 6))
     (folder / "train/history.csv").write_text(history)
     write_sidecar(
         folder / "train/history.csv", stage="train", item="model", seed=7, settings=SETTINGS.train, notes=["<script>"]
@@ -228,12 +228,20 @@ def test_images_decode_and_have_words_for_who_cannot_see_them(whole):
         assert len(alternative) > 20
 
 
+@pytest.mark.parametrize(("averaged", "kept", "longer"), [(1, "epoch 2 kept", True), (2, "mean of epochs 1 to 2 kept", False)])
+def test_what_was_kept_is_said_and_whether_longer_training_may_help(part, averaged, kept, longer):
+    history = f"epoch,steps,learning_rate,loss,validation_loss,validation_f1,best,averaged\n1,1,1,1,1,0,True,1\n2,2,1,1,0.5,0,True,{averaged}\n"
+    (part / "train/history.csv").write_text(history)
+    text = read_page(part).text
+    assert kept in text
+    assert ("longer training may give more" in text) == longer
+
+
 def test_what_users_wrote_is_escaped(whole):
     page = Page(whole)
     assert "core<i>" in page.text
     assert "a <b>bold</b> folder" in page.text
     assert "history.csv: <script>" in page.text
-    assert "mean of epochs 2 to 3 kept" in page.text
     assert "b" not in page.tags
     assert "i" not in page.tags
 

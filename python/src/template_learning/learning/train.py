@@ -265,7 +265,7 @@ class Training:
         row.averaged = max(1, epoch - self.settings.epochs + round(self.settings.averaged_share * self.settings.epochs))
         if row.averaged == 1:
             self.mean = learnt
-        else:
+        else:  # batch normalisation's moving means too: with the small steps of a training's end that is near enough
             self.mean = [mean + (weight - mean) / row.averaged for mean, weight in zip(self.mean, learnt, strict=True)]
         if validation is not None:
             self.network.set_weights(self.mean)
