@@ -58,7 +58,7 @@ def test_training_learns_writes_its_files_and_finds_the_rods(toy: tuple[Path, Pa
     assert 2 * (found * truth).sum() / (found.sum() + truth.sum()) > 0.8
 
 
-@pytest.mark.parametrize(("optimizer", "averaged_share"), [("adam", 0.0), ("muon", 1.0)])
+@pytest.mark.parametrize(("optimizer", "averaged_share"), [("adam", 0.0), ("muon", 0.0), ("muon", 1.0)])
 def test_training_is_deterministic_and_goes_on_after_a_kill(
     toy: tuple[Path, Path],
     trained: Path,

@@ -169,7 +169,9 @@ def notes(run: Run) -> list[str]:
     if empty:
         found.append(f"No pick was selected in {', '.join(empty)}.")
     history = run.table("train/history.csv")
-    if len(history) > 1 and run.kept_epochs == f"epoch {len(history)}":  # the last of the means is the best by its nature
+    if (
+        len(history) > 1 and run.best_epoch == len(history) and run.averaged_epochs == 1
+    ):  # the last mean is the best by its nature
         found.append("The last epoch was the best on the validation tomograms: longer training may give more.")
     versions: dict[str, set[str]] = {}
     for sidecar in run.sidecars:

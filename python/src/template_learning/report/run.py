@@ -147,24 +147,26 @@ class Run:
         """The evaluation of template matching on a set of tomograms, None where it was not run."""
         return self.json(f"evaluate/{which}{MATCHED}.evaluation.json")
 
-    @cached_property
+    @property
     def best_epoch(self) -> int | None:
         """The epoch whose network was kept, None where nobody says."""
         return int(self._kept["epoch"]) if self._kept else None
 
-    @cached_property
+    @property
     def kept_epochs(self) -> str:
         """The epoch whose network was kept, or the epochs whose mean was, in words; empty where nobody says."""
         if self.best_epoch is None:
             return ""
-        averaged = int(self._kept.get("averaged") or 1)
-        return (
-            f"epoch {self.best_epoch}"
-            if averaged == 1
-            else f"mean of epochs {self.best_epoch - averaged + 1} to {self.best_epoch}"
-        )
+        if self.averaged_epochs == 1:
+            return f"epoch {self.best_epoch}"
+        return f"mean of epochs {self.best_epoch - self.averaged_epochs + 1} to {self.best_epoch}"
 
     @property
+    def averaged_epochs(self) -> int:
+        """Of how many epochs the network kept is the mean."""
+        return int(self._kept.get("averaged") or 1)
+
+    @cached_property
     def _kept(self) -> dict[str, str]:
         best = [row for row in self.table("train/history.csv") if row.get("best") == "True"]
         return best[-1] if best else {}
