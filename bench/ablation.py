@@ -18,10 +18,10 @@ import yaml
 from harness import BUILD, ROOT, merged, report
 from numpy.typing import NDArray
 from scipy import stats
-from template_learning.files import write_mrc
-from template_learning.gaussians import density_of_atoms
-from template_learning.machine_code import processors
-from template_learning.structure import read_structure
+from template_learning.common.compute import processors
+from template_learning.common.files import write_mrc
+from template_learning.structures.density import density_of_atoms
+from template_learning.structures.structure import read_structure
 
 FOLDER = BUILD / "ablation"
 DEMO = ROOT / "data" / "demo"

@@ -7,8 +7,8 @@ from harness import report
 from numpy.typing import NDArray
 from sklearn import __version__ as sklearn_version
 from sklearn.cluster import MeanShift
-from template_learning.picking.cluster import find_picks
 from template_learning.picking.meanshift import assign_to_nearest, mean_shift
+from template_learning.picking.segments import find_picks
 from template_learning.settings import ClusterSettings
 
 SHAPE, OBJECTS, RADIUS = (200, 512, 512), 200, 10

@@ -28,8 +28,8 @@ MODES = 14
 def measure(kind: str, path: Path, vectors: Path) -> dict[str, Any]:
     """Seconds for the Hessian and the modes, peak memory and eigenvalues, in this process; the modes go into ``vectors``."""
     import prody
-    from template_learning.anm import SparseANM
-    from template_learning.structure import read_structure
+    from template_learning.flexing.anm import SparseANM
+    from template_learning.structures.structure import read_structure
 
     structure = read_structure(path)
     position = structure.position_angstrom[structure.nodes]

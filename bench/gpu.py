@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 from harness import ROOT, molecule_row, report
 from learning import train_timed
-from template_learning.density import build_library
-from template_learning.files import read_mrc
-from template_learning.labels import label_sample
+from template_learning.common.files import read_mrc
+from template_learning.common.provenance import write_json
+from template_learning.common.tables import DesignRow
+from template_learning.learning.inference import segment_volume
 from template_learning.learning.network import device_scope
 from template_learning.learning.patches import open_tomogram
-from template_learning.learning.segment import segment_volume
-from template_learning.provenance import write_json
-from template_learning.reconstruction.tomogram import reconstruct_series
 from template_learning.settings import LabelSettings, ReconstructSettings, SegmentSettings, Settings, TrainSettings
-from template_learning.simulation.series import simulate_sample
-from template_learning.tables import DesignRow
-from template_learning.tetris import pack_sample
+from template_learning.stages.label import label_sample
+from template_learning.stages.reconstruct import reconstruct_series
+from template_learning.stages.simulate import simulate_sample
+from template_learning.stages.tetris import pack_sample
+from template_learning.stages.volume import build_library
 
 SEED = 1
 SHAPE, VOXEL = [40, 96, 96], 8.0

@@ -22,16 +22,17 @@ import numpy as np
 import yaml
 from harness import BUILD, ROOT, SHARED, report
 from numpy.typing import NDArray
-from template_learning.files import read_mrc, read_table, write_mrc, write_table
-from template_learning.learning.calibrate import calibrate_model
+from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.tables import DesignRow, ParticleRow
+from template_learning.learning.inference import classes_and_probability, segment_on_own_grid, segment_volume
 from template_learning.learning.model_file import load_model
 from template_learning.learning.patches import TrainingTomogram, open_tomogram
-from template_learning.learning.segment import classes_and_probability, segment_on_own_grid, segment_volume
-from template_learning.learning.train import Training, train_network
-from template_learning.picking.cluster import find_picks
-from template_learning.picking.matching import f_beta, match
+from template_learning.learning.training import Training
+from template_learning.picking.assignment import f_beta, match
+from template_learning.picking.segments import find_picks
 from template_learning.settings import CalibrateSettings, ClusterSettings, EvaluateSettings, SegmentSettings, TrainSettings
-from template_learning.tables import DesignRow, ParticleRow
+from template_learning.stages.calibrate import calibrate_model
+from template_learning.stages.train import train_network
 
 PEER = "cryoet-deepfinder==0.2.1"
 CLASSES, PATCH, BATCH, STEPS = 3, 40, 4, 4

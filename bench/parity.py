@@ -21,20 +21,20 @@ import yaml
 from harness import ROOT, report
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from template_learning import eman2
-from template_learning.files import read_mrc
-from template_learning.gaussians import density_of_atoms, gaussian_width_angstrom
-from template_learning.geometry import Grid, random_rotations
-from template_learning.learning import deepfinder_program
-from template_learning.learning.deepfinder import save_weights
+from template_learning.common.files import read_mrc
+from template_learning.common.geometry import Grid, random_rotations
+from template_learning.common.tables import DesignRow
+from template_learning.deepfinder import program as deepfinder_program
+from template_learning.deepfinder.weights import save_weights
 from template_learning.learning.network import build_network
 from template_learning.settings import SimulateSettings
 from template_learning.simulation import parakeet
 from template_learning.simulation.ice import Slab
 from template_learning.simulation.parakeet_config import parakeet_engine, read_parakeet_config
 from template_learning.simulation.potential import Sample
-from template_learning.structure import read_structure
-from template_learning.tables import DesignRow
+from template_learning.structures import eman2
+from template_learning.structures.density import density_of_atoms, gaussian_width_angstrom
+from template_learning.structures.structure import read_structure
 
 NUCLEOSOME = ROOT / "data" / "demo" / "templates" / "2pyo.cif.gz"
 TILTS_DEG = (0.0, 40.0)

@@ -29,25 +29,27 @@ import yaml
 from harness import BUILD, ROOT, SHARED, merged, molecule_row, report
 from numpy.typing import NDArray
 from scipy.stats import fisher_exact
-from template_learning.density import build_library
-from template_learning.design import design_rows
-from template_learning.files import read_mrc, read_table, write_mrc, write_table
-from template_learning.flex import flex_template
-from template_learning.labels import label_sample
-from template_learning.learning.calibrate import calibrate_model
+from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.provenance import write_json
+from template_learning.common.tables import DesignRow, ParticleRow, PickRow
+from template_learning.learning.inference import classes_and_probability, segment_on_own_grid
 from template_learning.learning.model_card import read_card
 from template_learning.learning.model_file import copy_model, load_model
-from template_learning.learning.segment import classes_and_probability, segment_on_own_grid, selection_of
-from template_learning.learning.train import HistoryRow, train_network
-from template_learning.picking.cluster import Selection, select_picks
-from template_learning.picking.evaluate import recall_by_angle
-from template_learning.picking.matching import f_beta, match
-from template_learning.provenance import write_json
-from template_learning.reconstruction.tomogram import reconstruct_series
+from template_learning.learning.training import HistoryRow
+from template_learning.picking.assignment import f_beta, match
+from template_learning.picking.scores import recall_by_angle
+from template_learning.picking.segments import select_picks
+from template_learning.picking.selection import Selection, selection_of
 from template_learning.settings import CalibrateSettings, ClusterSettings, Settings
-from template_learning.simulation.series import simulate_sample
-from template_learning.tables import DesignRow, ParticleRow, PickRow
-from template_learning.tetris import pack_sample
+from template_learning.stages.calibrate import calibrate_model
+from template_learning.stages.design import design_rows
+from template_learning.stages.flex import flex_template
+from template_learning.stages.label import label_sample
+from template_learning.stages.reconstruct import reconstruct_series
+from template_learning.stages.simulate import simulate_sample
+from template_learning.stages.tetris import pack_sample
+from template_learning.stages.train import train_network
+from template_learning.stages.volume import build_library
 from template_matching import DOSES, make_low_dose_tomograms, make_native_tomogram, matched, score
 
 DEMO = ROOT / "data" / "demo"

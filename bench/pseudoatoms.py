@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from harness import SHARED, report
-from template_learning.flex import find_modes
-from template_learning.gaussians import density_of_atoms
-from template_learning.pseudoatoms import BoundedMap, bound_map, fit_map
+from template_learning.flexing.conformers import find_modes
 from template_learning.settings import FlexSettings
+from template_learning.structures.density import density_of_atoms
+from template_learning.structures.pseudoatoms import BoundedMap, bound_map, fit_map
 
 MAPS = ("EMD-1997.map", "6qzp_10A.mrc", "2uv8_10A.mrc")
 

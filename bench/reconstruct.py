@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from harness import ROOT, SHARED, report
 from numpy.typing import NDArray
-from template_learning.files import read_mrc, write_mrc
-from template_learning.reconstruction.native import back_project
-from template_learning.reconstruction.tomogram import read_angles
+from template_learning.common.files import read_mrc, write_mrc
+from template_learning.reconstruction.back_projection import back_project
+from template_learning.stages.reconstruct import read_angles
 
 PROBLEMS = {"": (41, 256, 128), "_paper_size": (61, 480, 160)}
 REPEATS = 5

@@ -21,11 +21,11 @@ import numpy as np
 from harness import ROOT, SHARED, report
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from template_learning.files import write_table
-from template_learning.geometry import angles_from_rotation, random_rotations
-from template_learning.provenance import write_json
+from template_learning.common.files import write_table
+from template_learning.common.geometry import angles_from_rotation, random_rotations
+from template_learning.common.provenance import write_json
+from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow
 from template_learning.simulation.parakeet_config import parakeet_acquisition, parakeet_engine, read_parakeet_config
-from template_learning.tables import DesignRow, LibraryRow, ParticleRow
 
 Image = NDArray[np.float64]
 REFERENCE = SHARED / "parakeet_reference"

@@ -18,18 +18,19 @@ from harness import BUILD, SHARED, molecule_row, report
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
-from template_learning.density import build_library
-from template_learning.files import read_mrc, read_table, write_mrc
-from template_learning.labels import molecule_axis
-from template_learning.picking.matching import f_beta, match, threshold_curve
-from template_learning.picking.template_matching import match_tomogram, pytme_version
-from template_learning.provenance import generator_for, read_sidecar, write_json
-from template_learning.reconstruction.tomogram import reconstruct_series
+from template_learning.common.files import read_mrc, read_table, write_mrc
+from template_learning.common.provenance import generator_for, read_sidecar, write_json
+from template_learning.common.tables import PickRow
+from template_learning.labelling.labels import molecule_axis
+from template_learning.picking.assignment import f_beta, match, threshold_curve
 from template_learning.settings import MatchSettings, ReconstructSettings, VolumeSettings
 from template_learning.simulation.detector import count_electrons
 from template_learning.simulation.parakeet_config import simulate_parakeet
-from template_learning.structure import read_structure
-from template_learning.tables import PickRow
+from template_learning.stages.match import match_tomogram
+from template_learning.stages.reconstruct import reconstruct_series
+from template_learning.stages.volume import build_library
+from template_learning.structures.structure import read_structure
+from template_learning.template_matching.pytme import pytme_version
 
 REFERENCE = SHARED / "parakeet_reference"
 DOSES = (120, 60, 30, 15)

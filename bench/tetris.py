@@ -10,12 +10,12 @@ import scipy.fft
 from harness import BUILD, SHARED, molecule_row, report
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, binary_dilation, gaussian_filter
-from template_learning.density import build_library
-from template_learning.geometry import Grid, random_rotations
-from template_learning.library import LibraryEntry, read_library
-from template_learning.plan import plan_sample
+from template_learning.common.geometry import Grid, random_rotations
+from template_learning.packing.prediction import plan_sample
+from template_learning.packing.tetris import Packing, Queue, pack
 from template_learning.settings import TetrisSettings, VolumeSettings
-from template_learning.tetris import Packing, Queue, pack
+from template_learning.stages.volume import build_library
+from template_learning.structures.library import LibraryEntry, read_library
 
 SHAPE, LARGE = (64, 128, 128), (64, 256, 256)
 SIGMA, THRESHOLD, SHELL, PENALTY = 1.65, 0.25, 2, 1000.0

@@ -11,13 +11,13 @@ import numpy as np
 from harness import SHARED, report
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
-from template_learning.geometry import random_rotations
-from template_learning.labels import molecule_axis
-from template_learning.provenance import generator_for
+from template_learning.common.geometry import random_rotations
+from template_learning.common.provenance import generator_for
+from template_learning.labelling.labels import molecule_axis
 from template_learning.simulation.acquisition import Acquisition
-from template_learning.simulation.native import Engine
+from template_learning.simulation.multislice import Engine
 from template_learning.simulation.parakeet_config import parakeet_acquisition, parakeet_engine, read_parakeet_config
-from template_learning.structure import read_structure
+from template_learning.structures.structure import read_structure
 from template_matching import REFERENCE, SEED, SIDE_DEG, TOP_DEG
 
 PERIODS_ANGSTROM = (16.0, 200.0)

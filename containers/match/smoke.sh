@@ -4,8 +4,8 @@ python3 - <<'PYTHON'
 import importlib.util
 from pathlib import Path
 import numpy as np
-from template_learning.picking.imaging import Imaging
-from template_learning.picking.template_matching import search_by_pytme, template_in_box
+from template_learning.template_matching.search import Imaging, template_in_box
+from template_learning.template_matching.pytme import search_by_pytme
 from template_learning.settings import MatchSettings
 assert importlib.util.find_spec("tme") is None, "pytme was not expected in the package's own environment"
 settings = MatchSettings(angular_step_deg=90)

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from template_learning.export.formats import export_picks
-from template_learning.files import read_mrc, read_table, write_mrc, write_table
-from template_learning.provenance import read_sidecar, write_json
+from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.provenance import read_sidecar, write_json
+from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow, PickRow
 from template_learning.settings import ClusterSettings, ExportSettings, SegmentSettings, SimulateSettings, TrainSettings
-from template_learning.simulation.series import simulate_sample
-from template_learning.structure import read_structure
-from template_learning.tables import DesignRow, LibraryRow, ParticleRow, PickRow
+from template_learning.stages.export import export_picks
+from template_learning.stages.simulate import simulate_sample
+from template_learning.structures.structure import read_structure
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "containers"))

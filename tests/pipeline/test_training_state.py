@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from template_learning.check import check_settings
-from template_learning.errors import BadInput
+from template_learning.common.errors import BadInput
+from template_learning.stages.check import check_settings
 
 from ..runs import ROOT
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from template_learning.files import write_table
-from template_learning.learning.train import train_network
-from template_learning.tables import DesignRow
+from template_learning.common.files import write_table
+from template_learning.common.tables import DesignRow
+from template_learning.stages.train import train_network
 
 from .toy_tomograms import SMALL, imaged, toy_tomogram
 

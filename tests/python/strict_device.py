@@ -2,7 +2,7 @@
 
 import numpy as np
 from scipy import fft
-from template_learning.simulation.device import Device
+from template_learning.common.device import Device
 
 
 class DeviceArray(np.ndarray):

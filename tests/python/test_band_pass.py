@@ -7,18 +7,20 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy import fft, ndimage
-from template_learning.errors import BadInput
-from template_learning.files import read_mrc, write_mrc, write_table
-from template_learning.learning import deepfinder_program, segment
+from template_learning.common.errors import BadInput
+from template_learning.common.files import read_mrc, write_mrc, write_table
+from template_learning.common.tables import DesignRow, ParticleRow
+from template_learning.deepfinder import program as deepfinder_program
+from template_learning.learning import inference as segment
+from template_learning.learning.inference import classes_and_probability, segment_volume
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import load_model
 from template_learning.learning.patches import Patches, TrainingTomogram
-from template_learning.learning.segment import classes_and_probability, segment_tomogram, segment_volume
 from template_learning.learning.spectrum import band_pass, band_pass_inside
-from template_learning.learning.train import train_network
-from template_learning.reconstruction.native import back_project
+from template_learning.reconstruction.back_projection import back_project
 from template_learning.settings import SegmentSettings, TrainSettings
-from template_learning.tables import DesignRow, ParticleRow
+from template_learning.stages.segment import segment_tomogram
+from template_learning.stages.train import train_network
 
 # Keras on NumPy 2 warns of its own saving and weight reading.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

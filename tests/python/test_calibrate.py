@@ -7,20 +7,21 @@ import mrcfile
 import numpy as np
 import pytest
 from scipy import ndimage
-from template_learning.files import read_mrc, read_table, write_table
-from template_learning.learning.calibrate import calibrate_model
+from template_learning.common.files import read_mrc, read_table, write_table
+from template_learning.common.provenance import read_sidecar
+from template_learning.common.tables import DesignRow
 from template_learning.learning.model_card import read_card
 from template_learning.learning.model_file import copy_model
 from template_learning.learning.noise import noise_share
-from template_learning.learning.segment import segment_tomogram, selection_of
-from template_learning.provenance import read_sidecar
+from template_learning.picking.selection import selection_of
 from template_learning.settings import (
     CalibrateSettings,
     ClusterSettings,
     EvaluateSettings,
     SegmentSettings,
 )
-from template_learning.tables import DesignRow
+from template_learning.stages.calibrate import calibrate_model
+from template_learning.stages.segment import segment_tomogram
 
 # Keras on NumPy 2 warns of its own saving and weight reading.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 def test_calibration_puts_a_threshold_into_the_card(
     toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
 ) -> None:
-    from template_learning.learning import calibrate
+    from template_learning.stages import calibrate
 
     def truth_and_specks(*arguments: object) -> np.ndarray:
         """The labels as a sure segmentation, and specks of two voxels that only a size threshold removes."""
@@ -66,7 +67,7 @@ def test_calibration_puts_a_threshold_into_the_card(
 
 
 def test_calibration_by_score(toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from template_learning.learning import calibrate
+    from template_learning.stages import calibrate
 
     def sure_of_the_truth(*arguments: object) -> np.ndarray:
         """The labels, and as large a segment elsewhere that is less sure."""
@@ -95,7 +96,7 @@ def test_calibration_by_score(toy: tuple[Path, Path], trained: Path, tmp_path: P
 def test_calibration_by_score_also_at_the_lower_doses_that_the_model_was_trained_for(
     toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from template_learning.learning import calibrate
+    from template_learning.stages import calibrate
 
     rows = [row.model_copy(update={"total_dose_e_per_angstrom2": 100}) for row in read_table(toy[0], DesignRow)]
     row = next(row for row in rows if row.split == "validation")

@@ -8,10 +8,10 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
-from template_learning.check import check_run, check_settings
-from template_learning.errors import BadInput
-from template_learning.files import write_mrc
+from template_learning.common.errors import BadInput
+from template_learning.common.files import write_mrc
 from template_learning.learning.model_card import CARD
+from template_learning.stages.check import check_run, check_settings
 
 DEMO = Path(__file__).parents[2] / "data/demo"
 

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 from template_learning import cli
-from template_learning.errors import BadInput, Fault
+from template_learning.common.errors import BadInput, Fault
 from typer.main import get_command
 
 COMMANDS = sorted(get_command(cli.app).commands)

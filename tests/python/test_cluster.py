@@ -7,17 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import MeanShift
-from template_learning.errors import BadInput
-from template_learning.files import read_table, write_mrc
-from template_learning.geometry import Grid
+from template_learning.common.errors import BadInput
+from template_learning.common.files import read_table, write_mrc
+from template_learning.common.geometry import Grid
+from template_learning.common.provenance import read_sidecar, write_sidecar
+from template_learning.common.tables import PickRow
 from template_learning.picking.annotations import read_annotations
-from template_learning.picking.cluster import cluster_segmentation, find_picks
-from template_learning.picking.evaluate import choose_minimum_size
-from template_learning.picking.matching import match
+from template_learning.picking.assignment import match
+from template_learning.picking.calibration import choose_minimum_size
 from template_learning.picking.meanshift import assign_to_nearest, mean_shift
-from template_learning.provenance import read_sidecar, write_sidecar
+from template_learning.picking.segments import find_picks
 from template_learning.settings import ClusterSettings, EvaluateSettings, SegmentSettings
-from template_learning.tables import PickRow
+from template_learning.stages.cluster import cluster_segmentation
 
 
 def balls(shape, centres, radius):

@@ -5,10 +5,11 @@ import warnings
 from pathlib import Path
 
 import pytest
-from template_learning.check import check_run
-from template_learning.crate import CRATE, write_crate
-from template_learning.errors import BadInput
-from template_learning.provenance import write_json, write_sidecar
+from template_learning.common.errors import BadInput
+from template_learning.common.provenance import write_json, write_sidecar
+from template_learning.pipeline.ro_crate import CRATE
+from template_learning.stages.check import check_run
+from template_learning.stages.crate import write_crate
 
 DEMO = Path(__file__).parents[2] / "data/demo"
 PUBLISHED = [

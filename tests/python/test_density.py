@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from template_learning.density import build_library, density_of_atoms
-from template_learning.errors import BadInput
-from template_learning.library import read_library
+from template_learning.common.errors import BadInput
 from template_learning.settings import VolumeSettings
+from template_learning.stages.volume import build_library, density_of_atoms
+from template_learning.structures.library import read_library
 
 GLYCINES = """\
 ATOM      1  N   GLY A   1       0.000   0.000   0.000  1.00  0.00           N
@@ -129,7 +129,7 @@ def test_a_library_that_is_not_there_is_refused(tmp_path):
 @pytest.mark.shared
 def test_a_nucleosome_at_the_papers_settings(shared_data):
     # Golden number: the electrons of 2PYO (12147 atoms), from its elements alone.
-    from template_learning.structure import read_structure
+    from template_learning.structures.structure import read_structure
 
     structure = read_structure(shared_data / "structures/nucleosome/2pyo.cif.gz")
     density = density_of_atoms(structure.position_angstrom, structure.element, 16.0, 32.0)

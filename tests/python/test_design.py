@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from template_learning.design import FACTORS, design_rows
-from template_learning.errors import BadInput
+from template_learning.common.errors import BadInput
 from template_learning.settings import DesignSettings
+from template_learning.stages.design import FACTORS, design_rows
 
 
 def test_the_papers_factorial_has_48_different_rows():

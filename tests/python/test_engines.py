@@ -13,23 +13,24 @@ import pytest
 import yaml
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
-from template_learning.check import check_run
-from template_learning.density import build_library
-from template_learning.errors import BadInput, Fault
-from template_learning.files import read_mrc, write_mrc, write_table
-from template_learning.gaussians import density_of_atoms
-from template_learning.geometry import rotation_from_angles
-from template_learning.learning import deepfinder, deepfinder_program
-from template_learning.picking.cluster import find_picks
-from template_learning.provenance import read_sidecar, seed_for, write_json
+from template_learning.common.errors import BadInput, Fault
+from template_learning.common.files import read_mrc, write_mrc, write_table
+from template_learning.common.geometry import rotation_from_angles
+from template_learning.common.provenance import read_sidecar, seed_for, write_json
+from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow, Reading
+from template_learning.deepfinder import program as deepfinder_program
+from template_learning.deepfinder import weights as deepfinder
+from template_learning.picking.segments import find_picks
 from template_learning.settings import ClusterSettings, SegmentSettings, SimulateSettings, TrainSettings, VolumeSettings
 from template_learning.simulation import parakeet
 from template_learning.simulation.acquisition import acquire, tilt_angles
 from template_learning.simulation.ice import Cuboid
 from template_learning.simulation.parakeet_config import parakeet_acquisition, parakeet_engine, read_parakeet_config
 from template_learning.simulation.series import design_lens, placed_sample
-from template_learning.tables import DesignRow, LibraryRow, ParticleRow, Reading
-from template_learning.templates import read_molecule
+from template_learning.stages.check import check_run
+from template_learning.stages.volume import build_library
+from template_learning.structures.density import density_of_atoms
+from template_learning.structures.molecules import read_molecule
 
 ROW = DesignRow(
     id="t1",

@@ -7,22 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from sklearn.isotonic import IsotonicRegression
-from template_learning.errors import BadInput
-from template_learning.files import read_table, write_mrc, write_table
-from template_learning.geometry import Grid
+from template_learning.common.errors import BadInput
+from template_learning.common.files import read_table, write_mrc, write_table
+from template_learning.common.geometry import Grid
+from template_learning.common.provenance import write_sidecar
+from template_learning.common.tables import CurveRow, ParticleRow, PickRow, TomogramScoreRow
 from template_learning.picking.annotations import read_annotations
-from template_learning.picking.evaluate import (
-    choose_minimum_size,
-    choose_selection,
-    evaluate_picks,
-    recall_by_angle,
-    recall_on_sphere,
-    score_probability,
-)
-from template_learning.picking.matching import Curve, expected_f1_count, match, matched_after, threshold_curve
-from template_learning.provenance import write_sidecar
+from template_learning.picking.assignment import Curve, expected_f1_count, match, matched_after, threshold_curve
+from template_learning.picking.calibration import choose_minimum_size, choose_selection, score_probability
+from template_learning.picking.scores import recall_by_angle, recall_on_sphere
 from template_learning.settings import EvaluateSettings
-from template_learning.tables import CurveRow, ParticleRow, PickRow, TomogramScoreRow
+from template_learning.stages.evaluate import evaluate_picks
 
 GRID = Grid(shape=(40, 100, 120), voxel_size_angstrom=10.0)
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import starfile
 from template_learning.cli import main
-from template_learning.errors import BadInput
-from template_learning.export.formats import export_picks
-from template_learning.files import write_mrc, write_table
-from template_learning.geometry import Grid
+from template_learning.common.errors import BadInput
+from template_learning.common.files import write_mrc, write_table
+from template_learning.common.geometry import Grid
+from template_learning.common.provenance import write_json, write_sidecar
+from template_learning.common.tables import PickRow
 from template_learning.picking.annotations import read_annotations
-from template_learning.provenance import write_json, write_sidecar
 from template_learning.settings import ExportSettings
-from template_learning.tables import PickRow
+from template_learning.stages.export import export_picks
 
 GRID = Grid(shape=(40, 60, 81), voxel_size_angstrom=13.48)
 VOXELS = np.array([(10.25, 20.5, 30.0), (0.0, 0.0, 0.0), (80.0, 59.0, 39.0), (40.0, 29.5, 19.5)])

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from template_learning.errors import BadInput
-from template_learning.files import checked_id, read_mrc, read_table, replacing, write_mrc, write_table
-from template_learning.tables import ParticleRow
+from template_learning.common.errors import BadInput
+from template_learning.common.files import checked_id, read_mrc, read_table, replacing, write_mrc, write_table
+from template_learning.common.tables import ParticleRow
 
 
 @pytest.fixture

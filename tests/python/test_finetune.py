@@ -4,17 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from template_learning.errors import BadInput
-from template_learning.files import read_table, write_mrc, write_table
-from template_learning.geometry import Grid
-from template_learning.labels import draw_labels
-from template_learning.learning import finetune
-from template_learning.learning.finetune import AnnotatedRow, FinetuningRow, draw_shapes, draw_spheres, finetune_model
+from template_learning.common.errors import BadInput
+from template_learning.common.files import read_table, write_mrc, write_table
+from template_learning.common.geometry import Grid
+from template_learning.common.tables import LibraryRow, ParticleRow
+from template_learning.labelling.labels import draw_labels
 from template_learning.learning.model_card import ModelCard, read_card
 from template_learning.learning.model_file import copy_model, load_model
 from template_learning.learning.spectrum import radial_spectrum
-from template_learning.learning.train import Training
-from template_learning.library import read_library
+from template_learning.learning.training import Training
 from template_learning.settings import (
     EvaluateSettings,
     FinetuneCommandSettings,
@@ -22,7 +20,9 @@ from template_learning.settings import (
     LabelSettings,
     SegmentSettings,
 )
-from template_learning.tables import LibraryRow, ParticleRow
+from template_learning.stages import finetune
+from template_learning.stages.finetune import AnnotatedRow, FinetuningRow, draw_shapes, draw_spheres, finetune_model
+from template_learning.structures.library import read_library
 
 from .toy_tomograms import SHAPE, SMALL, VOXEL
 

@@ -3,14 +3,15 @@ import json
 import numpy as np
 import pytest
 import scipy.sparse
-from template_learning.anm import SparseANM, connected_parts, joined_pairs, prody
-from template_learning.dissection import Factor, dissect
-from template_learning.errors import BadInput
-from template_learning.flex import Geometry, draw_conformer, find_modes, flex_template, rms
+from template_learning.common.errors import BadInput
+from template_learning.flexing.anm import SparseANM, connected_parts, joined_pairs, prody
+from template_learning.flexing.conformers import Geometry, draw_conformer, find_modes, rms
+from template_learning.flexing.sparse_cholesky import Factor, dissect
 from template_learning.report.run import Run
-from template_learning.report.simulated import molecules_section
+from template_learning.report.simulation_sections import molecules_section
 from template_learning.settings import FlexSettings
-from template_learning.structure import Structure, read_structure
+from template_learning.stages.flex import flex_template
+from template_learning.structures.structure import Structure, read_structure
 
 
 def cloud(count, seed=0, spread=1.0):

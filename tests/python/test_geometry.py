@@ -1,7 +1,7 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from template_learning.geometry import (
+from template_learning.common.geometry import (
     Grid,
     angles_from_rotation,
     move_between_grids,

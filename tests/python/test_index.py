@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from template_learning.errors import BadInput
-from template_learning.files import ID_PATTERN
-from template_learning.index import FORMAT, KINDS, STAGES, describe, document, index_of, write_index
+from template_learning.common.errors import BadInput
+from template_learning.common.files import ID_PATTERN
+from template_learning.pipeline.outputs import FORMAT, KINDS, STAGES, describe, document, index_of
+from template_learning.stages.crate import write_index
 
 identifiers = st.from_regex(ID_PATTERN, fullmatch=True).filter(lambda text: ".." not in text and text.isascii())
 

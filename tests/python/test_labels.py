@@ -3,15 +3,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
-from template_learning.errors import BadInput
-from template_learning.files import read_mrc, read_table, write_mrc, write_table
-from template_learning.geometry import Grid, angles_from_rotation, random_rotations, rotation_from_angles
-from template_learning.labels import draw_labels, label_sample, molecule_axis
-from template_learning.provenance import write_sidecar
-from template_learning.reconstruction.tomogram import reconstruct_series
+from template_learning.common.errors import BadInput
+from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.geometry import Grid, angles_from_rotation, random_rotations, rotation_from_angles
+from template_learning.common.provenance import write_sidecar
+from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow
+from template_learning.labelling.labels import draw_labels, molecule_axis
 from template_learning.settings import LabelSettings, ReconstructSettings, SimulateSettings
-from template_learning.simulation.series import simulate_sample
-from template_learning.tables import DesignRow, LibraryRow, ParticleRow
+from template_learning.stages.label import label_sample
+from template_learning.stages.reconstruct import reconstruct_series
+from template_learning.stages.simulate import simulate_sample
 
 SAMPLE = Grid(shape=(30, 40, 50), voxel_size_angstrom=16.0)
 

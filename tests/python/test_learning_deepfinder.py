@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 import yaml
-from template_learning.errors import BadInput
-from template_learning.learning.deepfinder import load_weights, network_sizes, read_weights, save_weights
-from template_learning.learning.deepfinder_program import OWN_WAYS, effective_settings
+from template_learning.common.errors import BadInput
+from template_learning.deepfinder.program import OWN_WAYS, effective_settings
+from template_learning.deepfinder.weights import load_weights, network_sizes, read_weights, save_weights
 from template_learning.learning.network import build_network, tversky_loss
 from template_learning.settings import Settings, TrainSettings
 

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from scipy.ndimage import label
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
-from template_learning.errors import BadInput
-from template_learning.filaments import MICROTUBULE, Lattice, chain, unit_frame
-from template_learning.files import read_mrc, read_table, write_mrc, write_table
-from template_learning.geometry import rotation_from_angles
-from template_learning.labels import label_sample
-from template_learning.library import read_library
-from template_learning.membranes import (
+from template_learning.common.errors import BadInput
+from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.geometry import rotation_from_angles
+from template_learning.common.tables import LibraryRow, ParticleRow
+from template_learning.packing.filaments import MICROTUBULE, Lattice, chain, unit_frame
+from template_learning.packing.membranes import (
     CHAIN_CARBONS,
     HALF_THICKNESS_ANGSTROM,
     HEADS_APART_ANGSTROM,
@@ -27,18 +26,19 @@ from template_learning.membranes import (
     given_way,
     patches,
 )
-from template_learning.placed import read_placed
-from template_learning.plan import plan_sample
+from template_learning.packing.packed_sample import read_placed
+from template_learning.packing.prediction import plan_sample
 from template_learning.settings import LabelSettings, TetrisSettings
 from template_learning.simulation.ice import Slab
-from template_learning.simulation.matter import physical_matter
-from template_learning.simulation.native import Engine
+from template_learning.simulation.multislice import Engine
 from template_learning.simulation.optics import Lens
 from template_learning.simulation.physics import VOLT_ANGSTROM2, scattering_factor
 from template_learning.simulation.potential import Sample
+from template_learning.simulation.scattering import physical_matter
 from template_learning.simulation.series import placed_sample
-from template_learning.tables import LibraryRow, ParticleRow
-from template_learning.tetris import pack_sample
+from template_learning.stages.label import label_sample
+from template_learning.stages.tetris import pack_sample
+from template_learning.structures.library import read_library
 
 VOXEL_ANGSTROM = 16.0
 

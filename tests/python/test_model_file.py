@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from template_learning.errors import BadInput
-from template_learning.files import read_mrc
+from template_learning.common.errors import BadInput
+from template_learning.common.files import read_mrc
+from template_learning.common.provenance import read_sidecar
 from template_learning.learning.model_card import CARD, ModelCard, read_card
 from template_learning.learning.model_file import copy_model, load_model
 from template_learning.learning.network import (
     build_network,
 )
-from template_learning.learning.segment import segment_tomogram
-from template_learning.provenance import read_sidecar
 from template_learning.settings import (
     SegmentSettings,
 )
+from template_learning.stages.segment import segment_tomogram
 
 # Keras on NumPy 2 warns of its own saving and weight reading.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
-from template_learning.errors import BadInput
+from template_learning.common.errors import BadInput
+from template_learning.learning.inference import segment_volume
 from template_learning.learning.network import (
     balanced_crossentropy,
     build_network,
@@ -15,7 +16,6 @@ from template_learning.learning.network import (
     has_gpu,
     tversky_loss,
 )
-from template_learning.learning.segment import segment_volume
 from template_learning.settings import (
     SegmentSettings,
 )

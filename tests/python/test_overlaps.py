@@ -8,11 +8,11 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from template_learning.simulation import overlaps
 from template_learning.simulation.ice import Slab
-from template_learning.simulation.matter import physical_matter
-from template_learning.simulation.native import Engine
+from template_learning.simulation.multislice import Engine
 from template_learning.simulation.optics import Lens
 from template_learning.simulation.overlaps import REACH_ANGSTROM, displaced_again, with_ice_put_back
 from template_learning.simulation.potential import Sample
+from template_learning.simulation.scattering import physical_matter
 
 
 def globule(seed, radius=18.0):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
-from template_learning.errors import BadInput
-from template_learning.geometry import random_rotations
+from template_learning.common.errors import BadInput
+from template_learning.common.geometry import random_rotations
 from template_learning.learning.noise import noise_bank, noise_share, of_lower_dose
 from template_learning.learning.patches import FLIPS, Patches, TrainingTomogram, ViewWeights, open_tomogram, widen_wedge
-from template_learning.reconstruction.native import back_project
+from template_learning.reconstruction.back_projection import back_project
 
 from .toy_tomograms import SMALL, imaged
 

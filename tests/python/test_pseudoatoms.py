@@ -4,16 +4,17 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
-from template_learning.density import density_of_atoms
-from template_learning.errors import BadInput
-from template_learning.files import write_mrc
-from template_learning.flex import find_modes, flex_template
-from template_learning.gaussians import pull_of_field
-from template_learning.pseudoatoms import bound_map, fit_map, is_map
+from template_learning.common.errors import BadInput
+from template_learning.common.files import write_mrc
+from template_learning.common.tables import Reading
+from template_learning.flexing.conformers import find_modes
 from template_learning.settings import FlexSettings
-from template_learning.structure import read_structure
-from template_learning.tables import Reading
-from template_learning.templates import check_molecule, prepare_molecule, read_molecule
+from template_learning.stages.flex import flex_template
+from template_learning.stages.volume import density_of_atoms
+from template_learning.structures.density import pull_of_field
+from template_learning.structures.molecules import check_molecule, prepare_molecule, read_molecule
+from template_learning.structures.pseudoatoms import bound_map, fit_map, is_map
+from template_learning.structures.structure import read_structure
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"
 

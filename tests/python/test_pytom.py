@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from template_learning import cli
-from template_learning.errors import BadInput, Fault
-from template_learning.files import read_mrc, read_table, write_mrc, write_table
-from template_learning.picking.imaging import Imaging
-from template_learning.picking.pytom import with_border, with_transfer
-from template_learning.picking.template_matching import match_tomogram
-from template_learning.provenance import read_sidecar
+from template_learning.common.errors import BadInput, Fault
+from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.provenance import read_sidecar
+from template_learning.common.tables import LibraryRow, PickRow
 from template_learning.settings import MatchSettings
-from template_learning.tables import LibraryRow, PickRow
+from template_learning.stages.match import match_tomogram
+from template_learning.template_matching.pytom import with_border, with_transfer
+from template_learning.template_matching.search import Imaging
 
 VOXEL = 8.0
 PYTOM = MatchSettings(run=True, engine="pytom", angular_step_deg=15)

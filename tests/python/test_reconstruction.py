@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
-from template_learning.errors import BadInput, Fault
-from template_learning.files import read_mrc, write_mrc
-from template_learning.geometry import Grid, tilt_matrix
-from template_learning.provenance import read_sidecar, write_sidecar
+from template_learning.common.errors import BadInput, Fault
+from template_learning.common.files import read_mrc, write_mrc
+from template_learning.common.geometry import Grid, tilt_matrix
+from template_learning.common.provenance import read_sidecar, write_sidecar
+from template_learning.reconstruction.back_projection import back_project, resample_images, view_weights
 from template_learning.reconstruction.imod import command_lines
-from template_learning.reconstruction.native import back_project, resample_images, view_weights
-from template_learning.reconstruction.tomogram import read_angles, reconstruct_series
 from template_learning.settings import ReconstructSettings
+from template_learning.stages.reconstruct import read_angles, reconstruct_series
 
 ANGLES = np.arange(-60.0, 61.0, 3.0)
 

@@ -10,20 +10,20 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from template_learning.errors import BadInput
-from template_learning.files import write_mrc, write_table
-from template_learning.geometry import Grid
+from template_learning.common.errors import BadInput
+from template_learning.common.files import write_mrc, write_table
+from template_learning.common.geometry import Grid
+from template_learning.common.provenance import write_json, write_sidecar
+from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow, PickRow
 from template_learning.learning.spectrum import radial_spectrum as model_spectrum
-from template_learning.picking.evaluate import evaluate_picks
-from template_learning.provenance import write_json, write_sidecar
 from template_learning.report.blocks import Table, number, spread
 from template_learning.report.domain_gap import as_the_network_sees, domain_gap_section, radial_spectrum, training_look
-from template_learning.report.page import write_report
-from template_learning.report.picked import richest_depth, shown_tomograms, sorted_marks
+from template_learning.report.picking_sections import richest_depth, shown_tomograms, sorted_marks
 from template_learning.report.run import Run
 from template_learning.report.slices import Picture, cut, slab
 from template_learning.settings import Settings
-from template_learning.tables import DesignRow, LibraryRow, ParticleRow, PickRow
+from template_learning.stages.evaluate import evaluate_picks
+from template_learning.stages.report import write_report
 
 SHAPE, VOXEL = (20, 36, 40), 10.0
 TESTS, OTHERS, REAL = ("t001", "t002"), ("t003", "t004"), "ts_7"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from template_learning.resampling import resample
+from template_learning.common.resampling import resample
 
 
 def waves(position: NDArray[np.float64], frequency: float) -> NDArray[np.float64]:

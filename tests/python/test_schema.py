@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 from pydantic import ValidationError
-from template_learning.schema import generated_files
+from template_learning.pipeline.schema import generated_files
 from template_learning.settings import Settings
 
 ROOT = Path(__file__).parents[2]

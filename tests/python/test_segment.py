@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
-from template_learning.errors import BadInput
-from template_learning.files import read_mrc, write_mrc
+from template_learning.common.errors import BadInput
+from template_learning.common.files import read_mrc, write_mrc
+from template_learning.common.provenance import read_sidecar
+from template_learning.common.resampling import resample
+from template_learning.learning.inference import segment_volume, tile_layout, tile_weight
 from template_learning.learning.model_file import copy_model, load_model
-from template_learning.learning.segment import segment_tomogram, segment_volume, tile_layout, tile_weight
 from template_learning.learning.spectrum import match_spectrum, radial_spectrum
-from template_learning.provenance import read_sidecar
-from template_learning.resampling import resample
 from template_learning.settings import (
     SegmentSettings,
 )
+from template_learning.stages.segment import segment_tomogram
 
 from .toy_tomograms import VOXEL
 

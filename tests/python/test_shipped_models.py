@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from template_learning.check import check_settings
-from template_learning.files import read_table
+from template_learning.common.files import read_table
+from template_learning.common.tables import PickRow
 from template_learning.learning.model_card import read_card
-from template_learning.learning.segment import segment_tomogram
-from template_learning.picking.cluster import check_segments, cluster_segmentation, segments_by
-from template_learning.picking.matching import f_beta, match
+from template_learning.picking.assignment import f_beta, match
+from template_learning.picking.selection import check_segments, segments_by
 from template_learning.settings import Settings
-from template_learning.tables import PickRow
+from template_learning.stages.check import check_settings
+from template_learning.stages.cluster import cluster_segmentation
+from template_learning.stages.segment import segment_tomogram
 
 ROOT = Path(__file__).parents[2]
 NUCLEOSOME = ROOT / "models" / "nucleosome_8A.keras"

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from template_learning.geometry import tilt_matrix
-from template_learning.simulation import native
+from template_learning.common.device import CPU
+from template_learning.common.geometry import tilt_matrix
+from template_learning.simulation import multislice as native
 from template_learning.simulation.acquisition import acquire, tilt_angles
 from template_learning.simulation.detector import count_electrons, detector_pass
-from template_learning.simulation.device import CPU
 from template_learning.simulation.ice import Cuboid, Slab
-from template_learning.simulation.matter import atom_radius_angstrom, cored_factor, parakeet_matter, physical_matter
-from template_learning.simulation.native import Engine, Screen
+from template_learning.simulation.multislice import Engine, Screen
 from template_learning.simulation.optics import Lens, transfer_function
 from template_learning.simulation.physics import (
     VOLT_ANGSTROM2,
@@ -22,6 +21,7 @@ from template_learning.simulation.physics import (
     wavelength_angstrom,
 )
 from template_learning.simulation.potential import Sample, deposit, deposit_shadow, element_channels, point_cloud
+from template_learning.simulation.scattering import atom_radius_angstrom, cored_factor, parakeet_matter, physical_matter
 
 from .strict_device import STRICT, DeviceArray
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import yaml
 from scipy.ndimage import gaussian_filter
-from template_learning.errors import BadInput
-from template_learning.files import write_table
-from template_learning.provenance import write_json
+from template_learning.common.errors import BadInput
+from template_learning.common.files import write_table
+from template_learning.common.provenance import write_json
+from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow
 from template_learning.settings import SimulateSettings
 from template_learning.simulation.parakeet_config import (
     parakeet_acquisition,
@@ -20,8 +21,7 @@ from template_learning.simulation.parakeet_config import (
     simulate_parakeet,
     structure_file,
 )
-from template_learning.simulation.series import simulate_sample
-from template_learning.tables import DesignRow, LibraryRow, ParticleRow
+from template_learning.stages.simulate import simulate_sample
 
 SETTINGS = SimulateSettings(pixel_size_angstrom=8.0)
 ROW = DesignRow(

@@ -6,8 +6,8 @@ from pathlib import Path
 import gemmi
 import numpy as np
 import pytest
-from template_learning.errors import BadInput
-from template_learning.structure import read_structure, write_structure
+from template_learning.common.errors import BadInput
+from template_learning.structures.structure import read_structure, write_structure
 
 
 def atom_line(serial, name, residue, number, x, y, z, *, altloc=" ", occupancy=1.0, element="C", chain="A", record="ATOM"):

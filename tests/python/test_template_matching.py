@@ -9,20 +9,15 @@ from hypothesis import given
 from hypothesis import settings as checks
 from hypothesis import strategies as st
 from scipy import ndimage
-from template_learning.errors import BadInput, Fault
-from template_learning.files import read_mrc, read_table, write_mrc, write_table
-from template_learning.library import read_library
-from template_learning.picking.template_matching import (
-    Imaging,
-    chosen_templates,
-    command_line,
-    find_peaks,
-    match_tomogram,
-    template_in_box,
-)
-from template_learning.provenance import grid_of, read_sidecar
+from template_learning.common.errors import BadInput, Fault
+from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.provenance import grid_of, read_sidecar
+from template_learning.common.tables import LibraryRow, PickRow
 from template_learning.settings import MatchSettings
-from template_learning.tables import LibraryRow, PickRow
+from template_learning.stages.match import match_tomogram
+from template_learning.structures.library import read_library
+from template_learning.template_matching.pytme import command_line
+from template_learning.template_matching.search import Imaging, chosen_templates, find_peaks, template_in_box
 
 VOXEL = 8.0
 TAKEN = Imaging(

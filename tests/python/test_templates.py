@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from template_learning import templates
-from template_learning.binarycif import decoded, is_binary_cif, read_binary_cif
-from template_learning.distractors import choose_distractors, description_of, unlikeness
-from template_learning.errors import BadInput
-from template_learning.structure import read_structure
-from template_learning.tables import Reading
-from template_learning.templates import check_molecule, prepare_molecule, read_molecule
+from template_learning.common.errors import BadInput
+from template_learning.common.tables import Reading
+from template_learning.structures import molecules as templates
+from template_learning.structures.binarycif import decoded, is_binary_cif, read_binary_cif
+from template_learning.structures.distractors import choose_distractors, description_of, unlikeness
+from template_learning.structures.molecules import check_molecule, prepare_molecule, read_molecule
+from template_learning.structures.structure import read_structure
 
 DATA = Path(__file__).parents[1] / "data"
 

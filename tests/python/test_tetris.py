@@ -16,18 +16,19 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.signal import fftconvolve
 from scipy.spatial import cKDTree
 from scipy.stats import kstest
-from template_learning.clearance import closest_approach_angstrom
-from template_learning.density import build_library
-from template_learning.errors import BadInput
-from template_learning.files import read_table, write_mrc, write_table
-from template_learning.geometry import Grid, random_rotations, rotation_from_angles
-from template_learning.library import LibraryEntry, read_library
-from template_learning.machine_code import compiled
-from template_learning.packing import Box, Shape
-from template_learning.plan import plan_sample
+from template_learning.common.compute import compiled
+from template_learning.common.errors import BadInput
+from template_learning.common.files import read_table, write_mrc, write_table
+from template_learning.common.geometry import Grid, random_rotations, rotation_from_angles
+from template_learning.common.tables import LibraryRow, ParticleRow
+from template_learning.packing.atom_distances import closest_approach_angstrom
+from template_learning.packing.prediction import plan_sample
+from template_learning.packing.tetris import pack
+from template_learning.packing.voxel_box import Box, Shape
 from template_learning.settings import TetrisSettings, VolumeSettings
-from template_learning.tables import LibraryRow, ParticleRow
-from template_learning.tetris import pack, pack_sample
+from template_learning.stages.tetris import pack_sample
+from template_learning.stages.volume import build_library
+from template_learning.structures.library import LibraryEntry, read_library
 
 from .strict_device import STRICT
 
@@ -215,7 +216,7 @@ def test_a_device_places_the_same_molecules(
     library_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     host, facts = _packed(library_folder, tmp_path / "host", **options)
-    monkeypatch.setattr("template_learning.tetris.choose_device", lambda asked, stage: STRICT)
+    monkeypatch.setattr("template_learning.packing.tetris.choose_device", lambda asked, stage: STRICT)
     there, same = _packed(library_folder, tmp_path / "device", **options)
     assert len(host) > 60
     assert there == host

@@ -7,20 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from template_learning import machine_code
-from template_learning.errors import BadInput
-from template_learning.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common import compute as machine_code
+from template_learning.common.errors import BadInput
+from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.provenance import read_sidecar
+from template_learning.common.tables import ParticleRow
+from template_learning.learning.inference import segment_volume
 from template_learning.learning.model_card import read_card
 from template_learning.learning.model_file import copy_model, load_model
 from template_learning.learning.patches import open_tomogram
-from template_learning.learning.segment import segment_tomogram, segment_volume
-from template_learning.learning.train import HistoryRow, Training, arithmetic, train_network, what_is_learnt
-from template_learning.provenance import read_sidecar
+from template_learning.learning.training import HistoryRow, Training, arithmetic, what_is_learnt
 from template_learning.settings import (
     SegmentSettings,
     TrainSettings,
 )
-from template_learning.tables import ParticleRow
+from template_learning.stages.segment import segment_tomogram
+from template_learning.stages.train import train_network
 
 from .toy_tomograms import SMALL, VOXEL, imaged
 
@@ -67,7 +69,7 @@ def test_training_is_deterministic_and_goes_on_after_a_kill(
     optimizer: str,
     averaged_share: float,
 ) -> None:
-    from template_learning.learning import train
+    from template_learning.learning import training as train
 
     chosen = SMALL.model_copy(update={"optimizer": optimizer, "averaged_share": averaged_share})
     if optimizer == "muon":

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from template_learning.files import write_mrc, write_table
+from template_learning.common.files import write_mrc, write_table
+from template_learning.common.tables import DesignRow, ParticleRow
 from template_learning.learning.model_card import CARD, ModelCard
 from template_learning.learning.model_file import load_model, save_model
 from template_learning.learning.network import build_network
 from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
-from template_learning.learning.train import class_names, train_network
+from template_learning.learning.training import class_names
 from template_learning.settings import TrainSettings
-from template_learning.tables import DesignRow, ParticleRow
+from template_learning.stages.train import train_network
 
 # Keras on NumPy 2 warns of its own saving.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
-from template_learning.files import write_mrc, write_table
+from template_learning.common.files import write_mrc, write_table
+from template_learning.common.tables import DesignRow, ParticleRow
 from template_learning.settings import (
     TrainSettings,
 )
-from template_learning.tables import DesignRow, ParticleRow
 
 VOXEL = 10.0
 SHAPE = (24, 40, 48)

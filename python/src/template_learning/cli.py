@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 
-from template_learning.errors import BadInput, Fault
+from template_learning.common.errors import BadInput, Fault
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Model = TypeVar("Model", bound=BaseModel)
@@ -48,9 +48,9 @@ def flex(
     ] = None,
 ) -> None:
     """Flex one template: all-atom conformers as <id>_c000.cif.gz ... and <id>.flex.json."""
-    from template_learning.flex import flex_template
+    from template_learning.common.tables import Reading
     from template_learning.settings import FlexSettings
-    from template_learning.tables import Reading
+    from template_learning.stages.flex import flex_template
 
     flex_template(structure, identifier, _model(settings, FlexSettings), seed, output, _model(reading, Reading))
 
@@ -68,8 +68,8 @@ def prepare(
     mass_dalton: Annotated[float | None, typer.Option(min=1.0, help="map: the molecule's mass [from the volume]")] = None,
 ) -> None:
     """Clean a molecule, build its assembly, or turn a density map into pseudo-atoms: <id>.cif.gz."""
-    from template_learning.tables import Reading
-    from template_learning.templates import prepare_molecule
+    from template_learning.common.tables import Reading
+    from template_learning.structures.molecules import prepare_molecule
 
     reading = Reading(assembly=assembly, resolution_angstrom=resolution_angstrom, threshold=threshold, mass_dalton=mass_dalton)
     prepare_molecule(source, identifier, output, reading)
@@ -87,7 +87,7 @@ def distractors(
     by_mass: Annotated[bool, typer.Option("--by-mass", help="shares of equal mass instead of equal number")] = False,
 ) -> None:
     """Choose a set of distractors that differ in size and shape from a folder of structures."""
-    from template_learning.distractors import choose_distractors
+    from template_learning.structures.distractors import choose_distractors
 
     choose_distractors(
         folder,
@@ -108,8 +108,8 @@ def volume(
     settings: SettingsFile = None,
 ) -> None:
     """Turn structures into library entries: density, atoms and a row of library.csv each."""
-    from template_learning.density import build_library
     from template_learning.settings import VolumeSettings
+    from template_learning.stages.volume import build_library
 
     build_library(molecules, _model(settings, VolumeSettings), output)
 
@@ -119,8 +119,8 @@ def design(
     output: Annotated[Path, typer.Option(help="the table to write")], settings: SettingsFile = None, seed: Seed = 1
 ) -> None:
     """Write the table of tomograms to simulate, one row each."""
-    from template_learning.design import write_design
     from template_learning.settings import DesignSettings
+    from template_learning.stages.design import write_design
 
     write_design(_model(settings, DesignSettings), seed, output)
 
@@ -129,7 +129,7 @@ def design(
 def tetris(library: Library, identifier: Identifier, output: Output, settings: SettingsFile = None, seed: Seed = 1) -> None:
     """Pack one sample: <id>.placed.csv."""
     from template_learning.settings import TetrisSettings
-    from template_learning.tetris import pack_sample
+    from template_learning.stages.tetris import pack_sample
 
     pack_sample(library, identifier, _model(settings, TetrisSettings), seed, output)
 
@@ -144,7 +144,7 @@ def plan(
     """Predict what tetris will place, before the run, from two small packings: JSON on the screen."""
     from dataclasses import asdict
 
-    from template_learning.plan import plan_sample
+    from template_learning.packing.prediction import plan_sample
     from template_learning.settings import TetrisSettings
 
     print(json.dumps(asdict(plan_sample(library, _model(settings, TetrisSettings), seed, templates)), indent=2))
@@ -180,8 +180,8 @@ def simulate(
         return
     if not library or placed is None or row is None:
         raise BadInput("simulate: --library, --placed and --row are needed, or --parakeet-config")
+    from template_learning.common.tables import DesignRow
     from template_learning.settings import SimulateSettings
-    from template_learning.tables import DesignRow
 
     chosen = _model(settings, SimulateSettings)
     if chosen.engine == "parakeet":
@@ -191,7 +191,7 @@ def simulate(
             raise BadInput("simulate: --waves is for simulate.engine = 'native'")
         parakeet.simulate_sample(placed, library, _model(row, DesignRow), chosen, seed, output)
         return
-    from template_learning.simulation.series import simulate_sample
+    from template_learning.stages.simulate import simulate_sample
 
     simulate_sample(placed, library, _model(row, DesignRow), chosen, seed, output, waves)
 
@@ -205,8 +205,8 @@ def reconstruct(
     settings: SettingsFile = None,
 ) -> None:
     """Reconstruct one tomogram: <id>.mrc."""
-    from template_learning.reconstruction.tomogram import reconstruct_series
     from template_learning.settings import ReconstructSettings
+    from template_learning.stages.reconstruct import reconstruct_series
 
     reconstruct_series(tilts, angles, identifier, _model(settings, ReconstructSettings), output)
 
@@ -221,8 +221,8 @@ def label(
     settings: SettingsFile = None,
 ) -> None:
     """Write one tomogram's truth: <id>.labels.mrc, <id>.instances.mrc and <id>.particles.csv."""
-    from template_learning.labels import label_sample
     from template_learning.settings import LabelSettings
+    from template_learning.stages.label import label_sample
 
     label_sample(placed, library, tomogram, identifier, _model(settings, LabelSettings), output)
 
@@ -248,8 +248,8 @@ def train(
     ] = None,
 ) -> None:
     """Train the network: trained.keras (best on validation), history.csv and the state to go on from."""
-    from template_learning.learning.train import train_network
     from template_learning.settings import TrainSettings
+    from template_learning.stages.train import train_network
 
     train_network(design, data, _model(settings, TrainSettings), seed, output, state, start)
 
@@ -257,8 +257,8 @@ def train(
 @app.command()
 def calibrate(model: ModelFile, design: Design, data: Data, output: Output, settings: SettingsFile = None) -> None:
     """Choose the size threshold on the validation tomograms and put it into the model's card: model.keras."""
-    from template_learning.learning.calibrate import calibrate_model
     from template_learning.settings import CalibrateSettings
+    from template_learning.stages.calibrate import calibrate_model
 
     calibrate_model(model, design, data, _model(settings, CalibrateSettings), output)
 
@@ -278,8 +278,8 @@ def finetune(
     state: State = None,
 ) -> None:
     """Teach a model further on annotated tomograms, scored on held-out ones: finetuned.keras and finetuning.csv."""
-    from template_learning.learning.finetune import finetune_model
     from template_learning.settings import FinetuneCommandSettings
+    from template_learning.stages.finetune import finetune_model
 
     finetune_model(model, tomograms, _model(settings, FinetuneCommandSettings), seed, output, library or [], state)
 
@@ -297,8 +297,8 @@ def segment(
     ] = False,
 ) -> None:
     """Segment one tomogram: <id>.segmentation.mrc (classes) and <id>.probability.mrc."""
-    from template_learning.learning.segment import segment_tomogram
     from template_learning.settings import SegmentSettings
+    from template_learning.stages.segment import segment_tomogram
 
     chosen = _model(settings, SegmentSettings)
     if simulated:
@@ -315,8 +315,8 @@ def cluster(
     settings: SettingsFile = None,
 ) -> None:
     """Turn one segmentation into picks: <id>.picks.csv."""
-    from template_learning.picking.cluster import cluster_segmentation
     from template_learning.settings import ClusterSettings
+    from template_learning.stages.cluster import cluster_segmentation
 
     cluster_segmentation(segmentation, probability, identifier, _model(settings, ClusterSettings), output)
 
@@ -336,8 +336,8 @@ def match(
     voxel_size_angstrom: Annotated[float | None, typer.Option(min=0.01, help="instead of the header's")] = None,
 ) -> None:
     """Search one tomogram by template matching (pytme or pytom-match-pick): <id>.picks.csv and <id>.scores.mrc."""
-    from template_learning.picking.template_matching import match_tomogram
     from template_learning.settings import MatchSettings
+    from template_learning.stages.match import match_tomogram
 
     if contrast not in ("protein_dark", "protein_bright"):
         raise BadInput(f"--contrast {contrast}: protein_dark or protein_bright was expected")
@@ -361,8 +361,8 @@ def evaluate(
     settings: SettingsFile = None,
 ) -> None:
     """Score picks against truth: <id>.evaluation.json, <id>.curve.csv and <id>.per_tomogram.csv."""
-    from template_learning.picking.evaluate import evaluate_picks
     from template_learning.settings import EvaluateSettings
+    from template_learning.stages.evaluate import evaluate_picks
 
     evaluate_picks(table, identifier, _model(settings, EvaluateSettings), output)
 
@@ -376,8 +376,8 @@ def export(
     settings: SettingsFile = None,
 ) -> None:
     """Write one tomogram's picks for other programs: RELION, copick, DeepFinder, IMOD, CSV."""
-    from template_learning.export.formats import export_picks
     from template_learning.settings import ExportSettings
+    from template_learning.stages.export import export_picks
 
     export_picks(picks, identifier, _model(settings, ExportSettings), output, segmentation)
 
@@ -388,7 +388,7 @@ def report(
     output: Annotated[Path, typer.Option(help="the HTML file to write")],
 ) -> None:
     """Write the report of a run: one self-contained HTML file."""
-    from template_learning.report.page import write_report
+    from template_learning.stages.report import write_report
 
     write_report(data, output)
 
@@ -399,7 +399,7 @@ def check(
     output: Output,
 ) -> None:
     """Check parameters and input files before any work starts; write the normalised settings.json."""
-    from template_learning.check import check_run
+    from template_learning.stages.check import check_run
 
     check_run(request, output)
 
@@ -409,7 +409,7 @@ def schema(
     write: Annotated[Path | None, typer.Option(help="repository folder to write the generated files to; else print")] = None,
 ) -> None:
     """Print the parameters' JSON schema, or write all that is generated from it."""
-    from template_learning.schema import generated_files, write_generated
+    from template_learning.pipeline.schema import generated_files, write_generated
 
     if write is None:
         print(generated_files(Path.cwd())["nextflow_schema.json"], end="")
@@ -423,7 +423,7 @@ def index(
     output: Annotated[Path, typer.Option(help="the JSON file to write")],
 ) -> None:
     """List every published file with its stage, id and kind: index.json."""
-    from template_learning.index import write_index
+    from template_learning.stages.crate import write_index
 
     write_index(listing, output)
 
@@ -436,7 +436,7 @@ def crate(
     output: Annotated[Path, typer.Option(help="the JSON file to write")],
 ) -> None:
     """Describe a run as an RO-Crate: ro-crate-metadata.json."""
-    from template_learning.crate import write_crate
+    from template_learning.stages.crate import write_crate
 
     write_crate(listing, data, about, output)
 

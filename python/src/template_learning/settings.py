@@ -1,5 +1,5 @@
 """Every parameter: name, unit, bounds, default and meaning.  The JSON schema, Nextflow's defaults and
-docs/parameters.md are generated from here (see ``schema.py``)."""
+docs/parameters.md are generated from here (see ``pipeline/schema.py``)."""
 
 from typing import Annotated, Any, Literal, get_origin
 

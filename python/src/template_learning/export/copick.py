@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from template_learning.common.provenance import write_json
 from template_learning.export.picks import Picks
-from template_learning.provenance import write_json
 
 USER, SESSION, SEGMENTATION = "template-learning", "0", "segmentation"
 """Session 0 says that a tool made it."""

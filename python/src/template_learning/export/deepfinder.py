@@ -3,8 +3,8 @@
 from pathlib import Path
 from xml.etree import ElementTree
 
+from template_learning.common.files import replacing
 from template_learning.export.picks import Picks
-from template_learning.files import replacing
 
 
 def write_deepfinder(path: Path, picks: Picks) -> None:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from template_learning.common.files import replacing
 from template_learning.export.picks import Picks
-from template_learning.files import replacing
 
 
 def write_imod_points(path: Path, picks: Picks) -> None:

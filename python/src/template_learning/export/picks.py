@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from template_learning.geometry import Grid
+from template_learning.common.geometry import Grid
+from template_learning.common.tables import PickRow
 from template_learning.settings import ExportSettings
-from template_learning.tables import PickRow
 
 
 @dataclass(frozen=True)

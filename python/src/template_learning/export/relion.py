@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from template_learning.common.files import replacing
 from template_learning.export.picks import Picks
-from template_learning.files import replacing
 
 
 def write_relion5(path: Path, picks: Picks) -> None:

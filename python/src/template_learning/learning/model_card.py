@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from template_learning.errors import BadInput
-from template_learning.files import existing
+from template_learning.common.errors import BadInput
+from template_learning.common.files import existing
 
 CARD = "template_learning.json"
 FORMAT = 1

@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
-from template_learning.errors import BadInput
-from template_learning.files import replacing
+from template_learning.common.errors import BadInput
+from template_learning.common.files import replacing
 from template_learning.learning.model_card import CARD, ModelCard, read_card
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import keras
 
-from template_learning.errors import BadInput
+from template_learning.common.errors import BadInput
 from template_learning.settings import TrainSettings
 
 # Only JAX needs XLA; with TensorFlow it makes 3D convolutions on the CPU ten times slower.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from template_learning.learning.spectrum import band_pass
-from template_learning.reconstruction.native import back_project
+from template_learning.reconstruction.back_projection import back_project
 from template_learning.simulation.acquisition import tilt_angles
 
 DRAWS = 8

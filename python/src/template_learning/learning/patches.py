@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from template_learning.errors import BadInput
-from template_learning.files import checked_id, read_mrc, read_table
+from template_learning.common.errors import BadInput
+from template_learning.common.files import checked_id, read_mrc, read_table
+from template_learning.common.provenance import generator_for
+from template_learning.common.tables import DesignRow, ParticleRow
 from template_learning.learning.noise import MARGIN_VOXELS, NoiseBank, added_noise, noise_bank, noise_share
 from template_learning.learning.spectrum import band_pass, band_pass_inside
-from template_learning.provenance import generator_for
 from template_learning.settings import TrainSettings
-from template_learning.tables import DesignRow, ParticleRow
 
 # Half turns about z, y and x as the pairs of array axes that they reverse ([z, y, x] arrays).  They, and no others,
 # take the wedge of a symmetric tilt series about y onto itself and keep the hand; mirror images do not keep it.

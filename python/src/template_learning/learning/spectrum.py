@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from template_learning.errors import BadInput
+from template_learning.common.errors import BadInput
 
 SHELLS = 32
 """Shells of equal width between zero and Nyquist; frequencies beyond (the corners) count to the last one."""

@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 import numpy as np
 from pydantic import ValidationError
 
-from template_learning.errors import BadInput
-from template_learning.files import existing
-from template_learning.geometry import Grid, angles_from_rotation
-from template_learning.tables import ParticleRow
+from template_learning.common.errors import BadInput
+from template_learning.common.files import existing
+from template_learning.common.geometry import Grid, angles_from_rotation
+from template_learning.common.tables import ParticleRow
 
 KNOWN = "a .csv, .star, .json (copick) or .xml (DeepFinder) file"
 

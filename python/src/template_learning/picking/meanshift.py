@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from template_learning.machine_code import compiled, processors
+from template_learning.common.compute import compiled, processors
 
 REST = 1e-3
 """A seed rests when it moves by no more than this share of the radius."""

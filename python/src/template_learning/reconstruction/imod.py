@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from template_learning.errors import BadInput, Fault
-from template_learning.files import read_mrc
-from template_learning.geometry import Grid
+from template_learning.common.errors import BadInput, Fault
+from template_learning.common.files import read_mrc
+from template_learning.common.geometry import Grid
 
 PROGRAMS = ("newstack", "tilt", "trimvol")
 ANTIALIAS_FILTER = 6

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from template_learning.files import read_mrc
+from template_learning.common.files import read_mrc
+from template_learning.common.provenance import read_sidecar
+from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resample
 from template_learning.learning.spectrum import GREY_BINS, grey_histogram, match_spectrum
-from template_learning.provenance import read_sidecar
 from template_learning.report.blocks import Illustration, Section, counted
 from template_learning.report.figures import CLASS_COLOURS, INK, Panel, Trace, line_figure
 from template_learning.report.run import Run
-from template_learning.resampling import VOXEL_SIZE_TOLERANCE, resample
 from template_learning.settings import SegmentSettings
 
 TOMOGRAMS = 3

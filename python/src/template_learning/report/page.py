@@ -1,54 +1,19 @@
 """REPORT: one self-contained HTML page of a run, or of that part of one that is there."""
 
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from template_learning import __version__
-from template_learning.files import read_table, replacing
-from template_learning.provenance import read_sidecar
-from template_learning.report.account import parameters_section, provenance_section
+from template_learning.common.files import read_table
+from template_learning.common.provenance import read_sidecar
+from template_learning.common.tables import ParticleRow
 from template_learning.report.blocks import Section, counted
 from template_learning.report.domain_gap import domain_gap_section
-from template_learning.report.picked import SETS, finetuning_section, picks_section, scores_section, training_section
+from template_learning.report.picking_sections import SETS, finetuning_section, picks_section, scores_section, training_section
+from template_learning.report.provenance_section import parameters_section, provenance_section
 from template_learning.report.run import Run
-from template_learning.report.simulated import (
-    class_names,
-    imaging_section,
-    molecules_section,
-    packing_section,
-    tilts_section,
-)
-from template_learning.tables import ParticleRow
+from template_learning.report.simulation_sections import imaging_section, molecules_section, packing_section, tilts_section
 
 FEW_PARTICLES = 50
 FAR_FROM_BEST = 0.05
-
-
-def write_report(data: Path, output: Path) -> None:
-    """Write the report of the run whose published files lie in ``data`` (all of them or a part; see ``index.KINDS``).
-
-    The same files give the same page.  Experimental tomograms and their annotations are shown if they lie in
-    ``data/tomograms`` as ``<id>.mrc`` and ``<id>.csv`` (or another known suffix); without the tomogram the network's
-    probabilities are shown.  Raises BadInput for a folder that holds nothing of a run and for broken files.
-    """
-    run = Run.open(data)
-    templates = Environment(
-        loader=PackageLoader("template_learning", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    sections = report_sections(run)
-    page = templates.get_template("template.html.j2").render(
-        title="Template Learning: " + (", ".join(class_names(run).values()) or "report of a run"),
-        lead=summary(run),
-        headline=headline(run),
-        notes=notes(run),
-        stage_notes=stage_notes(run),
-        sections=sections,
-        footer=f"Written by template-learning {__version__} from the run's published files; index.json lists them all.",
-    )
-    with replacing(output) as temporary:
-        temporary.write_text(page, encoding="utf-8")
 
 
 def report_sections(run: Run) -> list[Section]:

@@ -10,15 +10,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from template_learning.errors import BadInput
-from template_learning.files import existing, read_table
-from template_learning.geometry import Grid
-from template_learning.index import STAGES
-from template_learning.library import LibraryEntry, read_library
+from template_learning.common.errors import BadInput
+from template_learning.common.files import existing, read_table
+from template_learning.common.geometry import Grid
+from template_learning.common.provenance import read_sidecar
+from template_learning.common.tables import DesignRow, ParticleRow, PickRow
 from template_learning.picking.annotations import read_annotations
-from template_learning.provenance import read_sidecar
+from template_learning.pipeline.outputs import STAGES
 from template_learning.settings import Settings
-from template_learning.tables import DesignRow, ParticleRow, PickRow
+from template_learning.structures.library import LibraryEntry, read_library
 
 TOMOGRAM_SUFFIXES = (".mrc", ".rec", ".map", ".mrc.gz", ".rec.gz", ".map.gz")
 MATCHED = "_matched"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from template_learning.simulation.native import Engine, Screen, View
+from template_learning.common.tables import DesignRow
+from template_learning.simulation.multislice import Engine, Screen, View
 from template_learning.simulation.wave import Float32, WaveGrid
-from template_learning.tables import DesignRow
 
 Array = NDArray[np.float64]
 GOLD_RADIUS_ANGSTROM = 50.0

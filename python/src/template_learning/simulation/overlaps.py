@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from template_learning.machine_code import compiled
+from template_learning.common.compute import compiled
 from template_learning.simulation.potential import Float32, Sample
 
 REACH_ANGSTROM = 1.9

@@ -24,16 +24,16 @@ import yaml
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from template_learning.errors import BadInput, Fault
-from template_learning.files import checked_id, replacing, write_mrc
-from template_learning.geometry import Grid
-from template_learning.machine_code import processors, visible_gpus
-from template_learning.provenance import seed_for, write_sidecar
+from template_learning.common.compute import processors, visible_gpus
+from template_learning.common.errors import BadInput, Fault
+from template_learning.common.files import checked_id, replacing, write_mrc
+from template_learning.common.geometry import Grid
+from template_learning.common.provenance import seed_for, write_sidecar
+from template_learning.common.tables import DesignRow
 from template_learning.settings import SimulateSettings
 from template_learning.simulation.acquisition import acquire, tilt_angles
 from template_learning.simulation.potential import Sample
 from template_learning.simulation.series import STAGE, design_lens, placed_sample, shown
-from template_learning.tables import DesignRow
 
 PROGRAM = "parakeet.run"
 BORDER_ANGSTROM = 100.0

@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from scipy.spatial.transform import Rotation
 
-from template_learning.errors import BadInput
-from template_learning.files import existing, replacing, write_mrc
-from template_learning.machine_code import processors
-from template_learning.provenance import generator_for, seed_for, write_sidecar
+from template_learning.common.compute import processors
+from template_learning.common.errors import BadInput
+from template_learning.common.files import existing, replacing, write_mrc
+from template_learning.common.provenance import generator_for, seed_for, write_sidecar
 from template_learning.simulation.acquisition import Acquisition
 from template_learning.simulation.detector import count_electrons, detector_pass
 from template_learning.simulation.ice import Cuboid
-from template_learning.simulation.matter import parakeet_matter
-from template_learning.simulation.native import Engine
+from template_learning.simulation.multislice import Engine
 from template_learning.simulation.optics import Lens
 from template_learning.simulation.potential import Sample
+from template_learning.simulation.scattering import parakeet_matter
 from template_learning.simulation.series import shown
 
 STAGE = "simulate-parakeet"

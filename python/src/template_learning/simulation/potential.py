@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from template_learning.machine_code import compiled_fast_math
+from template_learning.common.compute import compiled_fast_math
 from template_learning.simulation.ice import Cuboid, Slab
-from template_learning.simulation.matter import Matter
+from template_learning.simulation.scattering import Matter
 
 Float32 = NDArray[np.float32]
 CHANNEL_TOLERANCE = 0.006

@@ -1,9 +1,7 @@
 """SIMULATE: the tilt series of one packed sample."""
 
-import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,25 +10,23 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from template_learning.errors import BadInput
-from template_learning.files import checked_id, existing, replacing, write_mrc
-from template_learning.geometry import Grid, rotation_from_angles
-from template_learning.machine_code import processors
-from template_learning.placed import read_placed
-from template_learning.provenance import generator_for, read_sidecar, seed_for, write_json, write_sidecar
+from template_learning.common.device import choose_device
+from template_learning.common.errors import BadInput
+from template_learning.common.files import existing, replacing
+from template_learning.common.geometry import Grid, rotation_from_angles
+from template_learning.common.provenance import read_sidecar, write_json
+from template_learning.common.tables import DesignRow
+from template_learning.packing.packed_sample import read_placed
 from template_learning.settings import SimulateSettings
-from template_learning.simulation.acquisition import Acquisition, acquire, tilt_angles
+from template_learning.simulation.acquisition import Acquisition
 from template_learning.simulation.detector import count_electrons, detector_pass
-from template_learning.simulation.device import choose_device
-from template_learning.simulation.ice import Cuboid, Slab
-from template_learning.simulation.matter import physical_matter
-from template_learning.simulation.native import Engine
-from template_learning.simulation.nuisances import Nuisances, draw_nuisances
+from template_learning.simulation.ice import Slab
+from template_learning.simulation.multislice import Engine
+from template_learning.simulation.nuisances import Nuisances
 from template_learning.simulation.optics import Lens
-from template_learning.simulation.overlaps import with_ice_put_back
 from template_learning.simulation.physics import wavelength_angstrom
 from template_learning.simulation.potential import Sample
-from template_learning.tables import DesignRow
+from template_learning.simulation.scattering import physical_matter
 
 STAGE = "simulate"
 Result = TypeVar("Result")
@@ -123,86 +119,6 @@ class Imaging:
             path = engine.sample.ice.path_angstrom(self.taken.angle_deg[index])
             image = image * np.float32(np.exp(-path / settings.inelastic_mean_free_path_angstrom))
         return count_electrons(image, dose * engine.pixel_angstrom**2, generator)
-
-
-def simulate_sample(
-    placed: Path,
-    library_folders: Sequence[Path],
-    row: DesignRow,
-    settings: SimulateSettings,
-    root_seed: int,
-    output: Path,
-    waves: Path | None = None,
-) -> None:
-    """Simulate the tilt series of one packed sample.
-
-    Writes ``<row.id>.tilts.mrc`` (counted electrons, float32 [tilt, y, x], sorted by angle, protein dark) over the
-    sample's field, ``<row.id>.tlt`` (nominal degrees, one a line) and a sidecar; with ``settings.keep_waves`` also
-    ``<row.id>.waves.npy`` (exit waves, complex64).  ``waves``: such a file of the same sample and tilts, imaged again with
-    this row's optics and dose instead of propagating; its ice, damage, gold, carbon and misalignment stay.
-
-    Raises BadInput for wrong input, a GPU asked for and absent, or waves of other tilts or another grid.
-    """
-    begun = time.perf_counter()
-    checked_id(row.id)
-    packed, grid = placed_sample(placed, library_folders)
-    sample, water = with_ice_put_back(packed)
-    if settings.ice_shape == "cuboid":
-        x, y, z = map(float, grid.extent_angstrom)
-        sample = replace(sample, ice=Cuboid((x, y, z)))
-    engine = series_engine(sample, grid, row, settings)
-    angles = tilt_angles(row.tilt_range_deg, row.tilt_step_deg)
-    kept = None
-    if waves is not None:
-        engine = replace(engine, padding_angstrom=read_sidecar(waves).get("padding_angstrom", engine.padding_angstrom))
-        kept = KeptWaves.read(waves, engine, angles)
-    taken = acquire(angles, row.total_dose_e_per_angstrom2, settings.scheme)
-    generator = generator_for(root_seed, STAGE, f"{row.id}/nuisances")
-    imaging = Imaging(engine, row, settings, taken, draw_nuisances(row, grid.extent_angstrom, len(angles), generator))
-    keep = KeptWaves.new(engine, angles) if settings.keep_waves else None
-
-    def one(index: int) -> NDArray[np.float32]:
-        if kept is not None:
-            wave, exit_angstrom = engine.device.put(kept.wave[index]), float(kept.exit_angstrom[index])
-        else:
-            view = imaging.nuisances.view(index, angles[index])
-            grain = generator_for(root_seed, STAGE, f"{row.id}/{index}/ice")
-            screens = imaging.nuisances.screens(engine, view)
-            wave, exit_angstrom = engine.exit_wave(view, taken.dose_at_end[index], grain, screens)
-        if keep is not None:
-            keep.wave[index], keep.exit_angstrom[index] = engine.device.get(wave), exit_angstrom
-        return imaging.counts(wave, exit_angstrom, index, generator_for(root_seed, STAGE, f"{row.id}/{index}/counts"))
-
-    with ThreadPoolExecutor(min(processors(), len(angles))) as pool:
-        images = np.stack(list(shown(pool.map(one, range(len(angles))), len(angles))))
-    output.mkdir(parents=True, exist_ok=True)
-    tilts = output / f"{row.id}.tilts.mrc"
-    write_mrc(tilts, images, engine.pixel_angstrom, stack=True)
-    if keep is not None:
-        keep.write(output / f"{row.id}.waves.npy", engine)
-    with replacing(output / f"{row.id}.tlt") as temporary:
-        temporary.write_text("".join(f"{angle:.2f}\n" for angle in angles))
-    write_sidecar(
-        tilts,
-        stage=STAGE,
-        item=row.id,
-        seed=seed_for(root_seed, STAGE, row.id),
-        settings=settings,
-        row=row.model_dump(mode="json"),
-        pixel_size_angstrom=engine.pixel_angstrom,
-        sample_shape_voxels=list(grid.shape),
-        sample_voxel_size_angstrom=grid.voxel_size_angstrom,
-        angles_deg=angles.round(4),
-        acquisition_order=taken.order,
-        dose_per_tilt=taken.dose_per_tilt,
-        molecules=len(packed.kind),
-        atoms=int(sum(len(packed.atoms[kind][1]) for kind in packed.kind)),
-        water_put_back=water,
-        nuisances=imaging.nuisances.facts(),
-        device=engine.device.name,
-        waves=None if waves is None else waves.name,
-        simulation_seconds=round(time.perf_counter() - begun, 3),
-    )
 
 
 @dataclass(frozen=True)

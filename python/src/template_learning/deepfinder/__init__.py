@@ -1,0 +1,1 @@
+"""The published cryoet-deepfinder: its weights, and its program in its own container."""

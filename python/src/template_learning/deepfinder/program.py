@@ -1,0 +1,189 @@
+"""The reference engine of TRAIN, SEGMENT and CLUSTER: cryoet-deepfinder (Moebel et al. 2021), run as a program of its own.
+
+It runs in this Python but in a process of its own (launcher.py), with files in and out of a temporary folder.
+Its network is ours, so weights pass both ways (weights.py).
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from template_learning.common.errors import BadInput, Fault
+from template_learning.picking.meanshift import assign_to_nearest
+from template_learning.settings import SegmentSettings, TrainSettings
+
+PACKAGE = "cryoet-deepfinder"
+LAUNCHER = Path(__file__).with_name("launcher.py")
+OWN_WAYS: dict[str, Any] = {
+    "background_fraction": 0.0,
+    "normalisation": "patch",
+    "rotation": "tilt_axis",
+    "band_pass_angstrom": None,
+    "contrast_jitter": 0.0,
+    "least_dose_e_per_angstrom2": None,
+    "wedge_variation_deg": 0.0,
+    "high_dose_first": 0.0,
+    "tversky_weight": 1.0,
+    "crossentropy_weight": 0.0,
+    "crossentropy_balance": 1.0,
+    "top_view_weight": 1.0,
+    "optimizer": "adam",
+    "learning_rate_schedule": "constant",
+    "averaged_share": 0.0,
+    "early_stopping_epochs": None,
+    "network": "deepfinder",
+    "batch_normalisation": False,
+    "filters": 32,
+    "precision": "float32",
+}
+"""Settings of TRAIN that DeepFinder does not have, and what it does instead."""
+OVERLAP = 55
+"""Voxels that DeepFinder's tiles overlap by, of which it cuts 25 from each side."""
+
+
+def program(section: str) -> dict[str, str]:
+    """Name and version for the sidecars; BadInput where the package is not installed."""
+    try:
+        return {"program": PACKAGE, "program_version": metadata.version(PACKAGE)}
+    except metadata.PackageNotFoundError:
+        raise BadInput(
+            f"{section}.engine = 'deepfinder': {PACKAGE} is not installed here; run in the image `deepfinder`, or take 'native'"
+        ) from None
+
+
+def run(
+    step: Literal["train", "segment", "cluster"], folder: Path, task: dict[str, Any], device: Literal["cpu", "gpu", "auto"]
+) -> None:
+    """Run one step of DeepFinder on a folder's files; Fault where it fails."""
+    (folder / "task.json").write_text(json.dumps(task))
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "MPLCONFIGDIR": str(folder)}
+    if device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    command = [sys.executable, "-P", str(LAUNCHER), step, str(folder)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    missing = {"train": "net_weights_FINAL.h5", "segment": "scores.npy", "cluster": "objects.json"}[step]
+    if done.returncode != 0 or not (folder / missing).is_file():  # it ends with 0 where it refuses its input
+        said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["no message"]
+        raise Fault(f"{PACKAGE}, {step}: ended with exit code {done.returncode}: {said[-1][:300]}")
+
+
+def effective_settings(settings: TrainSettings) -> TrainSettings:
+    """The settings as DeepFinder follows them; names those that it does not have, where they ask for something else."""
+    own = {name: value for name, value in OWN_WAYS.items() if hasattr(settings, name)}
+    other = [name for name, value in own.items() if getattr(settings, name) != value]
+    if other:
+        print(
+            f"train.engine = 'deepfinder': not settings of DeepFinder, its own ways hold: {', '.join(other)}", file=sys.stderr
+        )
+    return settings.model_copy(update=own)
+
+
+def train(
+    tomograms: dict[str, list[Any]], settings: TrainSettings, seed: int, classes: int
+) -> tuple[Any, list[dict[str, Any]]]:
+    """A network of ours with the weights of DeepFinder's training, and its history, one entry an epoch.
+
+    ``tomograms``: by split "train" and "validation", as TRAIN opens them.  Without validation tomograms DeepFinder's
+    own validation, which it cannot do without, is one step on the training's objects, and is left out of the history.
+    """
+    from template_learning.deepfinder.weights import load_weights
+    from template_learning.learning.network import build_network
+
+    every = [*tomograms["train"], *tomograms["validation"]]
+    objects: dict[str, list[dict[str, int]]] = {"train": [], "validation": []}
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for number, tomogram in enumerate(every):
+            split = "train" if number < len(tomograms["train"]) else "validation"
+            for kind, volume, kept in (("tomogram", tomogram.data, np.float32), ("target", tomogram.labels, np.int8)):
+                with h5py.File(folder / f"{kind}_{number}.h5", "w") as file:
+                    stored = file.create_dataset("dataset", volume.shape, kept, chunks=True)
+                    for z, section in enumerate(volume):
+                        stored[z] = section
+            for (z, y, x), label in zip(tomogram.centre.tolist(), tomogram.class_id.tolist(), strict=True):
+                objects[split].append({"tomo_idx": number, "label": label, "x": x, "y": y, "z": z})
+        task = {
+            "classes": classes,
+            "tomograms": len(every),
+            "objects": objects["train"],
+            "validation_objects": objects["validation"] or objects["train"],
+            "validation_steps": settings.validation_steps if objects["validation"] else 1,
+            "seed": seed % 2**32,
+            **settings.model_dump(
+                include={
+                    *("patch_voxels", "batch_size", "epochs", "steps_per_epoch"),
+                    *("bootstrap", "random_shift_voxels", "learning_rate"),
+                }
+            ),
+        }
+        run("train", folder, task, settings.device)
+        network = build_network(classes, 32)
+        load_weights(network, folder / "net_weights_FINAL.h5")
+        with h5py.File(folder / "net_train_history.h5") as file:
+            # Keras gives the mean since the epoch's first step.
+            history: list[dict[str, Any]] = [{"loss": float(steps[-1])} for steps in file["loss"]]
+            if objects["validation"]:
+                for row, loss, f1 in zip(history, file["val_loss"], file["val_f1"], strict=True):
+                    scores = np.asarray(f1, dtype=float)[..., 1:]
+                    row |= {"validation_loss": float(np.mean(loss, dtype=float)), "validation_f1": float(scores.mean())}
+    return network, history
+
+
+def segment(network: Any, data: NDArray[Any], settings: SegmentSettings) -> NDArray[np.float32]:
+    """DeepFinder's class probabilities [z, y, x, class] of a tomogram [z, y, x] at the model's voxel size.
+
+    A tomogram shorter than a tile is continued by its mirror image.  Raises BadInput for what DeepFinder does not do.
+    """
+    from template_learning.deepfinder.weights import save_weights
+
+    if settings.half_turns or settings.match_spectrum:
+        raise BadInput("segment.engine = 'deepfinder': half_turns and match_spectrum are not done; false was expected for both")
+    tile = settings.tile_voxels
+    if tile <= OVERLAP:
+        raise BadInput(
+            f"segment.tile_voxels = {tile}: DeepFinder's tiles overlap by {OVERLAP}; at least {OVERLAP // 4 * 4 + 4} were expected"
+        )
+    sign = 1.0 if settings.contrast == "protein_dark" else -1.0
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        save_weights(network, folder / "weights.h5")
+        # No axis may be shorter than a tile.
+        padding = [(0, max(0, tile - count)) for count in data.shape]
+        grey = np.pad(np.asarray(data, dtype=np.float32) * np.float32(sign), padding, mode="symmetric")
+        np.save(folder / "volume.npy", grey)
+        run("segment", folder, {"classes": network.output_shape[-1], "patch_voxels": tile, "seed": 0}, settings.device)
+        z, y, x = data.shape
+        return np.asarray(np.load(folder / "scores.npy")[:z, :y, :x], dtype=np.float32)
+
+
+def clusters(
+    segmentation: NDArray[Any], likely: NDArray[np.bool_], radius: float
+) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.intp]]]:
+    """DeepFinder's clusters of this radius in voxels: class, position z, y, x in voxels, and the voxels (N, 3) that are nearest to it."""
+    labels = np.where(likely, segmentation, 0).astype(np.int16)
+    voxels = np.argwhere(labels > 0)
+    if len(voxels) == 0:
+        return
+    # It counts the classes that are there, and takes them to be 1, 2, ...
+    present = np.unique(labels[labels > 0])
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "labels.npy", np.where(labels > 0, np.searchsorted(present, labels) + 1, 0).astype(np.int8))
+        run("cluster", folder, {"radius_voxels": max(1, round(radius)), "seed": 0}, "cpu")
+        objects = json.loads((folder / "objects.json").read_text())
+    centres = np.array([one[1:4] for one in objects], dtype=float)
+    nearest = assign_to_nearest(voxels, centres, radius)
+    for number, one in enumerate(objects):
+        members = voxels[nearest == number]
+        if len(members):
+            yield int(present[one[0] - 1]), centres[number], members

@@ -1,0 +1,1 @@
+"""Conformers of a molecule by normal-mode analysis."""

@@ -1,0 +1,1 @@
+"""Truth of simulated tomograms on their voxels."""

@@ -1,0 +1,137 @@
+"""SEGMENT: the network applied to whole tomograms, tile by tile."""
+
+import itertools
+import logging
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from scipy import ndimage
+
+from template_learning.common.errors import BadInput
+from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resample
+from template_learning.learning.model_card import ModelCard
+from template_learning.learning.network import JIT_COMPILE, grid_multiple
+from template_learning.learning.patches import FLIPS, grey_statistics
+from template_learning.learning.spectrum import band_pass, match_spectrum
+from template_learning.settings import SegmentSettings
+
+log = logging.getLogger(__name__)
+
+
+def classes_and_probability(
+    probability: NDArray[np.float32], settings: SegmentSettings
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The class of each voxel of [z, y, x, class], and the probability of its likeliest target class.
+
+    That class counts from ``settings.target_probability`` on, without one where nothing is likelier.
+    """
+    best = np.ascontiguousarray(probability[..., 1:].max(axis=-1))
+    if settings.target_probability is None:
+        return probability.argmax(axis=-1).astype(np.uint8), best
+    return np.where(best >= settings.target_probability, 1 + probability[..., 1:].argmax(axis=-1), 0).astype(np.uint8), best
+
+
+def segment_on_own_grid(
+    network: Any, card: ModelCard, data: NDArray[Any], voxel_size_angstrom: float, settings: SegmentSettings, name: str
+) -> NDArray[np.float32]:
+    """Probabilities [z, y, x, class] on the tomogram's own grid, brought to the model's voxel size in between."""
+    ratio = card.voxel_size_angstrom / voxel_size_angstrom
+    same = abs(ratio - 1) <= VOXEL_SIZE_TOLERANCE
+    grey = data if same else resample(data, ratio)
+    if min(grey.shape) < card.patch_voxels:
+        raise BadInput(
+            f"{name}: {data.shape} voxels (z, y, x) of {voxel_size_angstrom:g} Å are smaller than the model's patch;"
+            f" at least {card.patch_voxels} voxels of {card.voxel_size_angstrom:g} Å on each axis were expected"
+        )
+    if same:
+        return segment_volume(network, grey, settings, card.radial_spectrum, card.band_voxels)
+    log.warning(
+        "%s: resampled from %g to the model's %g Å and the result back", name, voxel_size_angstrom, card.voxel_size_angstrom
+    )
+    probability = segment_volume(network, grey, settings, card.radial_spectrum, card.band_voxels)
+    back = [
+        ndimage.affine_transform(
+            probability[..., number], np.full(3, 1 / ratio), output_shape=data.shape, order=1, mode="nearest"
+        )
+        for number in range(probability.shape[-1])
+    ]
+    return np.stack(back, axis=-1)
+
+
+def segment_volume(
+    network: Any,
+    volume: NDArray[Any],
+    settings: SegmentSettings,
+    spectrum: list[float] | None = None,
+    band_voxels: tuple[float, float] | None = None,
+) -> NDArray[np.float32]:
+    """Class probabilities [z, y, x, class] of a tomogram [z, y, x] of any size, protein as ``settings.contrast`` says.
+
+    The volume is brought to zero mean and unit deviation, reflected at its borders up to what the network needs, and cut into
+    tiles that overlap; where they do, their probabilities are averaged with weights that fall off towards each tile's
+    border.  ``spectrum`` is the radial spectrum to match where the settings ask for it, ``band_voxels`` the band that the
+    network was trained on.
+    """
+    mean, deviation = grey_statistics(volume)
+    if not np.isfinite(deviation) or deviation == 0:
+        raise BadInput("tomogram: grey values are NaN, infinite or all the same")
+    sign = 1.0 if settings.contrast == "protein_dark" else -1.0
+    grey = ((np.asarray(volume, dtype=np.float32) - mean) * (sign / deviation)).astype(np.float32)
+    if settings.match_spectrum:
+        grey = match_spectrum(grey, spectrum)
+    if band_voxels is not None:
+        grey = band_pass(grey, band_voxels)
+        grey /= grey.std()
+    shape = grey.shape
+    multiple = grid_multiple(network)
+    grey = np.pad(grey, [(0, -count % multiple) for count in shape], mode="reflect")
+    layout = [tile_layout(count, settings.tile_voxels, settings.overlap_voxels, multiple) for count in grey.shape]
+    tile, starts = tuple(edge for edge, _ in layout), [begins for _, begins in layout]
+    total = np.zeros((*grey.shape, network.output_shape[-1]), dtype=np.float32)
+    weights = np.zeros((*grey.shape, 1), dtype=np.float32)
+    turns = FLIPS["half_turns" if settings.half_turns else "none"]
+    console = Console(stderr=True)
+    tiles = list(itertools.product(*starts))
+    network.jit_compile = JIT_COMPILE
+    for start in track(tiles, "segmenting", console=console, disable=not console.is_terminal):
+        window = tuple(slice(begin, begin + edge) for begin, edge in zip(start, tile, strict=True))
+        weight = tile_weight(start, tile, grey.shape, settings.overlap_voxels)
+        for axes in turns:
+            turned = np.flip(grey[window], axes)[None, ..., None]
+            total[window] += weight * np.flip(network.predict_on_batch(turned)[0], axes) / len(turns)
+        weights[window] += weight
+    total /= weights
+    return total[: shape[0], : shape[1], : shape[2]]
+
+
+def tile_layout(count: int, largest: int, overlap: int, multiple: int = 4) -> tuple[int, list[int]]:
+    """Edge of the tiles along an axis of ``count`` voxels, and where they begin.
+
+    As few tiles of at most ``largest`` as overlap by ``overlap`` or more, and no larger than that takes.  All numbers
+    are multiples of ``multiple``, so that the poolings' grid is the same in every tile.
+    """
+    overlap = -(-overlap // multiple) * multiple
+    largest = largest // multiple * multiple
+    step = max(multiple, largest - overlap)
+    gaps = -(-max(0, count - largest) // step)
+    tile = min(count, largest, -(-(count + gaps * overlap) // (gaps + 1) // multiple) * multiple)
+    last = (count - tile) // multiple
+    return tile, [index * last // gaps * multiple for index in range(gaps + 1)] if gaps else [0]
+
+
+def tile_weight(start: tuple[int, ...], tile: tuple[int, ...], shape: tuple[int, ...], overlap: int) -> NDArray[np.float32]:
+    """Weights [z, y, x, 1] of the voxels of a tile at ``start`` in a volume of ``shape``.
+
+    Next to nothing in the outer quarter of the overlap, where the network sees a border that is none, rising linearly
+    over the half within, 1 inside and up to the volume's own borders.
+    """
+    ramps = []
+    for begin, edge, count in zip(start, tile, shape, strict=True):
+        before = np.arange(edge) + (0.5 if begin > 0 else overlap)
+        after = np.arange(edge)[::-1] + (0.5 if begin + edge < count else overlap)
+        ramps.append(np.clip((np.minimum(before, after) - overlap / 4) / max(overlap / 2, 1), 1e-3, 1.0))
+    z, y, x = ramps
+    return (z[:, None, None] * y[:, None] * x)[..., None].astype(np.float32)

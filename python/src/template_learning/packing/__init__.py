@@ -1,0 +1,1 @@
+"""Samples: molecules, membranes and filaments packed into a box."""

@@ -1,0 +1,265 @@
+"""What TETRIS places before the molecules: vesicles with the molecules set in their membranes, and filaments."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from template_learning.common.errors import BadInput
+from template_learning.common.geometry import random_rotations
+from template_learning.common.tables import LibraryRow
+from template_learning.packing.atom_distances import Crowd
+from template_learning.packing.filaments import MICROTUBULE, Lattice, chain, unit_frame
+from template_learning.packing.membranes import Vesicle, patches
+from template_learning.packing.packed_sample import vesicle_entry
+from template_learning.packing.voxel_box import Box, Shape
+from template_learning.settings import TetrisSettings
+from template_learning.structures.library import LibraryEntry
+
+Array = NDArray[np.float64]
+# Lipids, and what is placed here, keep this distance even where bodies alone are to keep apart.
+LEAST_DISTANCE_ANGSTROM = 3.0
+TRIES = 200
+UNTURNED = np.eye(3)
+
+
+@dataclass
+class Assemblies:
+    """What is placed so far, positions in ångström from voxel (0, 0, 0) of the box that is packed.
+
+    ``group``: units of one filament have one number, all else -1.  ``vesicles`` and ``filaments`` say what belongs
+    together, by the number of the particle in the table.  ``made``: the vesicles' entries.
+    """
+
+    rows: list[LibraryRow] = field(default_factory=list)
+    rotation: list[Rotation] = field(default_factory=list)
+    origin: list[Array] = field(default_factory=list)
+    group: list[int] = field(default_factory=list)
+    made: dict[str, LibraryEntry] = field(default_factory=dict)
+    vesicles: list[dict[str, Any]] = field(default_factory=list)
+    filaments: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, row: LibraryRow, rotation: Rotation, origin: Array, group: int = -1) -> None:
+        """One more molecule."""
+        self.rows.append(row)
+        self.rotation.append(rotation)
+        self.origin.append(origin)
+        self.group.append(group)
+
+
+def counts_by_species(setting: str, texts: Sequence[str], species: set[str]) -> dict[str, tuple[int, float]]:
+    """Count and number after @ (0 where none is) of each species in texts 'species=count' or 'species=count@number'.
+
+    Raises BadInput for another text or a species that is not among ``species``.
+    """
+    counts = {}
+    for text in texts:
+        name, _, rest = text.partition("=")
+        count, at, number = rest.partition("@")
+        try:
+            height = float(number) if at else 0.0
+        except ValueError:
+            height = np.nan
+        if name not in species or not count.isdigit() or not np.isfinite(height):
+            known = ", ".join(sorted(species)[:10])
+            raise BadInput(
+                f"tetris.{setting} {text!r}: 'species=count' was expected, with a species of the library ({known} ...)"
+            )
+        counts[name] = (int(count), height)
+    return counts
+
+
+def reserved_species(settings: TetrisSettings) -> set[str]:
+    """Species that are placed in membranes or filaments and nowhere else."""
+    texts = (*settings.membrane_molecules, *settings.filaments, *settings.microtubules)
+    return {text.partition("=")[0] for text in texts}
+
+
+def place_assemblies(
+    library: dict[str, LibraryEntry],
+    shapes: dict[str, Shape],
+    settings: TetrisSettings,
+    box: Box,
+    crowd: Crowd,
+    generator: np.random.Generator,
+) -> Assemblies:
+    """Vesicles, the molecules of their membranes, filaments, at random places; nothing, and no draw, where none are asked for.
+
+    All keep ``settings.minimum_distance_angstrom`` (at least 3 Å) from one another, are taken up in ``box`` and ``crowd``,
+    and are left out, which a line says, where ``TRIES`` draws find no room.
+
+    Raises BadInput for a species that is not there, molecules for membranes without vesicles, or vesicles larger than the box.
+    """
+    asked = crowd.distance_angstrom
+    crowd.distance_angstrom = max(asked, LEAST_DISTANCE_ANGSTROM)
+    placer = _Placer(library, shapes, settings, box, crowd, generator)
+    placer.place_vesicles()
+    placer.place_membrane_molecules()
+    placer.give_way()
+    for setting, lattice in (("filaments", _helix(settings)), ("microtubules", MICROTUBULE)):
+        placer.place_filaments(setting, lattice)
+    crowd.distance_angstrom = asked
+    return placer.done
+
+
+def _helix(settings: TetrisSettings) -> Lattice:
+    return Lattice(
+        step_angstrom=settings.filament_rise_angstrom,
+        twist_deg=settings.filament_twist_deg,
+        radius_angstrom=settings.filament_radius_angstrom,
+    )
+
+
+class _Placer:
+    def __init__(
+        self,
+        library: dict[str, LibraryEntry],
+        shapes: dict[str, Shape],
+        settings: TetrisSettings,
+        box: Box,
+        crowd: Crowd,
+        generator: np.random.Generator,
+    ) -> None:
+        self.library, self.shapes, self.settings = library, shapes, settings
+        self.box, self.crowd, self.generator = box, crowd, generator
+        self.members: dict[str, list[LibraryRow]] = {}
+        for entry in library.values():
+            self.members.setdefault(entry.row.species, []).append(entry.row)
+        self.done = Assemblies()
+        self.vesicles: list[tuple[Vesicle, Array]] = []
+        self.set_in: list[list[int]] = []  # for each vesicle, the molecules in its membrane
+
+    def place_vesicles(self) -> None:
+        """Vesicles of radii drawn evenly, each whole in the box."""
+        low, high = self.box.edges_angstrom()
+        for _ in range(self.settings.vesicles):
+            radius = round(float(self.generator.uniform(*self.settings.vesicle_radius_angstrom)), 1)
+            vesicle = Vesicle(radius, int(self.generator.integers(2**31)))
+            outer = vesicle.outer_radius_angstrom
+            if (low + outer > high - outer).any():
+                raise BadInput(
+                    f"tetris.vesicle_radius_angstrom: a vesicle {2 * outer:.0f} Å across does not fit into the box; take a "
+                    "larger tetris.shape_voxels or smaller vesicles"
+                )
+            centres = self.generator.uniform(low + outer, high - outer, (TRIES, 3))
+            for other, there in self.vesicles:
+                apart = outer + other.outer_radius_angstrom + self.crowd.distance_angstrom
+                centres = centres[((centres - there) ** 2).sum(axis=1) >= apart**2]
+            if not len(centres):
+                _tell(f"no room for a vesicle of radius {radius:.0f} Å: left out")
+                continue
+            centre, group = centres[0], len(self.vesicles)
+            entry = vesicle_entry(vesicle, [], 0.0)
+            atoms = entry.atoms()[0]
+            self._put(Shape.from_atoms(atoms), Rotation.identity(), centre)
+            for number, (piece, middle) in enumerate(patches(atoms)):
+                self.crowd.add(f"{vesicle.name}/{number}", piece, UNTURNED, centre + middle, group)
+            self.vesicles.append((vesicle, centre))
+            self.set_in.append([])
+            self.done.made[vesicle.name] = entry
+            self.done.add(entry.row, Rotation.identity(), centre)
+
+    def place_membrane_molecules(self) -> None:
+        """Molecules with z of their structure along the normal, outwards, their centres ``height`` above the bilayer's middle."""
+        wanted = counts_by_species("membrane_molecules", self.settings.membrane_molecules, set(self.members))
+        if any(count for count, _ in wanted.values()) and not self.settings.vesicles:
+            raise BadInput("tetris.membrane_molecules: tetris.vesicles is 0; vesicles to set them in were expected")
+        area = np.array([vesicle.radius_angstrom**2 for vesicle, _ in self.vesicles])
+        for species, (count, height) in wanted.items():
+            placed = 0
+            for _ in range(count if len(area) else 0):
+                placed += self._set_in_membrane(species, height, area / area.sum())
+            if placed < count:
+                _tell(f"room for {placed} of {count} {species} in the membranes")
+
+    def _set_in_membrane(self, species: str, height: float, share: Array) -> bool:
+        for _ in range(TRIES):
+            row = self._member(species)
+            group = int(self.generator.choice(len(share), p=share))
+            vesicle, centre = self.vesicles[group]
+            rotation = random_rotations(1, self.generator)[0]  # any spin; its z is any normal
+            origin = centre + (vesicle.radius_angstrom + height) * rotation.apply([0.0, 0.0, 1.0])
+            inside = self._is_inside(self.shapes[row.molecule].atom, rotation, origin)
+            if inside and self._is_clear(row, rotation, origin, group):
+                self.set_in[group].append(len(self.done.rows))
+                self._add(row, rotation, origin)
+                return True
+        return False
+
+    def give_way(self) -> None:
+        """The vesicles' entries, with room for the molecules in their membranes."""
+        for number, ((vesicle, centre), inside) in enumerate(zip(self.vesicles, self.set_in, strict=True)):
+            distance = self.crowd.distance_angstrom
+            if inside:
+                entry = vesicle_entry(vesicle, [self._atoms(i) - centre for i in inside], distance)
+                self.done.made[vesicle.name], self.done.rows[number] = entry, entry.row
+            particles = [i + 1 for i in inside]
+            self.done.vesicles.append({"particle": number + 1, "molecules": particles, "lipid_distance_angstrom": distance})
+
+    def place_filaments(self, setting: str, lattice: Lattice) -> None:
+        """Filaments in any direction about any place; what lies outside the box is cut off, at most half of each."""
+        wanted = counts_by_species(setting, getattr(self.settings, setting), set(self.members))
+        for species, (count, _) in wanted.items():
+            placed = sum(self._place_filament(species, lattice) for _ in range(count))
+            if placed < count:
+                _tell(f"room for {placed} of {count} filaments of {species}")
+
+    def _place_filament(self, species: str, lattice: Lattice) -> bool:
+        settings, group = self.settings, len(self.vesicles) + len(self.done.filaments)
+        low, high = self.box.edges_angstrom()
+        for _ in range(TRIES):
+            row = self._member(species)
+            atom = self.shapes[row.molecule].atom
+            position, rotation = chain(
+                lattice, settings.filament_length_angstrom, settings.filament_persistence_angstrom, self.generator
+            )
+            turn = random_rotations(1, self.generator)[0]
+            position = turn.apply(position - position.mean(axis=0)) + self.generator.uniform(low, high)
+            rotation = turn * rotation * unit_frame(atom, on_axis=lattice.radius_angstrom == 0)
+            inside = [i for i in range(len(position)) if self._is_inside(atom, rotation[i], position[i])]
+            if len(inside) < max(1.0, len(position) / 2):
+                continue
+            if all(self._is_clear(row, rotation[i], position[i], group) for i in inside):
+                first = len(self.done.rows) + 1
+                for i in inside:
+                    self._add(row, rotation[i], position[i], group)
+                self.done.filaments.append(
+                    {"species": species, "first_particle": first, "last_particle": len(self.done.rows), "units": len(position)}
+                )
+                return True
+        return False
+
+    def _member(self, species: str) -> LibraryRow:
+        members = self.members[species]
+        return members[int(self.generator.integers(len(members)))]
+
+    def _atoms(self, index: int) -> Array:
+        done = self.done
+        return done.rotation[index].apply(self.shapes[done.rows[index].molecule].atom.astype(float)) + done.origin[index]
+
+    def _is_inside(self, atom: NDArray[np.float32], rotation: Rotation, origin: Array) -> bool:
+        low, high = self.box.edges_angstrom()
+        turned = rotation.apply(atom) + origin
+        return bool((turned.min(axis=0) >= low).all() and (turned.max(axis=0) <= high).all())
+
+    def _is_clear(self, row: LibraryRow, rotation: Rotation, origin: Array, group: int) -> bool:
+        return self.crowd.is_clear(row.molecule, self.shapes[row.molecule].atom, rotation.as_matrix(), origin, group)
+
+    def _add(self, row: LibraryRow, rotation: Rotation, origin: Array, group: int = -1) -> None:
+        shape = self.shapes[row.molecule]
+        self._put(shape, rotation, origin)
+        self.crowd.add(row.molecule, shape.atom, rotation.as_matrix(), origin, group)
+        self.done.add(row, rotation, origin, group)
+
+    def _put(self, shape: Shape, rotation: Rotation, origin: Array) -> None:
+        at = origin / self.box.grid.voxel_size_angstrom
+        voxel = np.rint(at).astype(np.int64)
+        self.box.put(self.box.pose(shape, rotation, at - voxel), voxel[::-1])
+
+
+def _tell(line: str) -> None:
+    print(f"TETRIS: {line}", file=sys.stderr)

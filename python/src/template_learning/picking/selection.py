@@ -1,0 +1,117 @@
+"""Which segments are picks: thresholds of size and score, or the highest expected F1."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from template_learning.common.errors import BadInput
+from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE
+from template_learning.common.tables import PickRow
+from template_learning.learning.model_card import ModelCard
+from template_learning.picking.assignment import expected_f1_count
+from template_learning.settings import ClusterSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What decides which segments are picks, by class; see the fields of those names in a model's card."""
+
+    minimum_size_voxels: dict[int, int]
+    minimum_score: dict[int, float]
+    score_probability: dict[int, list[tuple[float, float]]] | None
+    whole_size_voxels: dict[int, float] = field(default_factory=dict)
+
+
+def scaled_minimum_size(card: ModelCard, voxel_size_angstrom: float) -> dict[int, int] | None:
+    """The card's size thresholds in voxels of another size."""
+    if card.minimum_size_voxels is None:
+        return None
+    scale = _volume_ratio(card, voxel_size_angstrom)
+    return {number: max(1, round(size * scale)) for number, size in card.minimum_size_voxels.items()}
+
+
+def scaled_whole_size(card: ModelCard, voxel_size_angstrom: float) -> dict[int, float]:
+    """The card's sizes of whole segments in voxels of another size; none where it has none."""
+    scale = _volume_ratio(card, voxel_size_angstrom)
+    return {number: size * scale for number, size in (card.whole_size_voxels or {}).items()}
+
+
+def _volume_ratio(card: ModelCard, voxel_size_angstrom: float) -> float:
+    ratio = card.voxel_size_angstrom / voxel_size_angstrom
+    return ratio**3 if abs(ratio - 1) > VOXEL_SIZE_TOLERANCE else 1.0
+
+
+def selection_of(card: ModelCard, voxel_size_angstrom: float) -> Selection:
+    """What the model takes for picks in tomograms of that voxel size."""
+    return Selection(
+        minimum_size_voxels=scaled_minimum_size(card, voxel_size_angstrom) or {},
+        minimum_score=card.minimum_score or {},
+        score_probability=card.score_probability,
+        whole_size_voxels=scaled_whole_size(card, voxel_size_angstrom),
+    )
+
+
+def segments_by(target_probability: float | None, cluster: ClusterSettings) -> dict[str, Any]:
+    """The parameters that say where a segment ends, and so what its size and score mean; the first is SEGMENT's."""
+    return {
+        "segment.target_probability": target_probability,
+        "cluster.method": cluster.method,
+        "cluster.probability": cluster.probability,
+    }
+
+
+def check_segments(carried: Mapping[str, Any] | None, now: Mapping[str, Any], what: str) -> None:
+    """BadInput where the thresholds, ``what``, were chosen for segments found by other settings; older models do not say."""
+    other = [name for name, value in (carried or {}).items() if name in now and now[name] != value]
+    if carried and other:
+        theirs, ours = (", ".join(f"{name} = {_or_none(of[name])}" for name in other) for of in (carried, now))
+        raise BadInput(
+            f"{what} was chosen with {theirs}, and here is {ours}; the former, or cluster.minimum_size_voxels, was expected"
+        )
+
+
+def check_expected_f1(carried: Mapping[Any, Any] | None, what: str) -> None:
+    """BadInput where a model that carries no probabilities of scores is asked for picks by the expected F1."""
+    if not carried:
+        raise BadInput(
+            f"{what} cluster.select = 'expected_f1', but the model carries no probabilities of scores;"
+            " a model calibrated with evaluate.rank = score was expected"
+        )
+
+
+def _or_none(value: Any) -> Any:
+    return "none" if value is None else value
+
+
+def confidence(pick: PickRow, whole_size_voxels: Mapping[int, float]) -> float:
+    """A pick's score times its share of the size of a whole segment of its class, 1 at most (or where that is not known).
+
+    Of two segments that are equally sure the one of a molecule's size is right more often than a crumb.
+    """
+    return pick.score * min(1.0, pick.size_voxels / whole_size_voxels.get(pick.class_id, pick.size_voxels))
+
+
+def select_by_expected_f1(
+    picks: Sequence[PickRow], selection: Selection, least_chance: float
+) -> tuple[list[PickRow], dict[int, float]]:
+    """The picks with as many selected in each class as give the highest expected F1, and the least score of those.
+
+    How likely a pick is right is what ``selection.score_probability`` says of its confidence; none right less often than
+    ``least_chance`` is selected.  Classes that are not in it keep what is selected.
+    """
+    sure = {pick.pick: confidence(pick, selection.whole_size_voxels) for pick in picks}
+    least = {}
+    for class_id, steps in (selection.score_probability or {}).items():
+        values = np.array([sure[pick.pick] for pick in picks if pick.class_id == class_id])
+        start, probability = np.array(steps, dtype=float).reshape(-1, 2).T
+        reached = np.searchsorted(start, values, side="right")
+        count = expected_f1_count(np.concatenate([[0.0], probability])[reached], least_chance)
+        least[class_id] = np.sort(values)[-count] if count else np.inf
+    selected = [
+        pick.model_copy(update={"selected": bool(sure[pick.pick] >= least[pick.class_id])}) if pick.class_id in least else pick
+        for pick in picks
+    ]
+    taken = [pick for pick in selected if pick.selected]
+    return selected, {number: min((pick.score for pick in taken if pick.class_id == number), default=1.0) for number in least}

@@ -1,0 +1,1 @@
+"""What a run publishes and what is generated from the settings."""

@@ -1,0 +1,122 @@
+"""What is generated from the settings: the JSON schema, Nextflow's defaults and presets, docs/parameters.md."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
+
+from template_learning.common.files import replacing
+from template_learning.settings import Settings
+
+NOTICE = "Generated from python/src/template_learning/settings.py by `make docs`; edit there."
+
+
+def generated_files(root: Path) -> dict[str, str]:
+    """Relative path -> content of every generated file; ``root`` is the repository, whose presets are read."""
+    files = {
+        "nextflow_schema.json": _schema(),
+        "conf/params.config": f"// {NOTICE}\nparams {_groovy(Settings.model_construct())}\n",
+        "docs/parameters.md": _parameters_page(),
+    }
+    for preset in sorted((root / "presets").glob("*.yml")):
+        content = yaml.safe_load(preset.read_text(encoding="utf-8"))
+        Settings.model_validate(content)
+        files[f"conf/preset_{preset.stem}.config"] = (
+            f"// Generated from presets/{preset.name} by `make docs`; edit there.\nparams {_groovy_map(content)}\n"
+        )
+    return files
+
+
+def write_generated(root: Path) -> None:
+    """Write the generated files below ``root``."""
+    for name, content in generated_files(root).items():
+        with replacing(root / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+
+
+def _schema() -> str:
+    schema = Settings.model_json_schema()
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Template Learning parameters", **schema}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _groovy(model: BaseModel) -> str:
+    return _groovy_map({name: getattr(model, name) for name in type(model).model_fields})
+
+
+def _groovy_map(content: Mapping[str, Any], depth: int = 1) -> str:
+    indent = "    " * depth
+    lines = []
+    for name, value in content.items():
+        if isinstance(value, BaseModel):
+            value = value.model_dump(mode="json")
+        if isinstance(value, Mapping):
+            lines.append(f"{indent}{name} {_groovy_map(value, depth + 1)}")
+        else:
+            lines.append(f"{indent}{name} = {_groovy_value(value)}")
+    return "{\n" + "\n".join(lines) + "\n" + "    " * (depth - 1) + "}"
+
+
+def _groovy_value(value: Any) -> str:
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def _parameters_page() -> str:
+    parts = [
+        "# Parameters",
+        f"<!-- {NOTICE} -->",
+        "Give them on the command line (`--flex.modes 30`), in a file (`-params-file run.yml`, nested by stage), or take a "
+        "preset (`-params-file presets/ribosome.yml`). An unknown name or a value out of bounds stops the run before any work.",
+        "## The run",
+        _table({name: field for name, field in Settings.model_fields.items() if not _is_section(field)}, ""),
+    ]
+    for name, field in Settings.model_fields.items():
+        if _is_section(field):
+            model = field.annotation
+            assert isinstance(model, type)
+            assert issubclass(model, BaseModel)
+            parts += [f"## {name}", (model.__doc__ or "").strip(), _table(model.model_fields, f"{name}.")]
+    return "\n\n".join(parts) + "\n"
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def _table(fields: Mapping[str, FieldInfo], prefix: str) -> str:
+    lines = ["| parameter | default | allowed | meaning |", "|---|---|---|---|"]
+    for name, field in fields.items():
+        default = "none" if field.default is None else f"`{_groovy_value(field.default)}`"
+        lines.append(f"| `{prefix}{name}` | {default} | {_allowed(field)} | {(field.description or '').replace('|', '/')} |")
+    return "\n".join(lines)
+
+
+def _allowed(field: FieldInfo) -> str:
+    """Type and bounds in words, from the field's own JSON schema."""
+    shape = TypeAdapter(Annotated[field.annotation, field]).json_schema()  # type: ignore[arg-type, valid-type, unused-ignore]
+    words = [_words(option) for option in shape.get("anyOf", [shape]) if option.get("type") != "null"]
+    return " or ".join(words)
+
+
+def _words(shape: Mapping[str, Any]) -> str:
+    if "enum" in shape:
+        return ", ".join(f"`{value}`" for value in shape["enum"])
+    if "const" in shape:
+        return f"`{shape['const']}`"
+    if shape.get("type") == "array":
+        items = shape.get("prefixItems")
+        return f"{len(items)} x {_words(items[0])}" if items else f"list of {_words(shape['items'])}"
+    bounds = [
+        f"{sign} {shape[key]:.10g}"
+        for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+        if key in shape
+    ]
+    if "multipleOf" in shape:
+        bounds.append(f"multiple of {shape['multipleOf']:g}")
+    return " ".join([shape.get("type", "any"), *bounds])

@@ -1,0 +1,268 @@
+"""CHECK: parameters and input files, looked at before any work starts."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from template_learning.common.errors import BadInput
+from template_learning.common.files import checked_id, existing, read_mrc, read_table
+from template_learning.common.provenance import sha256_of, write_json
+from template_learning.common.tables import DesignRow, Reading
+from template_learning.settings import Settings, Stage
+
+STAGES: tuple[str, ...] = get_args(Stage)
+
+
+class _InputRow(BaseModel):
+    """A row of an input table as the pipeline read it: ``file`` is where it was staged, none where there is no file."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    id: str
+    path: str = Field(description="as the user wrote it, for messages")
+    file: Path | None = None
+
+
+class StructureInput(_InputRow, Reading):
+    """A template or distractor: its file, and how it is read."""
+
+    class_name: str = Field(default="target", alias="class")
+    share: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+
+    def reading(self) -> Reading:
+        """How the file is read."""
+        return Reading(**self.model_dump(include=set(Reading.model_fields)))
+
+
+class TomogramInput(_InputRow):
+    """An experimental tomogram, with what is known about it."""
+
+    annotations: str | None = None
+    annotations_file: Path | None = None
+    mask: str | None = None
+    mask_file: Path | None = None
+    voxel_size_angstrom: float | None = Field(default=None, gt=0)
+
+
+def check_settings(params: Mapping[str, Any]) -> Settings:
+    """Settings from Nextflow's parameters.
+
+    Raises BadInput that names each wrong parameter, its value and what is allowed.
+    """
+    try:
+        return Settings.model_validate(params)
+    except ValidationError as error:
+        raise BadInput("; ".join(_complaint(dict(one)) for one in error.errors())) from None
+
+
+def _complaint(error: Mapping[str, Any]) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        section: Any = Settings
+        for part in error["loc"][:-1]:
+            section = section.model_fields[part].annotation
+        return f"parameter {name} = {error['input']!r}: there is no such parameter; allowed: {', '.join(section.model_fields)}"
+    return f"parameter {name} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def check_run(request: Path, output: Path) -> None:
+    """Check a request and write ``settings.json`` (normalised) and ``inputs.json`` (rows with class ids) to ``output``.
+
+    The request is JSON with ``params``, and lists ``templates``, ``distractors`` and ``tomograms`` of rows whose
+    ``file`` is relative to the request.  Raises BadInput with one line.
+    """
+    content = json.loads(existing(request).read_text(encoding="utf-8"))
+    settings = check_settings(content["params"])
+    folder = request.parent
+    templates = _rows(StructureInput, content.get("templates", []), "templates", settings)
+    distractors = _rows(StructureInput, content.get("distractors", []), "distractors", settings)
+    tomograms = _rows(TomogramInput, content.get("tomograms", []), "tomograms", settings)
+    _check_order(settings, bool(templates), bool(tomograms))
+    _check_engines(settings)
+    _check_unique([row.id for row in templates + distractors], "templates and distractors")
+    _check_unique([row.id for row in tomograms], "tomograms")
+    flexed = settings.start_at == "flex" and settings.model is None
+    for row in templates:
+        _check_structure(row, folder, settings, settings.flex.modes if flexed else 0)
+    for row in distractors:
+        _check_structure(row, folder, settings, 0)
+    for tomogram in tomograms:
+        _check_tomogram(tomogram, folder, settings)
+    if settings.model is not None and content.get("model_file"):
+        _check_model(settings.model, folder / content["model_file"], settings)
+    if settings.design_table is not None:
+        table = folder / content.get("design_table_file", settings.design_table)
+        _check_unique([checked_id(row.id) for row in read_table(table, DesignRow)], settings.design_table)
+    classes = {name: number for number, name in enumerate(sorted({row.class_name for row in templates}), start=1)}
+    if classes and not settings.export.class_names:
+        settings.export = settings.export.model_copy(update={"class_names": list(classes)})
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / "settings.json", settings.model_dump(mode="json"))
+    write_json(
+        output / "inputs.json",
+        {
+            "templates": [_plain(row, "template", classes[row.class_name]) for row in templates],
+            "distractors": [_plain(row, "distractor", 0) for row in distractors],
+            "tomograms": [{"id": row.id, "voxel_size_angstrom": row.voxel_size_angstrom} for row in tomograms],
+            "checked_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "files": list(_checksums(folder, settings, content, templates, distractors, tomograms)),
+        },
+    )
+
+
+def _checksums(
+    folder: Path,
+    settings: Settings,
+    content: Mapping[str, Any],
+    templates: Sequence[StructureInput],
+    distractors: Sequence[StructureInput],
+    tomograms: Sequence[TomogramInput],
+) -> Iterator[dict[str, Any]]:
+    """Every file that was given: its role, id, path as given, size and SHA-256."""
+    given = [("template", row.id, row.path, row.file) for row in templates]
+    given += [("distractor", row.id, row.path, row.file) for row in distractors]
+    for row in tomograms:
+        given += [
+            ("tomogram", row.id, row.path, row.file),
+            ("annotations", row.id, row.annotations or "", row.annotations_file),
+        ]
+        given += [("mask", row.id, row.mask or "", row.mask_file)]
+    given += [("design table", "design", settings.design_table or "", content.get("design_table_file") or None)]
+    given += [("model", "model", settings.model or "", content.get("model_file") or None)]
+    for role, item, path, file in given:
+        if file is not None and (folder / file).is_file():
+            size = (folder / file).stat().st_size
+            yield {"role": role, "id": item, "path": path, "bytes": size, "sha256": sha256_of(folder / file)}
+
+
+def _plain(row: StructureInput, role: Literal["template", "distractor"], class_id: int) -> dict[str, Any]:
+    name = row.class_name if role == "template" else ""
+    reading = row.reading().model_dump(exclude_none=True)
+    return {"id": row.id, "role": role, "class_name": name, "class_id": class_id, "share": row.share, "reading": reading}
+
+
+def _rows(model: type[Any], rows: Sequence[Mapping[str, Any]], table: str, settings: Settings) -> list[Any]:
+    checked = []
+    for number, row in enumerate(rows, start=1):
+        cells = {name: value for name, value in row.items() if value not in (None, "")}
+        try:
+            checked.append(model.model_validate(cells))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise BadInput(f"{table}: row {number}, column {'.'.join(map(str, first['loc']))!r}: {first['msg']}") from None
+        checked_id(checked[-1].id, f"{table}: id")
+        if isinstance(checked[-1], StructureInput):
+            checked_id(checked[-1].class_name, f"{table}: class")
+        if checked[-1].file is None:
+            raise BadInput(f"{_missing(checked[-1].path, settings)} ({table}, id {checked[-1].id})")
+    return checked
+
+
+def _missing(path: str, settings: Settings) -> str:
+    from template_learning.structures.molecules import PDB_ID
+
+    entry = PDB_ID.fullmatch(path) is not None
+    if path.lower().startswith("pdb:"):
+        if not entry:
+            return f"{path}: not an id of the Protein Data Bank; four characters as in pdb:1abc were expected"
+        address = settings.pdb_address.replace("{id}", path[-4:].lower())
+        return f"{path}: no such entry, or no network: nothing could be fetched from {address}"
+    if "://" in path:
+        return f"{path}: no such file, or no network"
+    return f"{path}: no such file" + (f"; pdb:{path} would fetch the entry of that id" if entry else "")
+
+
+def _check_unique(ids: Sequence[str], where: str) -> None:
+    doubled = sorted({one for one in ids if ids.count(one) > 1})
+    if doubled:
+        raise BadInput(f"{where}: the id {doubled[0]!r} stands there twice; each id once was expected")
+
+
+def _check_engines(settings: Settings) -> None:
+    if settings.simulate.engine == "parakeet":
+        from template_learning.simulation.parakeet import NOT_MODELLED, check_asked
+
+        check_asked({name: max(getattr(settings.design, name)) for name in NOT_MODELLED}, settings.simulate)
+
+
+def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
+    start, stop = STAGES.index(settings.start_at), STAGES.index(settings.stop_after)
+    if start > stop:
+        raise BadInput(f"parameter start_at = {settings.start_at!r} lies after stop_after = {settings.stop_after!r}")
+    if settings.start_at == "finetune" and settings.finetune.labels == "shape" and settings.from_results is None:
+        raise BadInput("parameter finetune.labels = 'shape': the templates come from --from_results, which was not given")
+    if settings.model is not None and settings.start_at not in ("flex", "finetune", "segment"):
+        raise BadInput(f"parameter start_at = {settings.start_at!r}: with --model a run starts at 'segment' or 'finetune'")
+    if settings.model is None and start <= STAGES.index("volume") and not templates and settings.from_results is None:
+        raise BadInput("parameter templates: none given; structures of the target (a glob or a CSV) were expected")
+    if settings.model is not None and not tomograms and settings.from_results is None:
+        raise BadInput("parameter tomograms: none given; with --model, tomograms to pick in were expected")
+    if start > 0 and settings.from_results is None and settings.model is None:
+        raise BadInput(f"parameter start_at = {settings.start_at!r}: --from_results with an earlier run's results was expected")
+    if settings.start_at == "match" and not settings.match.run:
+        raise BadInput("parameter start_at = 'match': --match.run true was expected with it")
+    by_expected_f1 = settings.cluster.select == "expected_f1" and settings.cluster.minimum_size_voxels is None
+    calibrated = settings.model is None and start <= STAGES.index("calibrate") and stop >= STAGES.index("cluster")
+    if by_expected_f1 and calibrated and settings.evaluate.rank != "score":  # CLUSTER refuses it too, but after the training
+        raise BadInput("parameter cluster.select = 'expected_f1': evaluate.rank = 'score' was expected with it")
+    if settings.match.run and settings.model is not None and settings.from_results is None:
+        raise BadInput(
+            "parameter match.run = true: with --model, --from_results with the run that has the templates was expected"
+        )
+
+
+def _check_structure(row: StructureInput, folder: Path, settings: Settings, modes: int) -> None:
+    from template_learning.structures.molecules import check_molecule
+
+    assert row.file is not None
+    checked = _named(row.path, folder / row.file, lambda path: check_molecule(path, row.reading()))
+    for note in checked.notes:
+        print(f"{row.id}: {note}", file=sys.stderr)
+    if checked.nodes is not None and 3 * checked.nodes < max(modes, 9 if modes else 0):
+        raise BadInput(f"{row.path}: {checked.nodes} atoms named CA or P; too few for the {modes} modes of FLEX")
+    diameter = checked.diameter_angstrom
+    box = min(settings.tetris.shape_voxels) * settings.volume.voxel_size_angstrom - 2 * settings.tetris.margin_angstrom
+    if diameter > box:
+        raise BadInput(f"{row.path}: {diameter:.0f} Å across, larger than the box's shortest edge less margins ({box:.0f} Å)")
+
+
+def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings) -> None:
+    assert row.file is not None
+    needs_header = row.voxel_size_angstrom is None
+    shape = _named(row.path, folder / row.file, lambda path: read_mrc(path, need_voxel_size=needs_header)[0].shape)
+    if min(shape) < 16:
+        raise BadInput(f"{row.path}: {' x '.join(map(str, shape))} voxels (z, y, x); at least 16 along each axis were expected")
+    for kind, path, file in (("annotations", row.annotations, row.annotations_file), ("mask", row.mask, row.mask_file)):
+        if path is not None and file is None:
+            raise BadInput(f"{path}: no such file (tomograms, {kind} of {row.id})")
+    if row.mask is not None and row.mask_file is not None:
+        mask = _named(row.mask, folder / row.mask_file, lambda path: read_mrc(path, need_voxel_size=False)[0].shape)
+        if mask != shape:
+            raise BadInput(f"{row.mask}: the mask's shape {mask} is not the tomogram's {shape}")
+
+
+def _check_model(path: str, file: Path, settings: Settings) -> None:
+    from template_learning.learning.model_card import read_card
+    from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
+
+    card = _named(path, file, read_card)
+    if settings.start_at == "finetune" or settings.cluster.minimum_size_voxels is not None:
+        return
+    check_segments(
+        card.segments_by, segments_by(settings.segment.target_probability, settings.cluster), f"{path}: its threshold"
+    )
+    if settings.cluster.select == "expected_f1":
+        check_expected_f1(card.score_probability, f"{path}: parameter")
+
+
+def _named(path: str, staged: Path, read: Any) -> Any:
+    """``read(staged)``, with the user's own path in a complaint instead of the staged one."""
+    try:
+        return read(staged)
+    except BadInput as error:
+        raise BadInput(str(error).replace(str(staged), path)) from None

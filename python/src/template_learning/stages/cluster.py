@@ -1,0 +1,90 @@
+"""CLUSTER: a segmentation in, picks out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from template_learning.common.errors import BadInput
+from template_learning.common.files import checked_id, read_mrc, write_table
+from template_learning.common.provenance import read_sidecar, write_sidecar
+from template_learning.common.tables import PickRow
+from template_learning.picking.segments import classes_in, select_picks
+from template_learning.picking.selection import Selection, check_expected_f1, check_segments, segments_by
+from template_learning.settings import ClusterSettings
+
+STAGE = "cluster"
+
+
+def cluster_segmentation(
+    segmentation: Path, probability: Path, identifier: str, settings: ClusterSettings, output: Path
+) -> None:
+    """Write ``<id>.picks.csv``: every segment of a segmentation [z, y, x] with its size, score and whether it is selected.
+
+    Positions are in ångström from the tomogram's voxel (0, 0, 0).  A segment is selected from the settings'
+    ``minimum_size_voxels`` on, or from the thresholds of its class in the segmentation's sidecar (size 1, score 0 where
+    there are none), or, where the settings say so, by the expected F1.
+
+    Raises BadInput for files that do not fit together, where the model's thresholds were chosen for segments found
+    otherwise, and where the expected F1 is asked for and the model behind the segmentation carries nothing for it.
+    """
+    checked_id(identifier)
+    classes, voxel_size = read_mrc(segmentation)
+    likelihood, _ = read_mrc(probability, need_voxel_size=False)
+    if classes.shape != likelihood.shape:
+        raise BadInput(
+            f"{probability}: shape {likelihood.shape} (z, y, x), that of {segmentation} {classes.shape} was expected"
+        )
+    facts = read_sidecar(segmentation)
+    minimum, origin = _minimum_sizes(classes, settings, facts)
+    if origin == "model":
+        now = segments_by(facts.get("settings", {}).get("target_probability"), settings)
+        check_segments(facts.get("segments_by"), now, f"{segmentation}: the model's threshold")
+    carried = facts.get("minimum_score") if origin == "model" else None
+    least_score = {int(number): float(score) for number, score in (carried or {}).items()}
+    program: dict[str, str] = {}
+    if settings.engine == "deepfinder":
+        from template_learning.deepfinder import program as deepfinder_program
+
+        program = deepfinder_program.program("cluster")
+    steps = None
+    if settings.select == "expected_f1" and origin != "settings":
+        check_expected_f1(facts.get("score_probability"), f"{segmentation}: parameter")
+        steps = {int(number): one for number, one in facts["score_probability"].items()}
+        origin = "model's expected F1 in each tomogram"
+    whole = {int(number): float(size) for number, size in (facts.get("whole_size_voxels") or {}).items()}
+    selection = Selection(
+        minimum_size_voxels=minimum, minimum_score=least_score, score_probability=steps, whole_size_voxels=whole
+    )
+    picks, least_score = select_picks(classes, likelihood, voxel_size, settings, selection)
+    path = output / f"{identifier}.picks.csv"
+    write_table(path, PickRow, picks)
+    write_sidecar(
+        path,
+        stage=STAGE,
+        item=identifier,
+        seed=None,
+        settings=settings,
+        shape_voxels=list(classes.shape),
+        voxel_size_angstrom=voxel_size,
+        minimum_size_voxels={str(number): size for number, size in minimum.items()},
+        minimum_size_from=origin,
+        minimum_score={str(number): score for number, score in least_score.items()},
+        whole_size_voxels={str(number): size for number, size in whole.items()},
+        segments=len(picks),
+        selected=sum(pick.selected for pick in picks),
+        **program,
+    )
+
+
+def _minimum_sizes(
+    segmentation: NDArray[Any], settings: ClusterSettings, facts: Mapping[str, Any]
+) -> tuple[dict[int, int], str]:
+    """The size threshold of each class, and where it comes from."""
+    if settings.minimum_size_voxels is not None:
+        return dict.fromkeys(classes_in(segmentation), settings.minimum_size_voxels), "settings"
+    carried = facts.get("minimum_size_voxels")
+    if carried:
+        return {int(number): int(size) for number, size in carried.items()}, "model"
+    return {}, "none: every segment is selected"

@@ -1,0 +1,342 @@
+"""FINETUNE: a model trained on simulations taught further on annotated tomograms, and what that gains on others."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from template_learning.common.errors import BadInput
+from template_learning.common.files import checked_id, read_mrc, read_table, write_table
+from template_learning.common.geometry import Grid
+from template_learning.common.provenance import generator_for, versions, write_sidecar
+from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resample
+from template_learning.common.tables import ParticleRow, PickRow
+from template_learning.labelling.labels import draw_labels
+from template_learning.learning.inference import classes_and_probability, segment_volume
+from template_learning.learning.model_card import ModelCard
+from template_learning.learning.model_file import load_model, save_model
+from template_learning.learning.network import device_scope
+from template_learning.learning.patches import TrainingTomogram, grey_statistics
+from template_learning.learning.spectrum import match_spectrum
+from template_learning.learning.training import Training, shared_folder
+from template_learning.picking.annotations import read_annotations
+from template_learning.picking.assignment import f_beta, match
+from template_learning.picking.calibration import choose_selection
+from template_learning.picking.segments import select_picks
+from template_learning.picking.selection import Selection, segments_by, selection_of
+from template_learning.settings import FinetuneCommandSettings
+from template_learning.structures.library import LibraryEntry, read_library
+from template_learning.template_matching.search import chosen_templates
+
+log = logging.getLogger(__name__)
+
+
+class AnnotatedRow(BaseModel):
+    """An annotated tomogram; files are relative to the table.  Other columns are left alone."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    path: str
+    annotations: str
+    voxel_size_angstrom: float | None = Field(default=None, gt=0, description="goes before the header's")
+
+    @field_validator("voxel_size_angstrom", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+
+class FinetuningRow(BaseModel):
+    """The scores on one held-out tomogram; ``epochs`` 0 is the model as it came."""
+
+    split: int
+    epochs: int
+    taught: int
+    id: str
+    annotations: int
+    selected: int
+    matched: int
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotated:
+    """An annotated tomogram as the network sees it: the model's voxel size, protein dark, its spectrum where that is asked for."""
+
+    volume: TrainingTomogram
+    truth: list[ParticleRow]
+    grid: Grid
+    band_voxels: tuple[float, float] | None  # the model's, which it is filtered to as it is segmented
+
+
+def finetune_model(
+    model: Path,
+    tomograms: Path,
+    settings: FinetuneCommandSettings,
+    root_seed: int,
+    output: Path,
+    libraries: Sequence[Path] = (),
+    state: Path | None = None,
+) -> None:
+    """Write finetuning.csv (scores on held-out tomograms, split by split) and finetuned.keras (taught on all of them).
+
+    The paper's protocol: the tomograms of the table (id, path, annotations) are divided at random, the model goes on
+    training on the annotations of one part, and picks in the other; its threshold, of size or score, is chosen on the
+    part that is taught (the model as it came has its own).  Labels are spheres or, with ``libraries``, the templates'
+    shapes.  ``finetuned.keras`` has the largest number of epochs.  The folder ``state``, or ``output`` without one, keeps
+    the trainings' states: the same call goes on from there.  Patches and batches are as ``settings.train`` says, the
+    network is the model's.  Raises BadInput for files that cannot be read, fewer than two tomograms, classes that the
+    model does not have, and a network that is not the one its card names.
+    """
+    library = read_library(list(libraries)) if settings.finetune.labels == "shape" and libraries else {}
+    with device_scope(settings.train.device):
+        network, card = load_model(model)
+        annotated = [_open(row, tomograms.parent, card, settings, library) for row in read_table(tomograms, AnnotatedRow)]
+        if len(annotated) < 2:
+            raise BadInput(f"{tomograms}: {len(annotated)} tomogram(s); at least two were expected, one of them to test on")
+        carried = selection_of(card, card.voxel_size_angstrom)
+        rows: list[FinetuningRow] = []
+        shared = shared_folder(state) if state else None
+        for split in range(1, settings.finetune.splits + 1):
+            taught, tested = divide(annotated, settings.finetune.taught_share, root_seed, split)
+            rows += _scores(network, carried, taught, tested, settings, split, 0)
+            for epochs in settings.finetune.epochs:
+                kept = shared or output / f"split{split}_{epochs}_state.npz"
+                finetuned = _teach(network, card, taught, settings, epochs, root_seed, kept)
+                selection = _choose_selection(finetuned, card, taught, settings)
+                rows += _scores(finetuned, selection, taught, tested, settings, split, epochs)
+        epochs = max(settings.finetune.epochs)
+        kept = shared or output / "finetuned_state.npz"
+        finetuned = _teach(network, card, annotated, settings, epochs, root_seed, kept)
+        selection = _choose_selection(finetuned, card, annotated, settings)
+    names = ", ".join(one.volume.identifier for one in annotated)
+    finetuning = {
+        "tomograms": len(annotated),
+        "annotations": sum(len(one.truth) for one in annotated),
+        "epochs": epochs,
+        "settings": settings.model_dump(mode="json"),
+        "seed": root_seed,
+    }
+    card = card.model_copy(
+        update={
+            "training": {**card.training, "finetuning": finetuning},
+            "versions": versions(),
+            **asdict(selection),
+            "minimum_size_chosen": f"best F1 by {settings.evaluate.rank} on the {len(annotated)} tomograms that were taught: {names}",
+            "segments_by": segments_by(settings.segment.target_probability, settings.cluster),
+        }
+    )
+    save_model(output / "finetuned.keras", finetuned, card)
+    write_table(output / "finetuning.csv", FinetuningRow, rows)
+    mean = {
+        str(number): round(float(np.mean([row.f1 for row in rows if row.epochs == number])), 4)
+        for number in (0, *settings.finetune.epochs)
+    }
+    for name in ("finetuned.keras", "finetuning.csv"):
+        write_sidecar(
+            output / name, stage="finetune", item="model", seed=root_seed, settings=settings, mean_f1_after_epochs=mean
+        )
+
+
+def divide(
+    annotated: Sequence[Annotated], taught_share: float, root_seed: int, split: int
+) -> tuple[list[Annotated], list[Annotated]]:
+    """A random division into taught and tested tomograms, at least one of each."""
+    order = generator_for(root_seed, "finetune", f"split-{split}").permutation(len(annotated))
+    taught = int(np.clip(round(taught_share * len(annotated)), 1, len(annotated) - 1))
+    return [annotated[i] for i in sorted(order[:taught])], [annotated[i] for i in sorted(order[taught:])]
+
+
+def draw_spheres(
+    shape: tuple[int, int, int], centre: NDArray[np.float64], class_id: NDArray[np.int64], radius: float
+) -> NDArray[np.uint8]:
+    """Labels [z, y, x]: spheres of ``radius`` voxels about ``centre`` (N, 3) z, y, x in voxels."""
+    labels = np.zeros(shape, dtype=np.uint8)
+    for position, number in zip(centre, class_id, strict=True):
+        low = np.maximum(0, np.ceil(position - radius).astype(int))
+        high = np.minimum(shape, np.floor(position + radius).astype(int) + 1)
+        if (low >= high).any():
+            continue
+        window = tuple(slice(begin, end) for begin, end in zip(low, high, strict=True))
+        axes = np.ogrid[window]
+        distance = sum((axis - middle) ** 2 for axis, middle in zip(axes, position, strict=True))
+        labels[window][distance <= radius**2] = number
+    return labels
+
+
+def draw_shapes(
+    truth: Sequence[ParticleRow], library: dict[str, LibraryEntry], grid: Grid, settings: FinetuneCommandSettings, name: str
+) -> NDArray[np.uint8]:
+    """Labels [z, y, x]: the annotated molecules' shapes, that of their class's first template where none is named.
+
+    Raises BadInput where there is no template of a class and where an annotation, of the file ``name``, has no orientation.
+    """
+    first = {entry.row.class_id: entry.row.molecule for entry in chosen_templates(library, 1)}
+    rows = []
+    for number, particle in enumerate(truth, start=1):
+        if None in (particle.rot_deg, particle.tilt_deg, particle.psi_deg):
+            raise BadInput(f"{name}: annotation {number} has no orientation; finetune.labels = shape needs rot, tilt and psi")
+        molecule = particle.molecule if particle.molecule in library else first.get(particle.class_id)
+        if molecule is None:
+            raise BadInput(f"finetune.labels = shape: no template of class {particle.class_id} in the library")
+        rows.append(particle.model_copy(update={"molecule": molecule, "particle": number}))
+    return draw_labels(rows, library, grid, settings.label.model_copy(update={"kind": "shape"}))[0]
+
+
+def _open(
+    row: AnnotatedRow, folder: Path, card: ModelCard, settings: FinetuneCommandSettings, library: dict[str, LibraryEntry]
+) -> Annotated:
+    checked_id(row.id)
+    path = folder / row.path
+    data, header_voxel_size = read_mrc(path, memory_map=True, need_voxel_size=row.voxel_size_angstrom is None)
+    voxel_size = row.voxel_size_angstrom or header_voxel_size
+    truth = [
+        particle
+        for particle in read_annotations(
+            folder / row.annotations, row.id, Grid(shape=data.shape, voxel_size_angstrom=voxel_size)
+        )
+        if particle.class_id > 0
+    ]
+    unknown = sorted({particle.class_id for particle in truth} - set(card.classes))
+    if unknown:
+        raise BadInput(f"{folder / row.annotations}: class {unknown[0]}; the model knows {', '.join(map(str, card.classes))}")
+    if abs(card.voxel_size_angstrom / voxel_size - 1) > VOXEL_SIZE_TOLERANCE:
+        log.warning("%s: resampled from %g to the model's %g Å", path, voxel_size, card.voxel_size_angstrom)
+        data, voxel_size = resample(data, card.voxel_size_angstrom / voxel_size), card.voxel_size_angstrom
+    if settings.segment.contrast == "protein_bright":
+        log.warning("%s: inverted for the network, as segment.contrast = protein_bright says", path)
+        data = -np.asarray(data, dtype=np.float32)
+    mean, deviation = grey_statistics(data)
+    if not np.isfinite(deviation) or deviation == 0:
+        raise BadInput(f"{path}: grey values are NaN, infinite or all the same; a tomogram was expected")
+    if settings.segment.match_spectrum:
+        grey = (np.asarray(data, dtype=np.float32) - np.float32(mean)) / np.float32(deviation)
+        data = match_spectrum(grey, card.radial_spectrum)
+        mean, deviation = grey_statistics(data)
+    grid = Grid(shape=data.shape, voxel_size_angstrom=voxel_size)
+    centre = np.array([(p.z_angstrom, p.y_angstrom, p.x_angstrom) for p in truth], dtype=float).reshape(-1, 3) / voxel_size
+    class_id = np.array([particle.class_id for particle in truth], dtype=np.int64)
+    if settings.finetune.labels == "shape":
+        labels = draw_shapes(truth, library, grid, settings, row.annotations)
+    else:
+        labels = draw_spheres(data.shape, centre, class_id, settings.finetune.sphere_radius_angstrom / voxel_size)
+    volume = TrainingTomogram(
+        identifier=row.id,
+        data=data,
+        labels=labels,
+        voxel_size_angstrom=voxel_size,
+        mean=mean,
+        deviation=deviation,
+        centre=np.round(centre).astype(np.int64),
+        class_id=class_id,
+        along_beam=np.array([particle.axis_z for particle in truth], dtype=float),
+        species=tuple(particle.species for particle in truth),
+        class_names=card.class_names,
+    )
+    return Annotated(volume=volume, truth=truth, grid=grid, band_voxels=card.band_voxels)
+
+
+def _teach(
+    network: Any,
+    card: ModelCard,
+    taught: Sequence[Annotated],
+    settings: FinetuneCommandSettings,
+    epochs: int,
+    root_seed: int,
+    state: Path,
+) -> Any:
+    """The network trained further, to the end."""
+    chosen = settings.train.model_copy(
+        update={
+            "epochs": epochs,
+            "steps_per_epoch": settings.finetune.steps_per_epoch,
+            "top_view_weight": 1.0,  # annotations seldom say how a particle lies
+            "optimizer": "adam",
+            "learning_rate": settings.finetune.learning_rate,
+            "learning_rate_schedule": "constant",
+            "averaged_share": 0.0,
+            "early_stopping_epochs": None,
+            "filters": card.filters,
+            "network": card.network,
+            "batch_normalisation": card.batch_normalisation,
+            "band_pass_angstrom": card.band_pass_angstrom,
+        }
+    )
+    volumes: dict[str, list[TrainingTomogram]] = {"train": [one.volume for one in taught], "validation": []}
+    training = Training(volumes, chosen, root_seed, len(card.classes) + 1, state, start=network.get_weights())
+    training.run()
+    return training.model()
+
+
+def _picks(network: Any, one: Annotated, selection: Selection, settings: FinetuneCommandSettings) -> list[PickRow]:
+    # Sign and spectrum of the volume are the model's already.
+    segment = settings.segment.model_copy(update={"contrast": "protein_dark", "match_spectrum": False})
+    probability = segment_volume(network, one.volume.data, segment, band_voxels=one.band_voxels)
+    classes, best = classes_and_probability(probability, segment)
+    picks, _ = select_picks(classes, best, one.grid.voxel_size_angstrom, settings.cluster, selection)
+    return picks
+
+
+def _choose_selection(
+    network: Any, card: ModelCard, taught: Sequence[Annotated], settings: FinetuneCommandSettings
+) -> Selection:
+    everything = Selection(minimum_size_voxels={}, minimum_score={}, score_probability=None)
+    return choose_selection(
+        card.classes,
+        {one.volume.identifier: _picks(network, one, everything, settings) for one in taught},
+        {one.volume.identifier: one.truth for one in taught},
+        {one.volume.identifier: one.grid for one in taught},
+        settings.evaluate,
+    )
+
+
+def _scores(
+    network: Any,
+    selection: Selection,
+    taught: Sequence[Annotated],
+    tested: Sequence[Annotated],
+    settings: FinetuneCommandSettings,
+    split: int,
+    epochs: int,
+) -> list[FinetuningRow]:
+    rows = []
+    for one in tested:
+        picks = [pick for pick in _picks(network, one, selection, settings) if pick.selected]
+        radius = settings.evaluate.match_radius_voxels * one.grid.voxel_size_angstrom
+        matched = sum(
+            len(
+                match(
+                    _positions([pick for pick in picks if pick.class_id == number]),
+                    _positions([particle for particle in one.truth if particle.class_id == number]),
+                    radius,
+                )
+            )
+            for number in {particle.class_id for particle in one.truth}
+        )
+        rows.append(
+            FinetuningRow(
+                split=split,
+                epochs=epochs,
+                taught=len(taught),
+                id=one.volume.identifier,
+                annotations=len(one.truth),
+                selected=len(picks),
+                matched=matched,
+                precision=matched / len(picks) if picks else 0.0,
+                recall=matched / len(one.truth) if one.truth else 0.0,
+                f1=f_beta(matched, len(picks), len(one.truth), 1.0),
+            )
+        )
+    return rows
+
+
+def _positions(rows: Sequence[PickRow] | Sequence[ParticleRow]) -> NDArray[np.float64]:
+    return np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in rows], dtype=float).reshape(-1, 3)

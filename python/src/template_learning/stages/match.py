@@ -1,0 +1,96 @@
+"""MATCH: a tomogram and a library of molecules in, picks of template matching out."""
+
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+
+from template_learning.common.errors import BadInput
+from template_learning.common.files import checked_id, existing, read_mrc, write_mrc, write_table
+from template_learning.common.provenance import write_sidecar
+from template_learning.common.tables import PickRow
+from template_learning.settings import MatchSettings
+from template_learning.structures.library import read_library
+from template_learning.template_matching import pytom
+from template_learning.template_matching.pytme import PROGRAM, search_by_pytme
+from template_learning.template_matching.search import Imaging, chosen_templates, exclusion_radius, find_peaks, template_in_box
+
+STAGE = "match"
+
+
+def match_tomogram(
+    tomogram: Path,
+    libraries: list[Path],
+    identifier: str,
+    settings: MatchSettings,
+    output: Path,
+    *,
+    tilt_facts: Path | None = None,
+    dark: bool = True,
+    voxel_size_angstrom: float | None = None,
+) -> None:
+    """Write ``<id>.scores.mrc`` [z, y, x] and ``<id>.picks.csv`` (PickRow): what the library's templates match.
+
+    ``tilt_facts`` is the sidecar of a simulated tilt series; without it the settings say how the tomogram was taken.
+    ``dark`` says that protein is dark in it; ``voxel_size_angstrom`` goes before the tomogram's header.  Each voxel's score is
+    the highest over templates and orientations; picks are its maxima.
+
+    Raises BadInput where the engine's program or GPU is missing or a file is wrong, Fault where the program fails.
+    """
+    begun = time.perf_counter()
+    checked_id(identifier)
+    if settings.engine == "pytom":
+        pytom.find_gpus()
+    elif shutil.which(PROGRAM) is None:
+        raise BadInput(f"match.run = true: {PROGRAM} is not on the PATH; run in the image `match`, or leave match.run at false")
+    search = pytom.search_by_pytom if settings.engine == "pytom" else search_by_pytme
+    data, voxel_size = read_mrc(existing(tomogram), need_voxel_size=voxel_size_angstrom is None)
+    voxel_size = voxel_size_angstrom or voxel_size
+    imaging = Imaging.of_settings(settings)
+    if tilt_facts is not None:
+        imaging = Imaging.of_simulation(tilt_facts)
+    templates = chosen_templates(read_library(libraries), settings.templates)
+    if not templates:
+        raise BadInput(f"{libraries[0]}: no templates in the library; those of the target were expected")
+    scores = np.full(data.shape, -np.inf, dtype=np.float32)
+    classes = np.zeros(data.shape, dtype=np.int16)
+    commands, radii = [], []
+    for entry in templates:
+        position, element = entry.atoms()
+        density, mask = template_in_box(position, element, voxel_size, imaging, settings)
+        if min(data.shape) < density.shape[0]:
+            raise BadInput(f"{tomogram}: {data.shape} voxels (z, y, x), fewer than the template's box of {density.shape[0]}")
+        one = search(data, density, mask, voxel_size, imaging, settings, invert=dark)
+        better = one.scores > scores
+        scores[better], classes[better] = one.scores[better], entry.row.class_id
+        commands.append(one.command)
+        radii.append(settings.radius_angstrom or exclusion_radius(position))
+    mean, deviation = float(scores.mean(dtype=np.float64)), float(scores.std(dtype=np.float64))
+    threshold = mean + settings.deviations * deviation
+    picks = find_peaks(scores, classes, voxel_size, min(radii), settings.most_picks, threshold)
+    write_mrc(output / f"{identifier}.scores.mrc", scores, voxel_size)
+    table = output / f"{identifier}.picks.csv"
+    write_table(table, PickRow, picks)
+    for path in (table, output / f"{identifier}.scores.mrc"):
+        write_sidecar(
+            path,
+            stage=STAGE,
+            item=identifier,
+            seed=None,
+            settings=settings,
+            shape_voxels=list(data.shape),
+            voxel_size_angstrom=voxel_size,
+            templates=[entry.row.molecule for entry in templates],
+            imaging={"from": "settings" if tilt_facts is None else tilt_facts.name, **vars(imaging)},
+            program=one.program,
+            program_version=one.program_version,
+            commands=commands,
+            score_mean=mean,
+            score_deviation=deviation,
+            threshold=threshold,
+            radius_angstrom=min(radii),
+            peaks=len(picks),
+            selected=sum(pick.selected for pick in picks),
+            matching_seconds=round(time.perf_counter() - begun, 3),
+        )

@@ -1,0 +1,1 @@
+"""Molecules: structures and maps read, cleaned, turned into atoms and densities; the library."""

@@ -1,0 +1,131 @@
+"""Molecules from wherever they come: a structure file, a PDB id or a density map, as one cleaned all-atom mmCIF."""
+
+import re
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from template_learning.common.errors import BadInput
+from template_learning.common.files import checked_id, replacing
+from template_learning.common.provenance import write_sidecar
+from template_learning.common.tables import Reading
+from template_learning.settings import Settings
+from template_learning.structures.pseudoatoms import SUFFIXES, bound_map, fit_map, is_map
+from template_learning.structures.structure import Structure, read_structure, write_structure
+
+PDB_ID = re.compile(r"(pdb:)?(pdb_0000)?[1-9][A-Za-z0-9]{3}", re.IGNORECASE)
+TIMEOUT_SECONDS = 60
+
+
+def fetch_entry(pdb_id: str, path: Path) -> None:
+    """Write the mmCIF file of a PDB entry to ``path``.  Raises BadInput where it cannot be had."""
+    address = str(Settings.model_fields["pdb_address"].default).replace("{id}", pdb_id[-4:].lower())
+    try:
+        with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as answer:
+            content = answer.read()
+    except urllib.error.HTTPError as error:
+        raise BadInput(
+            f"{pdb_id}: the Protein Data Bank answers {error.code} for {address}; an existing entry was expected"
+        ) from None
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise BadInput(f"{pdb_id}: no file of this name, and the Protein Data Bank cannot be reached ({reason})") from None
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """What is known of a molecule before any work is done with it."""
+
+    notes: tuple[str, ...]
+    diameter_angstrom: float
+    """Of the sphere about its centre that holds it."""
+    nodes: int | None
+    """Atoms that the elastic network would have as nodes; None for a map, which gets as many as are needed."""
+
+
+def check_molecule(path: Path, reading: Reading | None = None) -> Checked:
+    """Look at a structure or a map as ``read_molecule`` would take it; raises BadInput as that does.
+
+    For a map nothing is fitted: its voxels above the threshold stand for the atoms.
+    """
+    if is_map(path):
+        bounded = bound_map(path, _for_map(path, reading))
+        note = (
+            f"density map: {int(bounded.inside.sum())} voxels above the threshold {bounded.threshold:.4g} become pseudo-atoms "
+            f"of {bounded.mass_dalton / 1000:.0f} kDa at {bounded.resolution_angstrom:g} Å"
+        )
+        return Checked((note,), bounded.diameter_angstrom, None)
+    structure = read_structure(path, _for_structure(path, reading))
+    reach = float(np.linalg.norm(structure.position_angstrom, axis=1).max())
+    return Checked(structure.notes, 2 * reach, len(structure.nodes))
+
+
+def read_molecule(path: Path, reading: Reading | None = None) -> Structure:
+    """The cleaned molecule in a structure file, or the pseudo-atoms of a density map.
+
+    Raises BadInput where the file cannot be read, or ``reading`` asks of it what it has not.
+    """
+    if is_map(path):
+        return fit_map(path, _for_map(path, reading)).structure
+    return read_structure(path, _for_structure(path, reading))
+
+
+def _for_map(path: Path, reading: Reading | None) -> Reading | None:
+    if reading is not None and reading.assembly is not None:
+        raise BadInput(f"{path}: assembly {reading.assembly!r} was asked for, but a density map has none")
+    return reading
+
+
+def _for_structure(path: Path, reading: Reading | None) -> str | None:
+    """The assembly asked for."""
+    if reading is None:
+        return None
+    for column in ("resolution_angstrom", "threshold", "mass_dalton"):
+        if getattr(reading, column) is not None:
+            raise BadInput(f"{path}: {column} is for density maps ({', '.join(SUFFIXES)}); this is a structure")
+    return reading.assembly
+
+
+def prepare_molecule(source: str, identifier: str, output: Path, reading: Reading | None = None) -> Path:
+    """Write ``<id>.cif.gz``: the cleaned atoms of a file, a PDB entry or a density map (pseudo-atoms); the path written.
+
+    Raises BadInput where the source is neither a file nor a PDB id, cannot be read or fetched, or ``reading`` does not fit it.
+    """
+    checked_id(identifier)
+    path = Path(source)
+    if not path.exists() and PDB_ID.fullmatch(source):
+        path = output / f"{source[-4:].lower()}.entry.cif.gz"
+        if not path.is_file():
+            fetch_entry(source, path)
+    facts: dict[str, object] = {}
+    structure: Structure
+    if is_map(path):
+        fitted = fit_map(path, _for_map(path, reading))
+        structure = fitted.structure
+        facts = {"correlation": fitted.correlation, "threshold": fitted.threshold, "resolution": fitted.resolution_angstrom}
+    else:
+        structure = read_structure(path, _for_structure(path, reading))
+    console = Console(stderr=True)
+    for note in structure.notes:
+        console.print(f"{identifier}: {note}", highlight=False, markup=False, soft_wrap=True)
+    written = output / f"{identifier}.cif.gz"
+    write_structure(written, structure)
+    write_sidecar(
+        written,
+        stage="PREPARE",
+        item=identifier,
+        seed=None,
+        settings={"source": source, **(reading or Reading()).model_dump(exclude_none=True)},
+        notes=list(structure.notes),
+        atoms=len(structure.element),
+        mass_dalton=structure.mass_dalton,
+        diameter_angstrom=structure.diameter_angstrom,
+        **facts,
+    )
+    return written

@@ -1,0 +1,310 @@
+"""Atomic structures in and out: mmCIF, BinaryCIF or PDB read, cleaned by rule and centred; all-atom mmCIF written.
+
+The rule, each part of which is noted where it applied:
+
+* several models: the first is kept;
+* alternate locations: in each residue the one with the highest occupancy is kept, the first of equals;
+* waters, hydrogens and single-atom ions of the buffer (``BUFFER_IONS``) are removed; bound metals and ligands stay;
+* an ion whose element is not told (X, or its first letter alone) takes the element that its residue is named after,
+  any other atom that of its name's first letter; atoms of unknown element, or without a position, are removed.
+"""
+
+import bz2
+import gzip
+import lzma
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import gemmi
+import numpy as np
+from numpy.typing import NDArray
+
+from template_learning.common.errors import BadInput
+from template_learning.common.files import existing, replacing
+from template_learning.structures.binarycif import is_binary_cif, read_binary_cif
+
+BUFFER_IONS = ("LI", "NA", "K", "RB", "CS", "F", "CL", "BR", "I", "IOD")
+NODE_NAMES = (("CA", 6), ("P", 15))
+"""Names and elements of the atoms that are nodes (the element keeps calcium ions out)."""
+SUFFIXES = (".cif", ".mmcif", ".bcif", ".pdb", ".ent", ".gz", ".bz2", ".xz")
+DEUTERIUM = 119  # gemmi counts it as an element of its own, after the 118
+_CHEMICAL_ELEMENTS = {gemmi.Element(number).name.upper(): number for number in range(1, 119)}
+WEIGHT_DALTON = np.array([0.0, *(gemmi.Element(number).weight for number in range(1, 119))])
+PROTEIN_HYDROGENS_PER_ATOM = 0.993
+"""Hydrogens for each other atom of a protein, on average (Senko et al., J. Am. Soc. Mass Spectrom. 1995)."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Structure:
+    """The atoms of one molecule, cleaned; arrays run over the N atoms, those of a residue side by side."""
+
+    name: str
+    position_angstrom: NDArray[np.float64]
+    """(N, 3) as (x, y, z), centred on the atoms' mean."""
+    origin_angstrom: NDArray[np.float64]
+    """(3,) where that mean lies in the file's own frame."""
+    element: NDArray[np.uint8]
+    atom_name: NDArray[np.str_]
+    residue_name: NDArray[np.str_]
+    residue_number: NDArray[np.int32]
+    insertion_code: NDArray[np.str_]
+    chain: NDArray[np.str_]
+    hetero: NDArray[np.bool_]
+    notes: tuple[str, ...] = ()
+    """What was removed or chosen, one line each."""
+
+    @cached_property
+    def residue(self) -> NDArray[np.int64]:
+        """(N,) the number of each atom's residue, counted from 0 in the order of the file."""
+        new = np.zeros(len(self.element), dtype=bool)
+        for column in (self.chain, self.residue_number, self.insertion_code, self.residue_name):
+            new[1:] |= column[1:] != column[:-1]
+        return np.cumsum(new)
+
+    @property
+    def nodes(self) -> NDArray[np.intp]:
+        """(M,) the atoms that stand for their residues in an elastic network: carbons CA and phosphorus P."""
+        return np.flatnonzero(
+            np.logical_or.reduce([(self.atom_name == name) & (self.element == element) for name, element in NODE_NAMES])
+        )
+
+    @property
+    def mass_dalton(self) -> float:
+        """Mass of the atoms and of the hydrogens that belong to them, which are not among the atoms.
+
+        A residue has the hydrogens that gemmi's table tells, two fewer in a chain of amino acids or nucleotides (the bond's
+        water), in proportion to the part of its heavy mass that is there.  UNK, an unknown amino acid (pseudo-atoms of a map
+        have it), gets as many an atom as a protein has; residues that the table does not know get none.
+        """
+        present = np.bincount(self.residue, WEIGHT_DALTON[self.element])
+        first = np.flatnonzero(np.diff(self.residue, prepend=-1))
+        names, kind = np.unique(self.residue_name[first], return_inverse=True)
+        hydrogens, heavy = np.array([_hydrogens_and_heavy_dalton(name) for name in names.tolist()]).T
+        share = np.minimum(present / heavy[kind], 1.0)
+        count = (hydrogens[kind] * share).sum() + PROTEIN_HYDROGENS_PER_ATOM * (self.residue_name == "UNK").sum()
+        return float(present.sum() + WEIGHT_DALTON[1] * count)
+
+    @property
+    def diameter_angstrom(self) -> float:
+        """The greatest distance between two atoms."""
+        # The two farthest atoms lie on the convex hull; the farthest along many directions stand for it, which is
+        # at most 1 % short with these 500 (a cap of 8 degrees a direction).
+        steps = np.arange(500) + 0.5
+        polar, azimuth = np.arccos(1 - steps / 500), np.pi * (1 + 5**0.5) * steps
+        direction = np.stack([np.cos(azimuth) * np.sin(polar), np.sin(azimuth) * np.sin(polar), np.cos(polar)])
+        extent = 0.0
+        for some in np.array_split(direction, 10, axis=1):
+            along = self.position_angstrom @ some
+            extent = max(extent, float(np.ptp(along, axis=0).max()))
+        return extent
+
+
+def _hydrogens_and_heavy_dalton(residue_name: str) -> tuple[float, float]:
+    """Hydrogens of a whole residue as it stands in a molecule, and the mass of its other atoms."""
+    known = gemmi.find_tabulated_residue(residue_name)
+    if not known.found() or residue_name == "UNK":
+        return 0.0, 1.0
+    bound = known.is_amino_acid() or known.is_nucleic_acid()
+    heavy = known.weight - WEIGHT_DALTON[1] * known.hydrogen_count - (WEIGHT_DALTON[8] if bound else 0.0)
+    return max(known.hydrogen_count - 2.0 * bound, 0.0), heavy
+
+
+def read_structure(path: Path, assembly: str | None = None) -> Structure:
+    """The molecule in an mmCIF, BinaryCIF or PDB file, compressed (gzip, bzip2, xz) or not, cleaned and centred.
+
+    The format is told by the content.  ``assembly`` is the number of a biological assembly that the file describes, built
+    from its operators; without it the atoms are taken as they are.
+
+    Raises BadInput where the file is missing, empty, unreadable, has no atoms, or does not describe the assembly.
+    """
+    content = _decompressed(existing(path))
+    try:
+        parsed = _parsed(content)
+    except (RuntimeError, ValueError, UnicodeDecodeError) as error:
+        raise BadInput(
+            f"{path}: not a structure file ({' '.join(str(error).split())[:200]}); mmCIF, BinaryCIF or PDB was expected"
+        ) from None
+    if not len(parsed) or not parsed[0].count_atom_sites():
+        raise BadInput(f"{path}: the structure has no atoms")
+    notes = []
+    if len(parsed) > 1:
+        notes.append(f"{len(parsed)} models: the first was kept")
+        del parsed[1:]
+    if assembly is not None:
+        described = [found.name for found in parsed.assemblies]
+        if assembly not in described:
+            raise BadInput(f"{path}: no assembly {assembly!r}; the file describes {', '.join(described) or 'none'}")
+        parsed.transform_to_assembly(assembly, gemmi.HowToNameCopiedChain.AddNumber)
+        notes.append(f"assembly {assembly}: {len(parsed[0])} chains")
+    return _cleaned(_stem(path), gemmi.FlatStructure(parsed), notes, path)
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    while (suffix := Path(name).suffix).lower() in SUFFIXES:
+        name = name[: -len(suffix)]
+    return name
+
+
+def _decompressed(path: Path) -> bytes:
+    content = path.read_bytes()
+    try:
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+        elif content.startswith(b"BZh"):
+            content = bz2.decompress(content)
+        elif content.startswith(b"\xfd7zXZ\x00"):
+            content = lzma.decompress(content)
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+        raise BadInput(f"{path}: the compressed file is broken ({error})") from None
+    if not content.strip():
+        raise BadInput(f"{path}: the file is empty")
+    return content
+
+
+def _parsed(content: bytes) -> gemmi.Structure:
+    if is_binary_cif(content):
+        document = read_binary_cif(content)
+    else:
+        text = content.decode()
+        if "_atom_site." not in text:
+            return gemmi.read_pdb_string(text)
+        document = gemmi.cif.read_string(text)
+    for block in document:
+        atoms = block.find_mmcif_category("_atom_site.")
+        if atoms:
+            if "_atom_site.label_alt_id" not in atoms.tags and atoms.loop:  # gemmi finds no atoms without this column
+                atoms.loop.add_columns(["_atom_site.label_alt_id"], ".")
+            return gemmi.make_structure_from_block(block)
+    raise ValueError("no block has a table _atom_site")
+
+
+def _strings(column: Any) -> NDArray[np.str_]:
+    """Fixed-width text of a FlatStructure, (N, width) int8, as an array of strings."""
+    return np.ascontiguousarray(column).view(f"S{column.shape[1]}").ravel().astype(np.str_)
+
+
+def _cleaned(name: str, flat: gemmi.FlatStructure, notes: list[str], path: Path) -> Structure:
+    position = np.array(flat.pos)
+    element = np.array(flat.elements)
+    atom_name, residue_name, chain = _strings(flat.atom_names), _strings(flat.residue_names), _strings(flat.chain_ids)
+    number = np.array(flat.resnums)
+    insertion = np.char.strip(np.array(flat.icodes).astype(np.uint8).view("S1").astype(np.str_))
+    keep = np.ones(len(element), dtype=bool)
+
+    def drop(unwanted: Any, what: str) -> None:
+        count = int((unwanted & keep).sum())
+        if count:
+            notes.append(f"{count} {what}")
+            keep[unwanted] = False
+
+    single = np.char.upper(atom_name) == np.char.upper(residue_name)
+    ions, of_ion = np.unique(np.where(single, np.char.upper(residue_name), ""), return_inverse=True)
+    ion_element = np.array([_CHEMICAL_ELEMENTS.get(ion, 0) for ion in ions.tolist()], dtype=np.uint8)[of_ion]
+    corrected = (ion_element > 0) & (ion_element != element)
+    element[corrected] = ion_element[corrected]
+    if corrected.any():
+        notes.append(f"{int(corrected.sum())} ions: element taken from the residue's name")
+    unknown = np.flatnonzero(element == 0)
+    element[unknown] = [_CHEMICAL_ELEMENTS.get(text.lstrip("0123456789'")[:1], 0) for text in atom_name[unknown].tolist()]
+    if element[unknown].any():
+        notes.append(f"{np.count_nonzero(element[unknown])} atoms: element taken from the first letter of the atom's name")
+
+    water = np.isin(residue_name, ("HOH", "WAT", "DOD", "H2O", "SOL", "TIP3"))
+    drop(water, "atoms of water removed")
+    drop((element == 1) | (element == DEUTERIUM), "hydrogens removed")
+    drop(single & np.isin(residue_name, BUFFER_IONS), "ions of the buffer removed")
+    drop(element == 0, "atoms of unknown element removed")
+    drop(~np.isfinite(position).all(axis=1), "atoms without a position removed")
+    drop(_alternates(flat, chain, number, insertion, keep), "atoms of alternate locations removed (highest occupancy kept)")
+    if not keep.any():
+        raise BadInput(f"{path}: no atoms are left after cleaning ({'; '.join(notes)})")
+    kept = position[keep]
+    origin = kept.mean(axis=0)
+    return Structure(
+        name=name,
+        position_angstrom=kept - origin,
+        origin_angstrom=origin,
+        element=element[keep],
+        atom_name=atom_name[keep],
+        residue_name=residue_name[keep],
+        residue_number=number[keep].astype(np.int32),
+        insertion_code=insertion[keep],
+        chain=chain[keep],
+        hetero=(np.array(flat.het_flags) == ord("H"))[keep],
+        notes=tuple(notes),
+    )
+
+
+def _alternates(
+    flat: gemmi.FlatStructure,
+    chain: NDArray[np.str_],
+    number: NDArray[np.int32],
+    insertion: NDArray[np.str_],
+    keep: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Which atoms belong to an alternate location other than their residue's best."""
+    letter, occupancy = np.array(flat.altlocs), np.array(flat.occ)
+    unwanted = np.zeros(len(letter), dtype=bool)
+    total: dict[tuple[str, int, str], dict[int, tuple[float, int]]] = {}
+    lettered = np.flatnonzero((letter != 0) & keep)
+    for i in lettered:
+        per_letter = total.setdefault((chain[i], int(number[i]), insertion[i]), {})
+        occupied, count = per_letter.get(int(letter[i]), (0.0, 0))
+        per_letter[int(letter[i])] = (occupied + float(occupancy[i]), count + 1)
+    best = {
+        residue: max(per_letter, key=lambda found, per=per_letter: per[found][0] / per[found][1])  # type: ignore[misc]
+        for residue, per_letter in total.items()
+    }
+    for i in lettered:
+        unwanted[i] = letter[i] != best[chain[i], int(number[i]), insertion[i]]
+    return unwanted
+
+
+COLUMNS = """
+group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id label_entity_id label_seq_id
+pdbx_PDB_ins_code Cartn_x Cartn_y Cartn_z occupancy B_iso_or_equiv auth_seq_id auth_asym_id pdbx_PDB_model_num
+"""
+
+
+class StructureWriter:
+    """Writes one molecule's atoms at any number of sets of positions (the unchanging text is made once)."""
+
+    def __init__(self, structure: Structure):
+        def quoted(column: Iterable[str]) -> list[str]:
+            known: dict[str, str] = {}
+            return [known.setdefault(text, text if text in known else gemmi.cif.quote(text)) for text in column]
+
+        symbol = np.array([gemmi.Element(number).name.upper() for number in range(119)])[structure.element].tolist()
+        names, residues, chains = (quoted(c.tolist()) for c in (structure.atom_name, structure.residue_name, structure.chain))
+        numbers = structure.residue_number.tolist()
+        codes = [code or "?" for code in structure.insertion_code.tolist()]
+        groups = ["HETATM" if hetero else "ATOM" for hetero in structure.hetero.tolist()]
+        self._before = [
+            f"{group} {serial} {s} {name} . {residue} {chain} . . {code}"
+            for serial, (group, s, name, residue, chain, code) in enumerate(
+                zip(groups, symbol, names, residues, chains, codes, strict=True), start=1
+            )
+        ]
+        self._after = [f"1 0 {number} {chain} 1" for number, chain in zip(numbers, chains, strict=True)]
+
+    def lines(self, name: str, position_angstrom: NDArray[np.float64]) -> Iterator[str]:
+        """The lines of an mmCIF file with the atoms at ``position_angstrom`` (N, 3), each ending in a newline."""
+        yield f"data_{name}\n_entry.id {name}\nloop_\n"
+        yield from (f"_atom_site.{column}\n" for column in COLUMNS.split())
+        for before, (x, y, z), after in zip(self._before, position_angstrom.tolist(), self._after, strict=True):
+            yield f"{before} {x:.3f} {y:.3f} {z:.3f} {after}\n"
+
+    def write(self, path: Path, name: str, position_angstrom: NDArray[np.float64]) -> None:
+        """Write the atoms as mmCIF, compressed where ``path`` ends in .gz; the same atoms give the same bytes."""
+        content = "".join(self.lines(name, position_angstrom)).encode()
+        with replacing(path) as temporary:
+            temporary.write_bytes(gzip.compress(content, compresslevel=5, mtime=0) if path.suffix == ".gz" else content)
+
+
+def write_structure(path: Path, structure: Structure) -> None:
+    """Write a molecule as all-atom mmCIF, compressed where ``path`` ends in .gz."""
+    StructureWriter(structure).write(path, structure.name, structure.position_angstrom)

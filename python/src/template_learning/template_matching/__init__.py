@@ -1,0 +1,1 @@
+"""Template matching by other programs, for comparison."""
