@@ -21,10 +21,10 @@ demo: setup ## six nucleosome templates to picks, an F1 and a report, in results
 	@echo "$(CURDIR)/results/demo/report/report.html"
 
 test: setup lint ## ruff, mypy and all tests
-	$(PYTHON_BIN)/pytest -n 2 tests/python
+	$(PYTHON_BIN)/pytest -n 2 tests/python tests/repository
 	@setup/jax.sh
 	KERAS_BACKEND=jax PYTHONPATH=.tools/jax $(PYTHON_BIN)/pytest -n 2 -W ignore::DeprecationWarning \
-		tests/python/test_optimizers.py tests/python/test_train.py -k "not finds_the_rods"
+		tests/python/learning/test_optimizers.py tests/python/learning/test_training.py -k "not finds_the_rods"
 	$(PYTHON_BIN)/pytest tests/pipeline
 
 test-images: setup ## tests of the images that `make containers` made, with a registry on this machine

@@ -4,7 +4,7 @@ python3 - <<'PYTHON'
 import json, subprocess, sys
 from importlib.metadata import version
 import numpy as np
-from template_learning.learning import deepfinder_program
+from template_learning.deepfinder import program as deepfinder_program
 assert version("cryoet-deepfinder") == "0.2.1"
 labels = np.zeros((24, 24, 24), np.uint8)
 labels[4:9, 4:9, 4:9] = 1

@@ -1,2 +1,2 @@
 template-learning flex --help >/dev/null
-python3 -c "import prody, scipy, numba, template_learning.flex"
+python3 -c "import prody, scipy, numba, template_learning.stages.flex"

@@ -20,8 +20,7 @@ process CRATE {
     cat > about.json <<'ABOUT'
     ${about}
     ABOUT
-    template-learning index listing.txt --output index.json
-    template-learning crate listing.txt --data run --about about.json --output ro-crate-metadata.json
+    template-learning crate listing.txt --data run --about about.json --output .
     """
 
     stub:

@@ -182,18 +182,9 @@ def simulate(
         raise BadInput("simulate: --library, --placed and --row are needed, or --parakeet-config")
     from template_learning.common.tables import DesignRow
     from template_learning.settings import SimulateSettings
-
-    chosen = _model(settings, SimulateSettings)
-    if chosen.engine == "parakeet":
-        from template_learning.simulation import parakeet
-
-        if waves is not None:
-            raise BadInput("simulate: --waves is for simulate.engine = 'native'")
-        parakeet.simulate_sample(placed, library, _model(row, DesignRow), chosen, seed, output)
-        return
     from template_learning.stages.simulate import simulate_sample
 
-    simulate_sample(placed, library, _model(row, DesignRow), chosen, seed, output, waves)
+    simulate_sample(placed, library, _model(row, DesignRow), _model(settings, SimulateSettings), seed, output, waves)
 
 
 @app.command()
@@ -418,27 +409,17 @@ def schema(
 
 
 @app.command()
-def index(
-    listing: Annotated[Path, typer.Argument(help="text file with the published files' paths, one a line")],
-    output: Annotated[Path, typer.Option(help="the JSON file to write")],
-) -> None:
-    """List every published file with its stage, id and kind: index.json."""
-    from template_learning.stages.crate import write_index
-
-    write_index(listing, output)
-
-
-@app.command()
 def crate(
     listing: Annotated[Path, typer.Argument(help="text file with the published files' paths, one a line")],
     data: Annotated[Path, typer.Option(help="folder with the files of a run, as published or collected")],
     about: Annotated[Path, typer.Option(help="JSON with nextflow, revision and image_sha256")],
-    output: Annotated[Path, typer.Option(help="the JSON file to write")],
+    output: Output,
 ) -> None:
-    """Describe a run as an RO-Crate: ro-crate-metadata.json."""
-    from template_learning.stages.crate import write_crate
+    """List every published file and describe the run as an RO-Crate: index.json and ro-crate-metadata.json."""
+    from template_learning.stages.crate import write_crate, write_index
 
-    write_crate(listing, data, about, output)
+    write_index(listing, output / "index.json")
+    write_crate(listing, data, about, output / "ro-crate-metadata.json")
 
 
 def main() -> None:

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from template_learning.common.stages import StageName
+
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Slope = Annotated[float, Field(ge=0, lt=1)]
@@ -534,26 +536,6 @@ class FinetuneCommandSettings(Section):
     evaluate: EvaluateSettings = EvaluateSettings()
 
 
-Stage = Literal[
-    "flex",
-    "volume",
-    "design",
-    "tetris",
-    "simulate",
-    "reconstruct",
-    "label",
-    "train",
-    "calibrate",
-    "finetune",
-    "segment",
-    "cluster",
-    "match",
-    "export",
-    "evaluate",
-    "report",
-]
-
-
 class Settings(Section):
     """All settings of a run: what it works on, then one section a stage."""
 
@@ -577,8 +559,8 @@ class Settings(Section):
     model: str | None = Field(None, description="a trained model (.keras): the run starts at picking")
     design_table: str | None = Field(None, description="a design of one's own (CSV, columns as design/design.csv has)")
     from_results: str | None = Field(None, description="results of an earlier run: where the stages before start_at are read")
-    start_at: Stage = Field("flex", description="first stage that runs; finetune runs only where a run starts with it")
-    stop_after: Stage = Field("report", description="last stage that runs")
+    start_at: StageName = Field("flex", description="first stage that runs; finetune runs only where a run starts with it")
+    stop_after: StageName = Field("report", description="last stage that runs")
     training_state: str | None = Field(
         None,
         pattern=r"^/[A-Za-z0-9_.+@=-][A-Za-z0-9_.+@=/-]*$",

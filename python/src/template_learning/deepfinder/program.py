@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput, Fault
-from template_learning.picking.meanshift import assign_to_nearest
 from template_learning.settings import SegmentSettings, TrainSettings
 
 PACKAGE = "cryoet-deepfinder"
@@ -166,24 +164,16 @@ def segment(network: Any, data: NDArray[Any], settings: SegmentSettings) -> NDAr
         return np.asarray(np.load(folder / "scores.npy")[:z, :y, :x], dtype=np.float32)
 
 
-def clusters(
-    segmentation: NDArray[Any], likely: NDArray[np.bool_], radius: float
-) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.intp]]]:
-    """DeepFinder's clusters of this radius in voxels: class, position z, y, x in voxels, and the voxels (N, 3) that are nearest to it."""
-    labels = np.where(likely, segmentation, 0).astype(np.int16)
-    voxels = np.argwhere(labels > 0)
-    if len(voxels) == 0:
-        return
-    # It counts the classes that are there, and takes them to be 1, 2, ...
+def cluster_centres(labels: NDArray[Any], radius_voxels: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """DeepFinder's clusters of a label volume [z, y, x], 0 = background: the class of each, and its centre z, y, x in voxels (N x 3)."""
     present = np.unique(labels[labels > 0])
+    if len(present) == 0:
+        return np.zeros(0, np.intp), np.zeros((0, 3))
     with TemporaryDirectory() as name:
         folder = Path(name)
+        # It counts the classes that are there, and takes them to be 1, 2, ...
         np.save(folder / "labels.npy", np.where(labels > 0, np.searchsorted(present, labels) + 1, 0).astype(np.int8))
-        run("cluster", folder, {"radius_voxels": max(1, round(radius)), "seed": 0}, "cpu")
+        run("cluster", folder, {"radius_voxels": max(1, round(radius_voxels)), "seed": 0}, "cpu")
         objects = json.loads((folder / "objects.json").read_text())
-    centres = np.array([one[1:4] for one in objects], dtype=float)
-    nearest = assign_to_nearest(voxels, centres, radius)
-    for number, one in enumerate(objects):
-        members = voxels[nearest == number]
-        if len(members):
-            yield int(present[one[0] - 1]), centres[number], members
+    classes = np.array([int(present[one[0] - 1]) for one in objects], dtype=np.intp)
+    return classes, np.array([one[1:4] for one in objects], dtype=float).reshape(-1, 3)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from template_learning.common.tables import PickRow
+from template_learning.deepfinder.program import cluster_centres
 from template_learning.picking.meanshift import assign_to_nearest, mean_shift
 from template_learning.picking.selection import Selection, select_by_expected_f1
 from template_learning.settings import ClusterSettings
@@ -56,9 +57,7 @@ def find_picks(
     likely = probability >= settings.probability
     found = _modes if settings.method == "meanshift" else _segments
     if settings.engine == "deepfinder":
-        from template_learning.deepfinder import program as deepfinder_program
-
-        found = deepfinder_program.clusters
+        found = _clusters
     picks = []
     for class_id, centre, voxels in found(segmentation, likely, settings.radius_voxels):
         z, y, x = voxels.T
@@ -161,6 +160,20 @@ def _modes(segmentation: NDArray[Any], likely: NDArray[np.bool_], radius: float)
         if len(members):
             votes = np.bincount(segmentation[tuple(members.T)].astype(np.intp))
             yield int(votes[1:].argmax()) + 1, centre, members
+
+
+def _clusters(segmentation: NDArray[Any], likely: NDArray[np.bool_], radius: float) -> Iterator[Found]:
+    """DeepFinder's own clusters, each with the voxels of any class that are nearest to its centre."""
+    labels = np.where(likely, segmentation, 0).astype(np.int16)
+    voxels = np.argwhere(labels > 0)
+    if len(voxels) == 0:
+        return
+    classes, centres = cluster_centres(labels, radius)
+    nearest = assign_to_nearest(voxels, centres, radius)
+    for number, (class_id, centre) in enumerate(zip(classes, centres, strict=True)):
+        members = voxels[nearest == number]
+        if len(members):
+            yield int(class_id), centre, members
 
 
 def classes_in(segmentation: NDArray[Any]) -> list[int]:

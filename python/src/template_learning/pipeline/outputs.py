@@ -12,31 +12,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from template_learning.common.errors import BadInput
+from template_learning.common.stages import STAGES
 from template_learning.common.tables import CurveRow, DesignRow, LibraryRow, ParticleRow, PickRow, TableRow, TomogramScoreRow
 
 FORMAT = 1
-
-STAGES = {
-    "check": "What was asked: the settings and inputs as the run understood them.",
-    "flex": "Conformers of each template.",
-    "volume": "The library of molecules, a folder for each species or batch.",
-    "design": "How each simulated tomogram is imaged.",
-    "tetris": "Packed samples.",
-    "simulate": "Tilt series of the packed samples.",
-    "reconstruct": "Tomograms of the simulated tilt series.",
-    "label": "Truth of the simulated tomograms, on the tomograms' grid.",
-    "train": "The trained network.",
-    "calibrate": "The network with the size threshold that its picks are selected by.",
-    "finetune": "The model taught further on annotated tomograms (runs that start at `finetune`).",
-    "segment": "Class of each voxel of the tomograms that were picked.",
-    "cluster": "Picks.",
-    "match": "Template matching, for comparison (runs with `--match.run true`).",
-    "export": "The selected picks in the formats of other programs.",
-    "evaluate": "Picks scored against truth; the set is `simulated` (tomograms held out of training) or `experimental`, "
-    "`simulated_matched` or `experimental_matched` for template matching's.",
-    "report": "The page to read.",
-    "pipeline_info": "Nextflow's own records of the run.",
-}
+PIPELINE_INFO = "pipeline_info"
+"""Nextflow's own folder among the results."""
 
 
 @dataclass(frozen=True)
@@ -166,8 +147,14 @@ def document() -> str:
         "Volumes are MRC, `[z, y, x]`, with their voxel size. Positions are x, y, z in ångström from the centre of voxel",
         "(0, 0, 0) of the volume they belong to; angles are RELION's rot, tilt, psi in degrees.",
     ]
-    for stage, about in [("", "At the top."), *STAGES.items()]:
+    for stage, about in [
+        ("", "At the top."),
+        *((one.name, one.title) for one in STAGES),
+        (PIPELINE_INFO, "Nextflow's own records of the run."),
+    ]:
         kinds = [kind for kind in KINDS if kind.stage == stage]
+        if not kinds:  # the crate lies at the top
+            continue
         lines += [
             "",
             f"## {stage + '/' if stage else 'Output folder'}",

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from template_learning.pipeline.outputs import STAGES
+from template_learning.common.stages import NAMES
 from template_learning.report.blocks import NOTHING, Block, Section, Table, Text, number
 from template_learning.report.run import Run
 from template_learning.settings import Settings
@@ -64,7 +64,7 @@ def provenance_section(run: Run) -> Section | None:
             seconds[stage].append(float(sidecar["seconds"]))
         if sidecar.get("seed") is not None:
             seeds.append([stage, str(sidecar.get("file", NOTHING)), str(sidecar["seed"])])
-    order = [stage for stage in STAGES if stage in seconds]
+    order = [stage for stage in NAMES if stage in seconds]
     listed = ", ".join(f"{name} {' and '.join(sorted(found))}" for name, found in versions.items())
     blocks: list[Block] = [
         Text(f"Software: {listed}."),

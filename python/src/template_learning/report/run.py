@@ -14,9 +14,9 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import existing, read_table
 from template_learning.common.geometry import Grid
 from template_learning.common.provenance import read_sidecar
+from template_learning.common.stages import NAMES
 from template_learning.common.tables import DesignRow, ParticleRow, PickRow
 from template_learning.picking.annotations import read_annotations
-from template_learning.pipeline.outputs import STAGES
 from template_learning.settings import Settings
 from template_learning.structures.library import LibraryEntry, read_library
 
@@ -37,8 +37,8 @@ class Run:
         """The run in a folder; BadInput where the folder is missing or holds no stage."""
         if not folder.is_dir():
             raise BadInput(f"{folder}: no such folder")
-        if not any((folder / stage).is_dir() for stage in STAGES):
-            raise BadInput(f"{folder}: none of a run's folders in it ({', '.join(STAGES)})")
+        if not any((folder / stage).is_dir() for stage in NAMES):
+            raise BadInput(f"{folder}: none of a run's folders in it ({', '.join(NAMES)})")
         return cls(folder)
 
     def files(self, stage: str, suffix: str) -> dict[str, Path]:
@@ -174,7 +174,7 @@ class Run:
     @cached_property
     def sidecars(self) -> list[dict[str, Any]]:
         """Every sidecar (a JSON that names its stage and file), sorted by path."""
-        folders = [self.folder / stage for stage in STAGES if stage != "pipeline_info"]
+        folders = [self.folder / stage for stage in NAMES]
         contents = [_object(path) for folder in folders for path in sorted(folder.rglob("*.json"))]
         return [content for content in contents if "stage" in content and "versions" in content]
 

@@ -33,7 +33,7 @@ from template_learning.common.tables import DesignRow
 from template_learning.settings import SimulateSettings
 from template_learning.simulation.acquisition import acquire, tilt_angles
 from template_learning.simulation.potential import Sample
-from template_learning.simulation.series import STAGE, design_lens, placed_sample, shown
+from template_learning.simulation.series import design_lens, placed_sample, shown
 
 PROGRAM = "parakeet.run"
 BORDER_ANGSTROM = 100.0
@@ -286,7 +286,7 @@ def read_images(path: Path) -> NDArray[Any]:
         return np.asarray(file["entry/data/data"][0])
 
 
-def simulate_sample(
+def simulate_by_parakeet(
     placed: Path, library_folders: Sequence[Path], row: DesignRow, settings: SimulateSettings, root_seed: int, output: Path
 ) -> None:
     """Simulate the tilt series of one packed sample with Parakeet; the files are those of the native engine.
@@ -326,7 +326,7 @@ def simulate_sample(
                 common, settings, taken.angle_deg[index], taken.dose_per_tilt, taken.dose_at_end[index], gpu is not None
             )
             (inside / "config.yaml").write_text(yaml.safe_dump(one, sort_keys=False))
-            program.run(inside, "--steps", *steps, seed=seed_for(root_seed, STAGE, f"{row.id}/{name}"), gpu=gpu)
+            program.run(inside, "--steps", *steps, seed=seed_for(root_seed, "simulate", f"{row.id}/{name}"), gpu=gpu)
             return inside
 
         def tilt(index: int) -> NDArray[np.float32]:
@@ -347,9 +347,9 @@ def simulate_sample(
         temporary.write_text("".join(f"{angle:.2f}\n" for angle in taken.angle_deg))
     write_sidecar(
         tilts,
-        stage=STAGE,
+        stage="simulate",
         item=row.id,
-        seed=seed_for(root_seed, STAGE, row.id),
+        seed=seed_for(root_seed, "simulate", row.id),
         settings=settings,
         row=row.model_dump(mode="json"),
         pixel_size_angstrom=detector.pixel_angstrom * detector.binning,

@@ -28,7 +28,6 @@ from template_learning.simulation.physics import wavelength_angstrom
 from template_learning.simulation.potential import Sample
 from template_learning.simulation.scattering import physical_matter
 
-STAGE = "simulate"
 Result = TypeVar("Result")
 
 

@@ -5,17 +5,20 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, existing, read_mrc, read_table
 from template_learning.common.provenance import sha256_of, write_json
+from template_learning.common.stages import ORDER
 from template_learning.common.tables import DesignRow, Reading
-from template_learning.settings import Settings, Stage
-
-STAGES: tuple[str, ...] = get_args(Stage)
+from template_learning.learning.model_card import read_card
+from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
+from template_learning.settings import Settings
+from template_learning.simulation.parakeet import NOT_MODELLED, check_asked
+from template_learning.structures.molecules import PDB_ID, check_molecule
 
 
 class _InputRow(BaseModel):
@@ -164,8 +167,6 @@ def _rows(model: type[Any], rows: Sequence[Mapping[str, Any]], table: str, setti
 
 
 def _missing(path: str, settings: Settings) -> str:
-    from template_learning.structures.molecules import PDB_ID
-
     entry = PDB_ID.fullmatch(path) is not None
     if path.lower().startswith("pdb:"):
         if not entry:
@@ -185,20 +186,18 @@ def _check_unique(ids: Sequence[str], where: str) -> None:
 
 def _check_engines(settings: Settings) -> None:
     if settings.simulate.engine == "parakeet":
-        from template_learning.simulation.parakeet import NOT_MODELLED, check_asked
-
         check_asked({name: max(getattr(settings.design, name)) for name in NOT_MODELLED}, settings.simulate)
 
 
 def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
-    start, stop = STAGES.index(settings.start_at), STAGES.index(settings.stop_after)
+    start, stop = ORDER.index(settings.start_at), ORDER.index(settings.stop_after)
     if start > stop:
         raise BadInput(f"parameter start_at = {settings.start_at!r} lies after stop_after = {settings.stop_after!r}")
     if settings.start_at == "finetune" and settings.finetune.labels == "shape" and settings.from_results is None:
         raise BadInput("parameter finetune.labels = 'shape': the templates come from --from_results, which was not given")
     if settings.model is not None and settings.start_at not in ("flex", "finetune", "segment"):
         raise BadInput(f"parameter start_at = {settings.start_at!r}: with --model a run starts at 'segment' or 'finetune'")
-    if settings.model is None and start <= STAGES.index("volume") and not templates and settings.from_results is None:
+    if settings.model is None and start <= ORDER.index("volume") and not templates and settings.from_results is None:
         raise BadInput("parameter templates: none given; structures of the target (a glob or a CSV) were expected")
     if settings.model is not None and not tomograms and settings.from_results is None:
         raise BadInput("parameter tomograms: none given; with --model, tomograms to pick in were expected")
@@ -207,7 +206,7 @@ def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
     if settings.start_at == "match" and not settings.match.run:
         raise BadInput("parameter start_at = 'match': --match.run true was expected with it")
     by_expected_f1 = settings.cluster.select == "expected_f1" and settings.cluster.minimum_size_voxels is None
-    calibrated = settings.model is None and start <= STAGES.index("calibrate") and stop >= STAGES.index("cluster")
+    calibrated = settings.model is None and start <= ORDER.index("calibrate") and stop >= ORDER.index("cluster")
     if by_expected_f1 and calibrated and settings.evaluate.rank != "score":  # CLUSTER refuses it too, but after the training
         raise BadInput("parameter cluster.select = 'expected_f1': evaluate.rank = 'score' was expected with it")
     if settings.match.run and settings.model is not None and settings.from_results is None:
@@ -217,8 +216,6 @@ def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
 
 
 def _check_structure(row: StructureInput, folder: Path, settings: Settings, modes: int) -> None:
-    from template_learning.structures.molecules import check_molecule
-
     assert row.file is not None
     checked = _named(row.path, folder / row.file, lambda path: check_molecule(path, row.reading()))
     for note in checked.notes:
@@ -247,9 +244,6 @@ def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings) -> Non
 
 
 def _check_model(path: str, file: Path, settings: Settings) -> None:
-    from template_learning.learning.model_card import read_card
-    from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
-
     card = _named(path, file, read_card)
     if settings.start_at == "finetune" or settings.cluster.minimum_size_voxels is not None:
         return

@@ -10,11 +10,10 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, read_mrc, write_table
 from template_learning.common.provenance import read_sidecar, write_sidecar
 from template_learning.common.tables import PickRow
+from template_learning.deepfinder import program as deepfinder_program
 from template_learning.picking.segments import classes_in, select_picks
 from template_learning.picking.selection import Selection, check_expected_f1, check_segments, segments_by
 from template_learning.settings import ClusterSettings
-
-STAGE = "cluster"
 
 
 def cluster_segmentation(
@@ -45,8 +44,6 @@ def cluster_segmentation(
     least_score = {int(number): float(score) for number, score in (carried or {}).items()}
     program: dict[str, str] = {}
     if settings.engine == "deepfinder":
-        from template_learning.deepfinder import program as deepfinder_program
-
         program = deepfinder_program.program("cluster")
     steps = None
     if settings.select == "expected_f1" and origin != "settings":
@@ -62,7 +59,7 @@ def cluster_segmentation(
     write_table(path, PickRow, picks)
     write_sidecar(
         path,
-        stage=STAGE,
+        stage="cluster",
         item=identifier,
         seed=None,
         settings=settings,

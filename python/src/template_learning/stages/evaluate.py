@@ -13,8 +13,6 @@ from template_learning.picking.annotations import read_annotations
 from template_learning.picking.scores import Region, Tomogram, classes_of, curve_of, curve_rows, region_score, tomogram_score
 from template_learning.settings import EvaluateSettings
 
-STAGE = "evaluate"
-
 
 class EvaluateRow(TableRow):
     """A tomogram to score; files are relative to the table."""
@@ -51,7 +49,7 @@ def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, out
         for class_id, parts in groups.items():
             pooled = [tomogram for part in parts for tomogram in part]
             curve = curve_of(pooled, settings)
-            generator = generator_for(0, STAGE, f"{identifier}/{region}/{class_id}")
+            generator = generator_for(0, "evaluate", f"{identifier}/{region}/{class_id}")
             score = region_score(parts, curve, settings, generator)
             if class_id == 0:
                 scores[region]["joint"] = score
@@ -64,7 +62,7 @@ def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, out
         output / f"{identifier}.evaluation.json",
         {
             "id": identifier,
-            "stage": STAGE,
+            "stage": "evaluate",
             "settings": settings.model_dump(mode="json"),
             **made_with(),
             "tomograms": [t.identifier for t in tomograms],

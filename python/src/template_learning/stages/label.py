@@ -13,8 +13,6 @@ from template_learning.labelling.labels import draw_labels, molecule_axis, moved
 from template_learning.packing.packed_sample import read_placed
 from template_learning.settings import LabelSettings
 
-STAGE = "label"
-
 
 def label_sample(
     placed: Path, libraries: list[Path], tomogram: Path, identifier: str, settings: LabelSettings, output: Path
@@ -51,4 +49,4 @@ def label_sample(
     }
     voxels = {str(number): int((labels == number).sum()) for number in sorted({p.class_id for p in particles} - {0})}
     for path in (table, output / f"{identifier}.labels.mrc", output / f"{identifier}.instances.mrc"):
-        write_sidecar(path, stage=STAGE, item=identifier, seed=None, settings=settings, voxels_by_class=voxels, **facts)
+        write_sidecar(path, stage="label", item=identifier, seed=None, settings=settings, voxels_by_class=voxels, **facts)

@@ -16,8 +16,6 @@ from template_learning.template_matching import pytom
 from template_learning.template_matching.pytme import PROGRAM, search_by_pytme
 from template_learning.template_matching.search import Imaging, chosen_templates, exclusion_radius, find_peaks, template_in_box
 
-STAGE = "match"
-
 
 def match_tomogram(
     tomogram: Path,
@@ -75,7 +73,7 @@ def match_tomogram(
     for path in (table, output / f"{identifier}.scores.mrc"):
         write_sidecar(
             path,
-            stage=STAGE,
+            stage="match",
             item=identifier,
             seed=None,
             settings=settings,

@@ -10,9 +10,9 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, existing, read_mrc, write_mrc
 from template_learning.common.geometry import Grid
 from template_learning.common.provenance import read_sidecar, write_sidecar
+from template_learning.reconstruction import imod
+from template_learning.reconstruction.back_projection import back_project, resample_images
 from template_learning.settings import ReconstructSettings
-
-STAGE = "reconstruct"
 
 
 def reconstruct_series(tilts: Path, angles: Path, identifier: str, settings: ReconstructSettings, output: Path) -> None:
@@ -35,19 +35,15 @@ def reconstruct_series(tilts: Path, angles: Path, identifier: str, settings: Rec
     grid = tomogram_grid(tilts, images.shape, pixel, settings)
     width = Grid(shape=(2, *images.shape[1:]), voxel_size_angstrom=pixel).resampled(grid.voxel_size_angstrom).shape[2]
     if settings.engine == "imod":
-        from template_learning.reconstruction.imod import reconstruct
-
-        tomogram, facts = reconstruct(tilts, angles_deg, pixel, grid, width)
+        tomogram, facts = imod.reconstruct(tilts, angles_deg, pixel, grid, width)
     else:
-        from template_learning.reconstruction.back_projection import back_project, resample_images
-
         binned = resample_images(images, pixel, (grid.shape[1], width), grid.voxel_size_angstrom)
         tomogram, facts = back_project(binned, angles_deg, grid.shape), {"program": "native"}
     path = output / f"{identifier}.mrc"
     write_mrc(path, tomogram, grid.voxel_size_angstrom)
     write_sidecar(
         path,
-        stage=STAGE,
+        stage="reconstruct",
         item=identifier,
         seed=None,
         settings=settings,

@@ -10,6 +10,7 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, read_mrc, write_mrc
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE
+from template_learning.deepfinder import program as deepfinder_program
 from template_learning.learning.inference import classes_and_probability, log, segment_on_own_grid
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import load_model
@@ -57,8 +58,6 @@ def segment_tomogram(
     # What the report sets the tomogram beside, where the training tomograms are not in the run.
     looks = {"training_spectrum": card.radial_spectrum, "training_grey_histogram": card.grey_histogram}
     if settings.engine == "deepfinder":
-        from template_learning.deepfinder import program as deepfinder_program
-
         facts |= deepfinder_program.program("segment")
     for name, volume, more in (
         (
@@ -88,8 +87,6 @@ def segment_tomogram(
 def _by_deepfinder(
     network: Any, card: ModelCard, data: NDArray[Any], voxel_size_angstrom: float, settings: SegmentSettings, name: str
 ) -> NDArray[np.float32]:
-    from template_learning.deepfinder import program as deepfinder_program
-
     deepfinder_program.program("segment")
     if card.band_pass_angstrom is not None:
         raise BadInput(

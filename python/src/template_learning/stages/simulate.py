@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from template_learning.common.compute import processors
+from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, replacing, write_mrc
 from template_learning.common.provenance import generator_for, read_sidecar, seed_for, write_sidecar
 from template_learning.common.tables import DesignRow
@@ -18,7 +19,8 @@ from template_learning.simulation.acquisition import acquire, tilt_angles
 from template_learning.simulation.ice import Cuboid
 from template_learning.simulation.nuisances import draw_nuisances
 from template_learning.simulation.overlaps import with_ice_put_back
-from template_learning.simulation.series import STAGE, Imaging, KeptWaves, placed_sample, series_engine, shown
+from template_learning.simulation.parakeet import simulate_by_parakeet
+from template_learning.simulation.series import Imaging, KeptWaves, placed_sample, series_engine, shown
 
 
 def simulate_sample(
@@ -39,6 +41,11 @@ def simulate_sample(
 
     Raises BadInput for wrong input, a GPU asked for and absent, or waves of other tilts or another grid.
     """
+    if settings.engine == "parakeet":
+        if waves is not None:
+            raise BadInput("simulate: --waves is for simulate.engine = 'native'")
+        simulate_by_parakeet(placed, library_folders, row, settings, root_seed, output)
+        return
     begun = time.perf_counter()
     checked_id(row.id)
     packed, grid = placed_sample(placed, library_folders)
@@ -53,7 +60,7 @@ def simulate_sample(
         engine = replace(engine, padding_angstrom=read_sidecar(waves).get("padding_angstrom", engine.padding_angstrom))
         kept = KeptWaves.read(waves, engine, angles)
     taken = acquire(angles, row.total_dose_e_per_angstrom2, settings.scheme)
-    generator = generator_for(root_seed, STAGE, f"{row.id}/nuisances")
+    generator = generator_for(root_seed, "simulate", f"{row.id}/nuisances")
     imaging = Imaging(engine, row, settings, taken, draw_nuisances(row, grid.extent_angstrom, len(angles), generator))
     keep = KeptWaves.new(engine, angles) if settings.keep_waves else None
 
@@ -62,12 +69,12 @@ def simulate_sample(
             wave, exit_angstrom = engine.device.put(kept.wave[index]), float(kept.exit_angstrom[index])
         else:
             view = imaging.nuisances.view(index, angles[index])
-            grain = generator_for(root_seed, STAGE, f"{row.id}/{index}/ice")
+            grain = generator_for(root_seed, "simulate", f"{row.id}/{index}/ice")
             screens = imaging.nuisances.screens(engine, view)
             wave, exit_angstrom = engine.exit_wave(view, taken.dose_at_end[index], grain, screens)
         if keep is not None:
             keep.wave[index], keep.exit_angstrom[index] = engine.device.get(wave), exit_angstrom
-        return imaging.counts(wave, exit_angstrom, index, generator_for(root_seed, STAGE, f"{row.id}/{index}/counts"))
+        return imaging.counts(wave, exit_angstrom, index, generator_for(root_seed, "simulate", f"{row.id}/{index}/counts"))
 
     with ThreadPoolExecutor(min(processors(), len(angles))) as pool:
         images = np.stack(list(shown(pool.map(one, range(len(angles))), len(angles))))
@@ -80,9 +87,9 @@ def simulate_sample(
         temporary.write_text("".join(f"{angle:.2f}\n" for angle in angles))
     write_sidecar(
         tilts,
-        stage=STAGE,
+        stage="simulate",
         item=row.id,
-        seed=seed_for(root_seed, STAGE, row.id),
+        seed=seed_for(root_seed, "simulate", row.id),
         settings=settings,
         row=row.model_dump(mode="json"),
         pixel_size_angstrom=engine.pixel_angstrom,

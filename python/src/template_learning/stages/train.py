@@ -10,6 +10,7 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import read_table, write_table
 from template_learning.common.provenance import seed_for, versions, write_sidecar
 from template_learning.common.tables import DesignRow
+from template_learning.deepfinder import program as deepfinder_program
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import load_model, save_model
 from template_learning.learning.network import (
@@ -65,8 +66,6 @@ def train_network(
         raise BadInput("train.engine = deepfinder begins with random weights; without a model to start from it was expected")
     weights, before = (None, {}) if start is None else _begun_with(start, settings, classes)
     if settings.engine == "deepfinder":
-        from template_learning.deepfinder import program as deepfinder_program
-
         program = deepfinder_program.program("train")
         settings = deepfinder_program.effective_settings(settings)
         seed = seed_for(root_seed, "train", "deepfinder")

@@ -11,7 +11,6 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import read_mrc, write_mrc, write_table
 from template_learning.common.tables import DesignRow, ParticleRow
 from template_learning.deepfinder import program as deepfinder_program
-from template_learning.learning import inference as segment
 from template_learning.learning.inference import classes_and_probability, segment_volume
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import load_model
@@ -19,6 +18,7 @@ from template_learning.learning.patches import Patches, TrainingTomogram
 from template_learning.learning.spectrum import band_pass, band_pass_inside
 from template_learning.reconstruction.back_projection import back_project
 from template_learning.settings import SegmentSettings, TrainSettings
+from template_learning.stages import segment
 from template_learning.stages.segment import segment_tomogram
 from template_learning.stages.train import train_network
 

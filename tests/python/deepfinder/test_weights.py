@@ -16,7 +16,7 @@ from template_learning.settings import Settings, TrainSettings
 # Keras on NumPy 2 warns of its own saving and weight reading.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-GOLDEN = Path(__file__).parents[1] / "data" / "deepfinder_golden.npz"
+GOLDEN = Path(__file__).parents[2] / "data" / "deepfinder_golden.npz"
 
 
 def golden_network() -> tuple[Any, np.random.Generator]:

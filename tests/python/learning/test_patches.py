@@ -14,7 +14,7 @@ from template_learning.learning.noise import noise_bank, noise_share, of_lower_d
 from template_learning.learning.patches import FLIPS, Patches, TrainingTomogram, ViewWeights, open_tomogram, widen_wedge
 from template_learning.reconstruction.back_projection import back_project
 
-from .toy_tomograms import SMALL, imaged
+from ..toy_tomograms import SMALL, imaged
 
 # Keras on NumPy 2 warns of its own saving and weight reading.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

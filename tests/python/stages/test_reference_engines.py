@@ -153,7 +153,7 @@ def test_a_series_by_the_program(placed: Path, tmp_path: Path, stand_in, monkeyp
     calls = stand_in()
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     out = tmp_path / "out"
-    parakeet.simulate_sample(placed, [tmp_path], ROW, SETTINGS, 1, out)
+    parakeet.simulate_by_parakeet(placed, [tmp_path], ROW, SETTINGS, 1, out)
     tilts, pixel = read_mrc(out / "t1.tilts.mrc")
     assert pixel == pytest.approx(6.5)
     assert tilts.shape == (3, 50, 64)
@@ -193,7 +193,7 @@ def test_a_density_maps_pseudoatoms_reach_the_program(tmp_path: Path, stand_in) 
     write_json(tmp_path / "t1.placed.csv.json", {"shape_voxels": [10, 20, 26], "voxel_size_angstrom": 16.0})
     stand_in()
     row = ROW.model_copy(update={"tilt_range_deg": 5.0})
-    parakeet.simulate_sample(tmp_path / "t1.placed.csv", [tmp_path], row, SETTINGS, 1, tmp_path / "out")
+    parakeet.simulate_by_parakeet(tmp_path / "t1.placed.csv", [tmp_path], row, SETTINGS, 1, tmp_path / "out")
 
     kept = tmp_path / "calls.jsonl.sample"
     sample = yaml.safe_load((kept / "sample" / "config.yaml").read_text())["sample"]
@@ -218,27 +218,27 @@ def test_tilts_are_spread_over_the_gpus_that_are_given(placed: Path, tmp_path: P
     calls = stand_in()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     settings = SETTINGS.model_copy(update={"device": "gpu"})
-    parakeet.simulate_sample(placed, [tmp_path], ROW, settings, 1, tmp_path / "out")
+    parakeet.simulate_by_parakeet(placed, [tmp_path], ROW, settings, 1, tmp_path / "out")
     assert {call[2] for call in calls()} == {"2", "5"}
     assert {call[3] for call in calls()} == {"gpu"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(BadInput, match=r"simulate\.device: a GPU was asked for"):
-        parakeet.simulate_sample(placed, [tmp_path], ROW, settings, 1, tmp_path / "out")
+        parakeet.simulate_by_parakeet(placed, [tmp_path], ROW, settings, 1, tmp_path / "out")
 
 
 def test_what_parakeet_cannot_do_is_refused(placed: Path, tmp_path: Path, stand_in, monkeypatch) -> None:
     with pytest.raises(BadInput, match=r"parakeet\.run is not on the PATH; run in the image `parakeet`"):
-        parakeet.simulate_sample(placed, [tmp_path], ROW, SETTINGS, 1, tmp_path / "out")
+        parakeet.simulate_by_parakeet(placed, [tmp_path], ROW, SETTINGS, 1, tmp_path / "out")
     stand_in(fails=True)
     with pytest.raises(Fault, match=r"parakeet\.run ended with exit code 9: went wrong"):
-        parakeet.simulate_sample(placed, [tmp_path], ROW, SETTINGS, 1, tmp_path / "out")
+        parakeet.simulate_by_parakeet(placed, [tmp_path], ROW, SETTINGS, 1, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
     gold = ROW.model_copy(update={"gold_fiducials": 5.0})
     with pytest.raises(BadInput, match=r"design\.gold_fiducials = 5\.0: not done"):
-        parakeet.simulate_sample(placed, [tmp_path], gold, SETTINGS, 1, tmp_path / "out")
+        parakeet.simulate_by_parakeet(placed, [tmp_path], gold, SETTINGS, 1, tmp_path / "out")
     monkeypatch.setattr(parakeet.shutil, "disk_usage", lambda _: type("", (), {"free": 1_000_000})())
     with pytest.raises(BadInput, match=r"0\.0 GB free; Parakeet needs about 0\.0 GB there for t1"):
-        parakeet.simulate_sample(placed, [tmp_path], ROW, SETTINGS, 1, tmp_path / "out")
+        parakeet.simulate_by_parakeet(placed, [tmp_path], ROW, SETTINGS, 1, tmp_path / "out")
 
 
 def test_a_series_of_the_papers_size_needs_a_few_gigabytes(placed: Path) -> None:

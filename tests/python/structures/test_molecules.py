@@ -14,7 +14,7 @@ from template_learning.structures.distractors import choose_distractors, descrip
 from template_learning.structures.molecules import check_molecule, prepare_molecule, read_molecule
 from template_learning.structures.structure import read_structure
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 
 
 def packed(value):

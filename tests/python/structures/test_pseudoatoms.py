@@ -16,7 +16,7 @@ from template_learning.structures.molecules import check_molecule, prepare_molec
 from template_learning.structures.pseudoatoms import bound_map, fit_map, is_map
 from template_learning.structures.structure import read_structure
 
-DEMO = Path(__file__).parents[2] / "data" / "demo"
+DEMO = Path(__file__).parents[3] / "data" / "demo"
 
 
 def blob(folder, name="blob.mrc", voxel=6.0):

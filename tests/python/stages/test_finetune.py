@@ -24,7 +24,7 @@ from template_learning.stages import finetune
 from template_learning.stages.finetune import AnnotatedRow, FinetuningRow, draw_shapes, draw_spheres, finetune_model
 from template_learning.structures.library import read_library
 
-from .toy_tomograms import SHAPE, SMALL, VOXEL
+from ..toy_tomograms import SHAPE, SMALL, VOXEL
 
 # Keras on NumPy 2 warns of its own saving and weight reading.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -13,7 +13,7 @@ from template_learning.common.files import write_mrc
 from template_learning.learning.model_card import CARD
 from template_learning.stages.check import check_run, check_settings
 
-DEMO = Path(__file__).parents[2] / "data/demo"
+DEMO = Path(__file__).parents[3] / "data/demo"
 
 
 @pytest.fixture

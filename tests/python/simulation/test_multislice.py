@@ -23,7 +23,7 @@ from template_learning.simulation.physics import (
 from template_learning.simulation.potential import Sample, deposit, deposit_shadow, element_channels, point_cloud
 from template_learning.simulation.scattering import atom_radius_angstrom, cored_factor, parakeet_matter, physical_matter
 
-from .strict_device import STRICT, DeviceArray
+from ..strict_device import STRICT, DeviceArray
 
 VACUUM = replace(physical_matter(), ice_volt=0.0)
 

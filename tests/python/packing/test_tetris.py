@@ -30,7 +30,7 @@ from template_learning.stages.tetris import pack_sample
 from template_learning.stages.volume import build_library
 from template_learning.structures.library import LibraryEntry, read_library
 
-from .strict_device import STRICT
+from ..strict_device import STRICT
 
 VOXEL_ANGSTROM = 16.0
 

@@ -20,7 +20,7 @@ from template_learning.settings import (
 )
 from template_learning.stages.segment import segment_tomogram
 
-from .toy_tomograms import VOXEL
+from ..toy_tomograms import VOXEL
 
 # Keras on NumPy 2 warns of its own saving and weight reading.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

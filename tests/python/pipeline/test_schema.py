@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from template_learning.pipeline.schema import generated_files
 from template_learning.settings import Settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_generated_files_are_fresh():

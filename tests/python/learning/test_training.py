@@ -24,7 +24,7 @@ from template_learning.settings import (
 from template_learning.stages.segment import segment_tomogram
 from template_learning.stages.train import train_network
 
-from .toy_tomograms import SMALL, VOXEL, imaged
+from ..toy_tomograms import SMALL, VOXEL, imaged
 
 # Keras on NumPy 2 warns of its own saving and weight reading.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

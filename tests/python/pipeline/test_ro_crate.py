@@ -11,7 +11,7 @@ from template_learning.pipeline.ro_crate import CRATE
 from template_learning.stages.check import check_run
 from template_learning.stages.crate import write_crate
 
-DEMO = Path(__file__).parents[2] / "data/demo"
+DEMO = Path(__file__).parents[3] / "data/demo"
 PUBLISHED = [
     "check/settings.json",
     "design/design.csv",
