@@ -1,7 +1,7 @@
 cd "$(mktemp -d)"
 python3 - <<'PYTHON'
 import importlib
-for name in ("prody", "numba", "gemmi", "tensorflow", "keras", "skimage", "sklearn", "matplotlib", "jinja2", "starfile", "copick", "zarr"):
+for name in ("prody", "numba", "gemmi", "tensorflow", "keras", "skimage", "matplotlib", "jinja2", "zarr"):
     importlib.import_module(name)
 PYTHON
 template-learning flex --help >/dev/null
