@@ -36,10 +36,11 @@ test-cluster: setup ## tests in those images: under a Slurm of this machine, as 
 	@setup/slurm.sh --install
 	$(PYTHON_BIN)/pytest -s tests/cluster
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy, and the rooms' order (import-linter)
 	$(PYTHON_BIN)/ruff check --config python/pyproject.toml python/src tests bench containers
 	$(PYTHON_BIN)/ruff format --check --config python/pyproject.toml python/src tests bench containers
 	$(PYTHON_BIN)/mypy --config-file python/pyproject.toml python/src
+	cd python && PYTHONPATH=src ../$(PYTHON_BIN)/lint-imports --no-logo --no-cache
 	MYPYPATH=containers $(PYTHON_BIN)/mypy --config-file python/pyproject.toml containers/*.py
 
 bench: setup ## measure a stage beside its peer: make bench BENCH=tetris

@@ -19,7 +19,7 @@ from template_learning.common.geometry import rotation_from_angles
 from template_learning.common.provenance import read_sidecar, seed_for, write_json
 from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow, Reading
 from template_learning.deepfinder import program as deepfinder_program
-from template_learning.deepfinder import weights as deepfinder
+from template_learning.deepfinder import steps
 from template_learning.picking.segments import find_picks
 from template_learning.settings import ClusterSettings, SegmentSettings, SimulateSettings, TrainSettings, VolumeSettings
 from template_learning.simulation import parakeet
@@ -337,17 +337,17 @@ def test_a_tomogram_by_deepfinder(monkeypatch) -> None:
         assert volume.shape == (60, 90, 70)
         np.save(folder / "scores.npy", np.stack([volume, -volume, 2 * volume], axis=-1).astype(np.float16))
 
-    monkeypatch.setattr(deepfinder_program, "run", run)
-    monkeypatch.setattr(deepfinder, "save_weights", lambda _, path: path.write_text("weights"))
+    monkeypatch.setattr(steps, "run", run)
+    monkeypatch.setattr(steps, "save_weights", lambda _, path: path.write_text("weights"))
     settings = SegmentSettings(engine="deepfinder", tile_voxels=60, contrast="protein_bright", device="cpu")
-    scores = deepfinder_program.segment(network, grey, settings)
+    scores = steps.segment(network, grey, settings)
     assert scores.shape == (*grey.shape, 3)
     assert np.abs(scores[..., 1] - grey).max() < 2e-3
     assert asked == {"step": "segment", "device": "cpu", "classes": 3, "patch_voxels": 60, "seed": 0}
     with pytest.raises(BadInput, match=r"segment\.tile_voxels = 48"):
-        deepfinder_program.segment(network, grey, settings.model_copy(update={"tile_voxels": 48}))
+        steps.segment(network, grey, settings.model_copy(update={"tile_voxels": 48}))
     with pytest.raises(BadInput, match="half_turns"):
-        deepfinder_program.segment(network, grey, settings.model_copy(update={"half_turns": True}))
+        steps.segment(network, grey, settings.model_copy(update={"half_turns": True}))
 
 
 def test_picks_by_deepfinder(monkeypatch) -> None:

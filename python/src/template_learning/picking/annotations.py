@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 from pydantic import ValidationError
+from scipy.spatial.transform import Rotation
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import existing
@@ -80,8 +81,6 @@ def _from_copick(path: Path, identifier: str, grid: Grid) -> list[dict[str, Any]
 
 
 def _angles(turn: Any) -> dict[str, float]:
-    from scipy.spatial.transform import Rotation
-
     rot, tilt, psi = angles_from_rotation(Rotation.from_matrix(turn))
     return {"rot_deg": float(rot), "tilt_deg": float(tilt), "psi_deg": float(psi)}
 

@@ -11,6 +11,7 @@ from template_learning.common.files import checked_id, read_mrc, write_mrc
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE
 from template_learning.deepfinder import program as deepfinder_program
+from template_learning.deepfinder import steps
 from template_learning.learning.inference import classes_and_probability, log, segment_on_own_grid
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import load_model
@@ -97,4 +98,4 @@ def _by_deepfinder(
             f"{name}: voxels of {voxel_size_angstrom:g} Å; DeepFinder does not resample,"
             f" the model's {card.voxel_size_angstrom:g} Å were expected"
         )
-    return deepfinder_program.segment(network, data, settings)
+    return steps.segment(network, data, settings)

@@ -11,6 +11,7 @@ from template_learning.common.files import read_table, write_table
 from template_learning.common.provenance import seed_for, versions, write_sidecar
 from template_learning.common.tables import DesignRow
 from template_learning.deepfinder import program as deepfinder_program
+from template_learning.deepfinder import steps
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import load_model, save_model
 from template_learning.learning.network import (
@@ -69,7 +70,7 @@ def train_network(
         program = deepfinder_program.program("train")
         settings = deepfinder_program.effective_settings(settings)
         seed = seed_for(root_seed, "train", "deepfinder")
-        network, epochs = deepfinder_program.train(tomograms, settings, seed, 1 + max(classes))
+        network, epochs = steps.train(tomograms, settings, seed, 1 + max(classes))
         history = [
             HistoryRow(
                 epoch=n,

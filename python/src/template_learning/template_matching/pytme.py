@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,8 +70,6 @@ def search_by_pytme(
 
 def read_scores(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
     """The scores [z, y, x] in pytme's HDF5 (its first item; axes x, y, z there); Fault for another shape."""
-    import h5py
-
     with h5py.File(path) as file:
         scores = np.asarray(file["item_0"], dtype=np.float32).T
     if scores.shape != tuple(shape):
