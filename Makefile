@@ -5,7 +5,7 @@ SHELL := /usr/bin/env bash
 NEXTFLOW := setup/nextflow.sh
 PYTHON_BIN := .venv/bin
 
-.PHONY: help setup demo test test-quick test-images test-cluster lint bench containers publish docs lock clean
+.PHONY: help setup demo test test-quick test-images test-cluster lint bench containers publish docs docs-site lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,8 +40,8 @@ test-cluster: setup ## tests in those images: under a Slurm of this machine, as 
 	$(PYTHON_BIN)/pytest -s tests/cluster
 
 lint: setup ## ruff, mypy, and the rooms' order (import-linter)
-	$(PYTHON_BIN)/ruff check --config python/pyproject.toml python/src tests bench containers
-	$(PYTHON_BIN)/ruff format --check --config python/pyproject.toml python/src tests bench containers
+	$(PYTHON_BIN)/ruff check --config python/pyproject.toml python/src tests bench containers docs
+	$(PYTHON_BIN)/ruff format --check --config python/pyproject.toml python/src tests bench containers docs
 	$(PYTHON_BIN)/mypy --config-file python/pyproject.toml python/src
 	cd python && PYTHONPATH=src ../$(PYTHON_BIN)/lint-imports --no-logo --no-cache
 	MYPYPATH=containers $(PYTHON_BIN)/mypy --config-file python/pyproject.toml containers/*.py
@@ -57,10 +57,14 @@ publish: ## push images with bill of materials and signature: make publish REGIS
 	@setup/container_tools.sh
 	@python3 containers/publish.py --registry "$(REGISTRY)" --key "$(KEY)" $(NAME)
 
-docs: setup ## write what is generated: schema, Nextflow's defaults, docs/parameters.md, docs/outputs.md
+docs: setup ## write what is generated: schema, Nextflow's defaults, the pages of docs/reference
 	$(PYTHON_BIN)/template-learning schema --write .
-	$(PYTHON_BIN)/python -m template_learning.pipeline.outputs > docs/outputs.md
+	$(PYTHON_BIN)/python -m template_learning.pipeline.outputs > docs/reference/outputs.md
+	$(PYTHON_BIN)/typer template_learning.cli utils docs --name template-learning --title Commands --output docs/reference/cli.md
 	python3 containers/images.py config
+
+docs-site: setup ## the pages as a site in build/docs-site; a warning, such as a dead link, is an error
+	$(PYTHON_BIN)/sphinx-build -q -W --keep-going -n -d build/docs-doctrees docs build/docs-site
 
 lock: setup ## lock the newest allowed Python packages
 	.tools/uv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --all-extras --generate-hashes --no-emit-index-url \

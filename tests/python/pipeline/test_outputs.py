@@ -81,5 +81,5 @@ def test_a_missing_listing_is_refused(tmp_path):
 
 
 def test_the_document_is_fresh():
-    committed = Path(__file__).parents[3] / "docs/outputs.md"
+    committed = Path(__file__).parents[3] / "docs/reference/outputs.md"
     assert committed.read_text(encoding="utf-8") == document(), "stale: make docs"

@@ -1,0 +1,46 @@
+"""How Sphinx makes the site (`make docs-site`).  The pages are plain Markdown; what only a site needs is here."""
+
+import re
+from importlib import metadata
+
+from sphinx.application import Sphinx
+
+project = "Template Learning"
+copyright = "The Template Learning developers"
+release = version = metadata.version("template-learning")
+
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
+exclude_patterns = ["_templates"]
+templates_path = ["_templates"]
+html_theme = "furo"
+html_title = project
+html_show_sphinx = False
+html_copy_source = False
+
+myst_heading_anchors = 3  # links to headings, with the names that a forge gives them
+numpydoc_show_class_members = False
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+nitpick_ignore_regex = [("py:class", ".*")]  # types in signatures: those of other packages, and settings, have no page here
+
+LINK = re.compile(r"\]\(([^()#:]+)\.md(?:#[^()]*)?\)")
+
+
+def add_contents(app: Sphinx, document: str, source: list[str]) -> None:
+    """The sidebar follows the index pages: under each heading the pages that are linked below it."""
+    if document.split("/")[-1] != "index":
+        return
+    seen: set[str] = set()
+    toctrees = []
+    for part in re.split(r"^## ", source[0], flags=re.MULTILINE)[1:]:
+        pages = [page for page in LINK.findall(part) if not page.startswith("..") and not (page in seen or seen.add(page))]
+        if pages:
+            caption = f":caption: {part.splitlines()[0]}\n" if document == "index" else ""
+            toctrees.append("```{toctree}\n:hidden:\n" + caption + "\n" + "\n".join(pages) + "\n```\n")
+    source[0] += "\n" + "\n".join(toctrees)
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", add_contents)
