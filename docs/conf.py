@@ -10,10 +10,12 @@ copyright = "The Template Learning developers"
 release = version = metadata.version("template-learning")
 
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
-exclude_patterns = ["_templates"]
+exclude_patterns = ["_static", "_templates"]
 templates_path = ["_templates"]
 html_theme = "furo"
 html_title = project
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
 
