@@ -5,7 +5,7 @@ SHELL := /usr/bin/env bash
 NEXTFLOW := setup/nextflow.sh
 PYTHON_BIN := .venv/bin
 
-.PHONY: help setup demo test test-images test-cluster lint bench containers publish docs lock clean
+.PHONY: help setup demo test test-images test-cluster lint bench bench-keep containers publish docs lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,8 +43,12 @@ lint: setup ## ruff, mypy, and the rooms' order (import-linter)
 	cd python && PYTHONPATH=src ../$(PYTHON_BIN)/lint-imports --no-logo --no-cache
 	MYPYPATH=containers $(PYTHON_BIN)/mypy --config-file python/pyproject.toml containers/*.py
 
-bench: setup ## measure a stage beside its peer: make bench BENCH=tetris
+bench: setup ## measure a stage beside its peer, into build/bench: make bench BENCH=tetris (bench/README.md)
 	$(PYTHON_BIN)/python bench/$(BENCH).py
+
+bench-keep: setup ## keep what was measured in bench/results, with its commit, and write its page: make bench-keep BENCH=tetris
+	$(PYTHON_BIN)/python bench/keep.py $(BENCH)
+	$(PYTHON_BIN)/python bench/pages.py
 
 containers: ## images as an ordinary user, into build/containers: make containers NAME="nma tetris" (else all that CI builds)
 	@setup/container_tools.sh
@@ -54,9 +58,10 @@ publish: ## push images with bill of materials and signature: make publish REGIS
 	@setup/container_tools.sh
 	@python3 containers/publish.py --registry "$(REGISTRY)" --key "$(KEY)" $(NAME)
 
-docs: setup ## write what is generated: schema, Nextflow's defaults, docs/parameters.md, docs/outputs.md
+docs: setup ## write what is generated: schema, Nextflow's defaults, docs/parameters.md, docs/outputs.md, docs/measurements
 	$(PYTHON_BIN)/template-learning schema --write .
 	$(PYTHON_BIN)/python -m template_learning.pipeline.outputs > docs/outputs.md
+	$(PYTHON_BIN)/python bench/pages.py
 	python3 containers/images.py config
 
 lock: setup ## lock the newest allowed Python packages

@@ -514,7 +514,7 @@ def figures_beyond(goals: Mapping[str, str]) -> dict[str, Figure]:
         found[f"recall_side_{name}"] = Figure("share of the side views")
         found[f"recall_top_free_{name}"] = Figure("share of the top views that stand free of other molecules")
     found |= {f"f1_lead_at_{dose}": Figure(f"{LEAD}, {dose} e/Å^2") for dose in DOSES}
-    found |= {f"recall_{side}": Figure(f"recall_{side}_parakeet_imod") for side in ("top", "side")}
+    found |= {f"recall_{side}": Figure(f"the same as `recall_{side}_parakeet_imod`") for side in ("top", "side")}
     return {name: replace(figure, goal=goals.get(name, "")) for name, figure in found.items()}
 
 

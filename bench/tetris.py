@@ -1,5 +1,7 @@
-"""TETRIS beside the paper's algorithm as its figure draws it, on the same molecules and box, in one run; and what
-``plan`` predicts for a number of ribosomes beside what is packed.  All figures of docs/packing.md come from here."""
+"""TETRIS beside the paper's algorithm on the same molecules and box; what ``plan`` predicts beside what is packed.
+
+The paper's algorithm is written as its figure draws it and runs in the same call.  The prediction is of ribosomes.
+"""
 
 import time
 from dataclasses import dataclass
