@@ -9,7 +9,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +75,27 @@ def met(value: float, goal: str) -> bool:
     if between := re.match(r"([\d.e-]+) to ([\d.e-]+)", goal):
         return float(between[1]) <= value <= float(between[2])
     if bound := re.match(r"(>=|<=|<|>) ([\d.e-]+)", goal):
-        return COMPARISONS[bound[1]](value, float(bound[2]))
+        return bool(COMPARISONS[bound[1]](value, float(bound[2])))
     return math.isclose(value, float(goal), rel_tol=1e-6)
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A table in Markdown."""
     lines = [head, ("---",) * len(head), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
-def goal_cell(value: float | None, goal: str) -> str:
+def busy(run: Result) -> bool:
+    """Whether more processes wanted a processor than there were when a run began."""
+    processors = re.search(r"(\d+) processors", run["machine"])
+    return processors is not None and run.get("load", 0.0) > int(processors[1])
+
+
+def goal_cell(value: float | None, goal: str, run: Result | None) -> str:
     """A goal, and whether it is missed."""
-    return f"{goal} (missed)" if value is not None and goal and not met(value, goal) else goal
+    if value is None or run is None or not goal or met(value, goal):
+        return goal
+    return f"{goal} (missed, on a busy machine)" if busy(run) else f"{goal} (missed)"
 
 
 def page(bench: str, result: Result | None) -> str:
@@ -100,7 +108,8 @@ def page(bench: str, result: Result | None) -> str:
     parts: dict[str, list[tuple[str, ...]]] = {}
     for name, figure in figures.items():
         value, run = values.get(name, (None, 0))
-        cells = (f"`{name}`", "" if value is None else number(value), goal_cell(value, figure.goal), figure.meaning)
+        goal = goal_cell(value, figure.goal, runs[run - 1] if run else None)
+        cells = (f"`{name}`", "" if value is None else number(value), goal, figure.meaning)
         parts.setdefault(figure.part, []).append((*cells, str(run or "")) if several else cells)
     head = ("figure", "value", "goal", "what it is", *(("run",) if several else ()))
     for part, rows in parts.items():
