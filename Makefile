@@ -5,7 +5,7 @@ SHELL := /usr/bin/env bash
 NEXTFLOW := setup/nextflow.sh
 PYTHON_BIN := .venv/bin
 
-.PHONY: help setup demo test test-images test-cluster lint bench bench-keep containers publish docs lock clean
+.PHONY: help setup demo test test-quick test-images test-cluster lint bench bench-keep containers publish docs lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,8 +24,11 @@ test: setup lint ## ruff, mypy and all tests
 	$(PYTHON_BIN)/pytest -n 2 tests/python tests/repository
 	@setup/jax.sh
 	KERAS_BACKEND=jax PYTHONPATH=.tools/jax $(PYTHON_BIN)/pytest -n 2 -W ignore::DeprecationWarning \
-		tests/python/learning/test_optimizers.py tests/python/learning/test_training.py -k "not finds_the_rods"
+		tests/python/learning/test_optimizers.py tests/python/learning/test_training.py tests/python/stages/test_train.py -k "not finds_the_rods"
 	$(PYTHON_BIN)/pytest tests/pipeline
+
+test-quick: setup ## the tests of every day, under three minutes on two cores: all of Python's that take less than about ten seconds
+	$(PYTHON_BIN)/pytest -n 2 -m "not long" tests/python tests/repository
 
 test-images: setup ## tests of the images that `make containers` made, with a registry on this machine
 	@setup/container_tools.sh registry

@@ -145,8 +145,8 @@ def main() -> None:
         simulated, series = simulating(placed, library, folder / "simulated")
         learnt = learning(series, placed, library, folder)
     figures = {**packed, **simulated, **learnt}
-    facts = {"gpu": gpu_name(), "backend": f"{keras.backend.backend()} {keras.__version__}", "processors": os.cpu_count()}
-    report("gpu", figures, FIGURES, "the same machine's processors", **facts)
+    metadata = {"gpu": gpu_name(), "backend": f"{keras.backend.backend()} {keras.__version__}", "processors": os.cpu_count()}
+    report("gpu", figures, FIGURES, "the same machine's processors", **metadata)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def machine() -> str:
     return f"{names[0] if names else name}, {len(names) or '?'} processors, {int(memory[0]) / 2**20:.0f} GiB"
 
 
-def report(bench: str, measured: Mapping[str, float], figures: Mapping[str, Figure], peer: str, **facts: Any) -> None:
+def report(bench: str, measured: Mapping[str, float], figures: Mapping[str, Figure], peer: str, **metadata: Any) -> None:
     """Print what was measured beside its goals; write it as JSON with the commit, machine, its load, versions and date.
 
     Raises KeyError for a figure that the bench does not declare.
@@ -109,6 +109,6 @@ def report(bench: str, measured: Mapping[str, float], figures: Mapping[str, Figu
             "machine": machine(),
             "versions": versions(),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            **facts,
+            **metadata,
         },
     )

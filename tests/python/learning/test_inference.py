@@ -14,7 +14,6 @@ from template_learning.common.provenance import read_sidecar
 from template_learning.common.resampling import resample
 from template_learning.learning.inference import segment_volume, tile_layout, tile_weight
 from template_learning.learning.model_file import copy_model, load_model
-from template_learning.learning.spectrum import match_spectrum, radial_spectrum
 from template_learning.settings import (
     SegmentSettings,
 )
@@ -95,28 +94,3 @@ def test_a_tomogram_smaller_than_a_patch_is_bad_input(trained: Path, tmp_path: P
     write_mrc(tmp_path / "small.mrc", np.random.default_rng(0).standard_normal((12, 40, 40)).astype(np.float32), VOXEL)
     with pytest.raises(BadInput, match=r"at least 16 voxels of 10 Å"):
         segment_tomogram(trained / "trained.keras", tmp_path / "small.mrc", "small", SegmentSettings(), tmp_path)
-
-
-@pytest.mark.parametrize("shape", [(48, 60, 56), (45, 63, 51)])
-def test_spectrum_matching_gives_the_spectrum_and_keeps_phases(shape: tuple[int, int, int]) -> None:
-    generator = np.random.default_rng(3)
-    white, other = generator.standard_normal((2, *shape)).astype(np.float32)
-    assert np.allclose(radial_spectrum(white)[3:], 1, atol=0.1)
-    target = radial_spectrum(ndimage.gaussian_filter(other, 0.7))
-    matched = match_spectrum(white, target)
-    assert np.allclose(radial_spectrum(matched)[3:], target[3:], rtol=0.05)
-    again = match_spectrum(ndimage.gaussian_filter(white, 0.6, mode="wrap"), radial_spectrum(white))
-    assert np.corrcoef(again.ravel(), white.ravel())[0, 1] > 0.95
-
-
-def test_segmenting_with_the_models_spectrum(trained: Path, toy: tuple[Path, Path]) -> None:
-    network, card = load_model(trained / "trained.keras")
-    data, _ = read_mrc(toy[1] / "t0.mrc")
-    chosen = SegmentSettings(match_spectrum=True)
-    sharp = match_spectrum(data, radial_spectrum(data) * np.linspace(1, 3, 32))
-    plain = segment_volume(network, data, SegmentSettings(), card.radial_spectrum)
-    unmatched = segment_volume(network, sharp, SegmentSettings(), card.radial_spectrum)
-    matched = segment_volume(network, sharp, chosen, card.radial_spectrum)
-    assert np.abs(matched - plain).mean() < 0.5 * np.abs(unmatched - plain).mean()
-    with pytest.raises(BadInput, match="holds no spectrum"):
-        segment_volume(network, data, chosen)

@@ -10,7 +10,7 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import read_mrc
 from template_learning.common.provenance import read_sidecar
 from template_learning.learning.model_card import CARD, ModelCard, read_card
-from template_learning.learning.model_file import copy_model, load_model
+from template_learning.learning.model_file import copy_model, load_model, save_model
 from template_learning.learning.network import (
     build_network,
 )
@@ -80,3 +80,19 @@ def test_models_that_cannot_be_loaded_are_refused_in_words(trained: Path, tmp_pa
 def test_card_survives_json() -> None:
     card = ModelCard(voxel_size_angstrom=10, classes={1: ["rod"]}, filters=4, patch_voxels=16, minimum_size_voxels={1: 3})
     assert ModelCard.model_validate(json.loads(json.dumps(card.model_dump(mode="json")))) == card
+
+
+def test_a_model_of_another_version_is_loaded(tmp_path: Path) -> None:
+    card = ModelCard(voxel_size_angstrom=8, classes={1: ["a"]}, filters=4, patch_voxels=16, minimum_size_voxels={1: 7})
+    network = build_network(2, 4)
+    save_model(tmp_path / "ours.keras", network, card)
+    # A later version has written more into the card, an earlier one less.
+    content = card.model_dump(mode="json") | {"versions": {"template-learning": "99.0"}, "something_new": [1, 2]}
+    for gone in ("class_names", "radial_spectrum", "minimum_size_chosen"):
+        del content[gone]
+    with zipfile.ZipFile(tmp_path / "ours.keras") as ours, zipfile.ZipFile(tmp_path / "theirs.keras", "w") as theirs:
+        for member in ours.infolist():
+            theirs.writestr(member, json.dumps(content) if member.filename == CARD else ours.read(member))
+    other, found = load_model(tmp_path / "theirs.keras")
+    assert (found.minimum_size_voxels, found.versions, found.class_names) == ({1: 7}, {"template-learning": "99.0"}, {})
+    assert all(np.array_equal(a, b) for a, b in zip(network.get_weights(), other.get_weights(), strict=True))

@@ -1,17 +1,13 @@
-"""What a training is fed with: tomograms that stay on disk, several classes; and models of other versions."""
+"""What a training is fed with: tomograms that stay on disk, several classes."""
 
-import json
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from template_learning.common.files import write_mrc, write_table
 from template_learning.common.tables import DesignRow, ParticleRow
-from template_learning.learning.model_card import CARD, ModelCard
-from template_learning.learning.model_file import load_model, save_model
-from template_learning.learning.network import build_network
+from template_learning.learning.model_file import load_model
 from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram
 from template_learning.learning.training import class_names
 from template_learning.settings import TrainSettings
@@ -19,6 +15,8 @@ from template_learning.stages.train import train_network
 
 # Keras on NumPy 2 warns of its own saving.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
 SMALL = TrainSettings(epochs=1, steps_per_epoch=2, batch_size=4, patch_voxels=16, random_shift_voxels=0, filters=4)
 
 
@@ -130,19 +128,3 @@ def test_a_class_for_each_group_of_templates(rare: TrainingTomogram, tmp_path: P
     network, card = load_model(tmp_path / "out/trained.keras")
     assert network.output_shape[-1] == 3
     assert card.classes == {1: ["s1"], 2: ["s2"]}
-
-
-def test_a_model_of_another_version_is_loaded(tmp_path: Path) -> None:
-    card = ModelCard(voxel_size_angstrom=8, classes={1: ["a"]}, filters=4, patch_voxels=16, minimum_size_voxels={1: 7})
-    network = build_network(2, 4)
-    save_model(tmp_path / "ours.keras", network, card)
-    # A later version has written more into the card, an earlier one less.
-    content = card.model_dump(mode="json") | {"versions": {"template-learning": "99.0"}, "something_new": [1, 2]}
-    for gone in ("class_names", "radial_spectrum", "minimum_size_chosen"):
-        del content[gone]
-    with zipfile.ZipFile(tmp_path / "ours.keras") as ours, zipfile.ZipFile(tmp_path / "theirs.keras", "w") as theirs:
-        for member in ours.infolist():
-            theirs.writestr(member, json.dumps(content) if member.filename == CARD else ours.read(member))
-    other, found = load_model(tmp_path / "theirs.keras")
-    assert (found.minimum_size_voxels, found.versions, found.class_names) == ({1: 7}, {"template-learning": "99.0"}, {})
-    assert all(np.array_equal(a, b) for a, b in zip(network.get_weights(), other.get_weights(), strict=True))

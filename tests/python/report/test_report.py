@@ -16,17 +16,34 @@ from template_learning.common.geometry import Grid
 from template_learning.common.provenance import write_json, write_sidecar
 from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow, PickRow
 from template_learning.learning.spectrum import radial_spectrum as model_spectrum
-from template_learning.report.blocks import Table, number, spread
-from template_learning.report.domain_gap import as_the_network_sees, domain_gap_section, radial_spectrum, training_look
+from template_learning.report.domain_gap import as_the_network_sees, domain_gap_section, training_look
 from template_learning.report.picking_sections import richest_depth, shown_tomograms, sorted_marks
 from template_learning.report.run import Run
-from template_learning.report.slices import Picture, cut, slab
+from template_learning.report.simulation_sections import molecules_section
 from template_learning.settings import Settings
 from template_learning.stages.evaluate import evaluate_picks
 from template_learning.stages.report import write_report
 
+from ..builders import pick
+
+
+def test_the_report_shows_how_far_conformers_lie(tmp_path):
+    (tmp_path / "flex").mkdir()
+    conformers = [{"rmsd_angstrom": rmsd, "accepted": rmsd < 4} for rmsd in (1.0, 2.0, 3.0, 4.0, 5.0)]
+    facts = {"conformers": conformers, "rejected_draws": 7, "nodes": 1234, "loose_nodes": 12, "zero_modes": 8}
+    (tmp_path / "flex/one.flex.json").write_text(json.dumps(facts))
+    section = molecules_section(Run.open(tmp_path))
+    assert section is not None
+    (table,) = section.blocks
+    assert list(table.rows) == [["one", "5", "1.0", "2.0", "3.0", "4.0", "5.0", "7", "2", "1,234", "12", "8"]]
+
+
 SHAPE, VOXEL = (20, 36, 40), 10.0
+
+
 TESTS, OTHERS, REAL = ("t001", "t002"), ("t003", "t004"), "ts_7"
+
+
 SETTINGS = Settings.model_validate(
     {
         "seed": 7,
@@ -41,11 +58,7 @@ SETTINGS = Settings.model_validate(
 def picks_about(centres, wrong, sizes):
     rows = []
     for place, (position, size) in enumerate(zip([*centres, *wrong], sizes, strict=True), 1):
-        x, y, z = (float(value) for value in position)
-        rows.append(
-            PickRow(pick=place, class_id=1, x_angstrom=x, y_angstrom=y, z_angstrom=z, score=0.9, size_voxels=size,
-                    touches_edge=False, selected=size >= 30)
-        )  # fmt: skip
+        rows.append(pick(position, size, selected=size >= 30, number=place))
     return rows
 
 
@@ -392,50 +405,6 @@ def test_best_middle_and_worst_tomograms_are_shown():
     run = Stub(Path("nowhere"))
     assert shown_tomograms(run, "simulated", ["t0", "t1"]) == ["t0", "t1"]
     assert shown_tomograms(run, "simulated", ["t4", "t3", "t2", "t1", "t0"]) == ["t0", "t2", "t4"]
-
-
-def test_planes():
-    volume = np.random.default_rng(2).normal(size=(9, 11, 13)).astype(np.float32)
-    xy = slab(volume, 5.0, "xy", 20.0, 15.0)
-    np.testing.assert_allclose(xy.pixels, volume[3:6].mean(axis=0), rtol=1e-5)
-    xz = cut(volume, 5.0, "xz", 33.0)
-    np.testing.assert_array_equal(xz.pixels, volume[:, 7])
-    places, distance = xz.split(np.array([[10.0, 30.0, 40.0]]))
-    np.testing.assert_allclose(places, [[10.0, 40.0]])
-    np.testing.assert_allclose(distance, [-5.0])
-    assert cut(np.zeros((4, 5, 6), np.int16), 1.0, "xy", 99.0).pixels.dtype == np.int16
-
-
-def test_spectra_of_noise_and_of_a_wave():
-    random = np.random.default_rng(3)
-    noise = random.normal(size=(32, 48, 64))
-    frequency, power = radial_spectrum(noise, 4.0)
-    np.testing.assert_allclose(power[8:], 1.0, atol=0.25)
-    assert power[8:].mean() == pytest.approx(1.0, abs=0.03)
-    assert frequency[-1] < 1 / 8
-    x = np.arange(64) * 4.0
-    wave = np.broadcast_to(np.sin(2 * np.pi * x / 20.0), noise.shape)
-    frequency, power = radial_spectrum(wave, 4.0)
-    assert frequency[power.argmax()] == pytest.approx(1 / 20, abs=1 / 8 / 32)
-
-
-def test_binned_pictures_stay_where_they_were():
-    pixels = np.zeros((12, 12), np.float32)
-    pixels[4:6, 8:10] = 1.0  # about x = 8.5, y = 4.5 pixels
-    small = Picture(pixels, 3.0, "xy", 0.0).at_most(6)
-    y, x = (int(index[0]) for index in np.nonzero(small.pixels))
-    assert small.origin_angstrom[0] + x * small.pixel_size_angstrom == pytest.approx(8.5 * 3)
-    assert small.origin_angstrom[1] + y * small.pixel_size_angstrom == pytest.approx(4.5 * 3)
-    assert small.extent_angstrom == Picture(pixels, 3.0, "xy", 0.0).extent_angstrom
-
-
-def test_tables_know_their_numbers():
-    table = Table(["a", "b", "c"], [["t001", "1,234", "–"], ["t002", "-0.5", "3 %"]])
-    assert table.numeric == [False, True, True]
-    assert table.folded == ""
-    assert Table(["a"], [["x"]] * 17, "Long").folded == "Long (17 rows)"
-    assert (number(None), number(1.234)) == ("–", "1.23")
-    assert (spread([2, 1, 2], 0), spread([1, 2, 3, 4, 5], 1)) == ("1, 2", "1.0 to 5.0")
 
 
 def test_broken_runs_are_refused(part, tmp_path):

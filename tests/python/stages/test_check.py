@@ -220,3 +220,15 @@ def test_lists_may_come_as_text(text):
 def test_several_wrong_parameters_are_all_named():
     with pytest.raises(BadInput, match=r"flex\.modes.*train\.epochs"):
         check_settings({"flex": {"modes": 1}, "train": {"epochs": 0}})
+
+
+def test_a_run_that_parakeet_cannot_do_ends_before_it_begins(tmp_path: Path) -> None:
+    parameters = {
+        "simulate": {"engine": "parakeet"},
+        "design": {"gold_fiducials": [0, 10]},
+        "from_results": "r",
+        "start_at": "design",
+    }
+    (tmp_path / "request.json").write_text(json.dumps({"params": parameters}))
+    with pytest.raises(BadInput, match=r"design\.gold_fiducials = 10\.0: not done with simulate\.engine = 'parakeet'"):
+        check_run(tmp_path / "request.json", tmp_path / "out")

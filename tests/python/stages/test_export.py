@@ -15,6 +15,8 @@ from template_learning.picking.annotations import read_annotations
 from template_learning.settings import ExportSettings
 from template_learning.stages.export import export_picks
 
+from ..builders import pick
+
 GRID = Grid(shape=(40, 60, 81), voxel_size_angstrom=13.48)
 VOXELS = np.array([(10.25, 20.5, 30.0), (0.0, 0.0, 0.0), (80.0, 59.0, 39.0), (40.0, 29.5, 19.5)])
 CLASSES = [1, 2, 1, 1]
@@ -23,18 +25,8 @@ CLASSES = [1, 2, 1, 1]
 @pytest.fixture
 def picks(tmp_path):
     rows = [
-        PickRow(
-            pick=number,
-            class_id=class_id,
-            x_angstrom=x,
-            y_angstrom=y,
-            z_angstrom=z,
-            score=0.875,
-            size_voxels=100 * number,
-            touches_edge=False,
-            selected=True,
-        )
-        for number, ((x, y, z), class_id) in enumerate(zip(VOXELS * GRID.voxel_size_angstrom, CLASSES, strict=True), start=1)
+        pick(position, 100 * number, class_id, number=number).model_copy(update={"score": 0.875})
+        for number, (position, class_id) in enumerate(zip(VOXELS * GRID.voxel_size_angstrom, CLASSES, strict=True), start=1)
     ]
     rows.append(rows[0].model_copy(update={"pick": 5, "selected": False}))
     path = tmp_path / "TS_1.picks.csv"

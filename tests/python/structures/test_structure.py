@@ -1,5 +1,6 @@
 import bz2
 import gzip
+import json
 import lzma
 from pathlib import Path
 
@@ -7,7 +8,11 @@ import gemmi
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
+from template_learning.common.tables import Reading
+from template_learning.structures.molecules import prepare_molecule
 from template_learning.structures.structure import read_structure, write_structure
+
+from ..builders import ASSEMBLY_CIF
 
 
 def atom_line(serial, name, residue, number, x, y, z, *, altloc=" ", occupancy=1.0, element="C", chain="A", record="ATOM"):
@@ -159,3 +164,17 @@ def test_a_ribosome_is_read_whole(shared_data):
     structure = read_structure(shared_data / "structures/ribosome/4ug0_assembly1.cif.gz")
     assert len(structure.element) == 218_776
     assert structure.mass_dalton == pytest.approx(3.229e6, rel=1e-3)  # 3.058e6 without hydrogens
+
+
+def test_an_assembly_is_built(tmp_path):
+    (tmp_path / "x.cif").write_text(ASSEMBLY_CIF)
+    structure = read_structure(tmp_path / "x.cif", assembly="1")
+    place = structure.position_angstrom + structure.origin_angstrom
+    np.testing.assert_allclose(place, [[1, 2, 3], [4, 2, 3], [29, -2, 3], [26, -2, 3]], atol=1e-6)
+    assert len(set(structure.chain)) == 2
+    assert structure.notes == ("assembly 1: 2 chains",)
+    with pytest.raises(BadInput, match="describes 1"):
+        read_structure(tmp_path / "x.cif", assembly="2")
+    written = prepare_molecule(str(tmp_path / "x.cif"), "dimer", tmp_path / "out", Reading(assembly="1"))
+    assert len(read_structure(written).element) == 4
+    assert json.loads((tmp_path / "out" / "dimer.cif.gz.json").read_text())["atoms"] == 4

@@ -8,24 +8,18 @@ import numpy as np
 import pytest
 from template_learning import cli
 from template_learning.common.errors import BadInput, Fault
-from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.files import read_mrc, read_table, write_mrc
 from template_learning.common.provenance import read_sidecar
-from template_learning.common.tables import LibraryRow, PickRow
+from template_learning.common.tables import PickRow
 from template_learning.settings import MatchSettings
 from template_learning.stages.match import match_tomogram
 from template_learning.template_matching.pytom import with_border, with_transfer
 from template_learning.template_matching.search import Imaging
 
-VOXEL = 8.0
+from ..builders import IMAGED, MATCHED_VOXEL, write_matched_tomogram, write_rods
+
 PYTOM = MatchSettings(run=True, engine="pytom", angular_step_deg=15)
-TAKEN = Imaging(
-    angles_deg=(-60.0, 0.0, 60.0),
-    defocus_um=-2.5,
-    phase_shift_deg=0.0,
-    voltage_kv=300.0,
-    spherical_aberration_mm=2.7,
-    ctf_corrected=False,
-)
+TAKEN = Imaging(**{**vars(IMAGED), "phase_shift_deg": 0.0})
 # Stands in for the program.  Its score is the tomogram in the template's contrast.
 STAND_IN = """#!{python}
 import argparse, json, pathlib, sys
@@ -90,14 +84,7 @@ def stand_in(tmp_path: Path, monkeypatch):
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
     """One template, a rod of carbons along x."""
-    folder = tmp_path / "library"
-    folder.mkdir()
-    position = np.zeros((40, 3), np.float32)
-    position[:, 0] = np.linspace(-40, 40, 40)
-    np.savez(folder / "a.npz", position_angstrom=position, element=np.full(40, 6, np.uint8))
-    one = {"molecule": "a", "species": "a", "role": "template", "class_id": 2, "share": 1, "mass_dalton": 480}
-    write_table(folder / "library.csv", LibraryRow, [LibraryRow(**one, atom_count=40, density="a.mrc", atoms="a.npz")])
-    return folder
+    return write_rods(tmp_path / "library", [("a", "a", 2)])
 
 
 @pytest.fixture
@@ -105,14 +92,7 @@ def tomogram(tmp_path: Path) -> Path:
     """Dark at two voxels, far from zero elsewhere; the sides differ."""
     data = np.full((40, 44, 48), 100, np.float32)
     data[10, 20, 30], data[39, 12, 0] = 80, 90
-    write_mrc(tmp_path / "t1.mrc", data, VOXEL)
-    facts = {
-        "angles_deg": [-60, 0, 60],
-        "row": {"defocus_um": -1.0, "phase_shift_deg": 90.0},
-        "settings": {"voltage_kv": 300, "spherical_aberration_mm": 0},
-    }
-    (tmp_path / "t1.tilts.mrc.json").write_text(json.dumps(facts))
-    return tmp_path / "t1.mrc"
+    return write_matched_tomogram(tmp_path, data, phase_shift_deg=90.0, spherical_aberration_mm=0)
 
 
 def test_picks_come_out_where_the_program_scores(stand_in, library, tomogram, tmp_path) -> None:
@@ -122,7 +102,11 @@ def test_picks_come_out_where_the_program_scores(stand_in, library, tomogram, tm
     assert [(p.x_angstrom, p.y_angstrom, p.z_angstrom, p.class_id) for p in picks[:2]] == [(240, 160, 80, 2), (0, 96, 312, 2)]
     assert [pick.selected for pick in picks[:3]] == [True, True, False]
     scores, voxel = read_mrc(tmp_path / "t1.scores.mrc")
-    assert (scores.shape, scores.argmax(), voxel) == ((40, 44, 48), np.ravel_multi_index((10, 20, 30), scores.shape), VOXEL)
+    assert (scores.shape, scores.argmax(), voxel) == (
+        (40, 44, 48),
+        np.ravel_multi_index((10, 20, 30), scores.shape),
+        MATCHED_VOXEL,
+    )
     facts = read_sidecar(tmp_path / "t1.picks.csv")
     assert (facts["program"], facts["program_version"]) == ("pytom-match-pick", "0.14.0")
     assert facts["commands"][0].startswith("pytom_match_template.py --template ./template.mrc --tomogram ./target.mrc")
@@ -135,7 +119,7 @@ def test_picks_come_out_where_the_program_scores(stand_in, library, tomogram, tm
 def test_bright_protein(stand_in, library, tomogram, tmp_path) -> None:
     stand_in()
     data, _ = read_mrc(tomogram)
-    write_mrc(tomogram, -data, VOXEL)
+    write_mrc(tomogram, -data, MATCHED_VOXEL)
     match_tomogram(tomogram, [library], "t1", PYTOM, tmp_path, dark=False)
     assert read_table(tmp_path / "t1.picks.csv", PickRow)[0].x_angstrom == 240
 
@@ -147,10 +131,10 @@ def test_the_template_has_the_contrast_transfer(defocus_um: float, phase_shift_d
     taken = {"defocus_um": defocus_um, "phase_shift_deg": phase_shift_deg, "ctf_corrected": ctf_corrected}
     point = np.zeros((21, 21, 21), np.float32)
     point[10, 10, 10] = 1
-    image = with_transfer(point, VOXEL, Imaging(**{**vars(TAKEN), **taken}), 0.07)
+    image = with_transfer(point, MATCHED_VOXEL, Imaging(**{**vars(TAKEN), **taken}), 0.07)
     assert image[10, 12, 13] == pytest.approx(image[13, 10, 8], abs=1e-6)  # the same in all directions
     found = np.fft.fftn(np.fft.ifftshift(image))[:11, 0, 0]
-    k = np.arange(11) / (21 * VOXEL)
+    k = np.arange(11) / (21 * MATCHED_VOXEL)
     chi = np.pi * 0.01969 * -defocus_um * 1e4 * k**2 - np.pi / 2 * 2.7e7 * 0.01969**3 * k**4
     expected = np.sin(chi + np.arcsin(0.07) + np.deg2rad(phase_shift_deg))
     np.testing.assert_allclose(found, np.abs(expected) if ctf_corrected else expected, atol=2e-3)
@@ -158,7 +142,7 @@ def test_the_template_has_the_contrast_transfer(defocus_um: float, phase_shift_d
 
 def test_the_template_is_untouched_without_a_defocus() -> None:
     point = np.random.default_rng(0).normal(size=(5, 5, 5)).astype(np.float32)
-    assert np.array_equal(with_transfer(point, VOXEL, Imaging(**{**vars(TAKEN), "defocus_um": None}), 0.07), point)
+    assert np.array_equal(with_transfer(point, MATCHED_VOXEL, Imaging(**{**vars(TAKEN), "defocus_um": None}), 0.07), point)
 
 
 def test_the_border_is_empty_and_the_grey_is_of_mean_0_and_deviation_1() -> None:

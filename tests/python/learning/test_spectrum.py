@@ -15,18 +15,22 @@ from template_learning.learning.inference import classes_and_probability, segmen
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import load_model
 from template_learning.learning.patches import Patches, TrainingTomogram
-from template_learning.learning.spectrum import band_pass, band_pass_inside
+from template_learning.learning.spectrum import band_pass, band_pass_inside, match_spectrum, radial_spectrum
 from template_learning.reconstruction.back_projection import back_project
 from template_learning.settings import SegmentSettings, TrainSettings
 from template_learning.stages import segment
 from template_learning.stages.segment import segment_tomogram
 from template_learning.stages.train import train_network
 
+from ..toy_tomograms import VOXEL
+
 # Keras on NumPy 2 warns of its own saving and weight reading.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-VOXEL = 10.0
+
 BAND = (8.0, 25.0)
+
+
 CHOSEN = TrainSettings(
     epochs=2,
     steps_per_epoch=3,
@@ -170,3 +174,28 @@ def test_deepfinders_own_program_does_not_segment_in_a_band(monkeypatch: pytest.
     card = ModelCard(voxel_size_angstrom=VOXEL, classes={1: ["one"]}, filters=4, patch_voxels=16, band_pass_angstrom=BAND)
     with pytest.raises(BadInput, match=r"noise\.mrc: the model was trained on filtered tomograms"):
         segment._by_deepfinder(None, card, noise((24, 24, 24)), VOXEL, SegmentSettings(engine="deepfinder"), "noise.mrc")
+
+
+@pytest.mark.parametrize("shape", [(48, 60, 56), (45, 63, 51)])
+def test_spectrum_matching_gives_the_spectrum_and_keeps_phases(shape: tuple[int, int, int]) -> None:
+    generator = np.random.default_rng(3)
+    white, other = generator.standard_normal((2, *shape)).astype(np.float32)
+    assert np.allclose(radial_spectrum(white)[3:], 1, atol=0.1)
+    target = radial_spectrum(ndimage.gaussian_filter(other, 0.7))
+    matched = match_spectrum(white, target)
+    assert np.allclose(radial_spectrum(matched)[3:], target[3:], rtol=0.05)
+    again = match_spectrum(ndimage.gaussian_filter(white, 0.6, mode="wrap"), radial_spectrum(white))
+    assert np.corrcoef(again.ravel(), white.ravel())[0, 1] > 0.95
+
+
+def test_segmenting_with_the_models_spectrum(trained: Path, toy: tuple[Path, Path]) -> None:
+    network, card = load_model(trained / "trained.keras")
+    data, _ = read_mrc(toy[1] / "t0.mrc")
+    chosen = SegmentSettings(match_spectrum=True)
+    sharp = match_spectrum(data, radial_spectrum(data) * np.linspace(1, 3, 32))
+    plain = segment_volume(network, data, SegmentSettings(), card.radial_spectrum)
+    unmatched = segment_volume(network, sharp, SegmentSettings(), card.radial_spectrum)
+    matched = segment_volume(network, sharp, chosen, card.radial_spectrum)
+    assert np.abs(matched - plain).mean() < 0.5 * np.abs(unmatched - plain).mean()
+    with pytest.raises(BadInput, match="holds no spectrum"):
+        segment_volume(network, data, chosen)

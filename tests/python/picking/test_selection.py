@@ -1,0 +1,85 @@
+"""Which picks are taken: by a threshold and by the highest expected F1."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from template_learning.common.errors import BadInput
+from template_learning.common.files import read_table, write_mrc
+from template_learning.common.provenance import read_sidecar, write_sidecar
+from template_learning.common.tables import PickRow
+from template_learning.picking.assignment import expected_f1_count
+from template_learning.settings import ClusterSettings
+from template_learning.stages.cluster import cluster_segmentation
+
+from ..builders import balls
+
+
+def test_selection_by_the_expected_f1(tmp_path):
+    volume = balls((20, 24, 40), [(8, 8, 8), (8, 15, 20), (8, 10, 32)], 3)
+    likely = np.full(volume.shape, 0.9, np.float32)
+    likely[..., 14:26] = 0.7
+    likely[..., 26:] = 0.6
+    write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
+    write_mrc(tmp_path / "a.probability.mrc", likely, 8.0)
+    files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
+    chosen = ClusterSettings(radius_voxels=3, select="expected_f1")
+    for steps, selected in [
+        ([(0.5, 0.1), (0.65, 0.2), (0.8, 0.9)], 1),  # 0.9 / 1.1 before 1.1 / 1.6
+        ([(0.5, 0.1), (0.65, 0.6), (0.8, 0.9)], 2),
+        ([(0.5, 0.3)], 3),  # a tomogram where nothing is surer than that
+        ([(0.5, 0.2)], 0),  # nor even that
+        ([(0.5, 0.2), (0.65, 0.26)], 2),
+        ([(0.95, 0.9)], 0),
+    ]:
+        facts = {"minimum_size_voxels": {1: 1}, "minimum_score": {1: 0.8}, "score_probability": {1: steps}}
+        write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, **facts)
+        cluster_segmentation(*files, "a", chosen, tmp_path)
+        picks = read_table(tmp_path / "a.picks.csv", PickRow)
+        assert sum(pick.selected for pick in picks) == selected
+        assert all(pick.selected == (rank < selected) for rank, pick in enumerate(sorted(picks, key=lambda one: -one.score)))
+        beside = read_sidecar(tmp_path / "a.picks.csv")
+        assert "expected F1" in beside["minimum_size_from"]
+        least = beside["minimum_score"]["1"]
+        assert sum(pick.score >= least - 1e-6 for pick in picks) == selected
+    write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, minimum_size_voxels={1: 20})
+    with pytest.raises(BadInput, match=r"evaluate.rank = score was expected"):
+        cluster_segmentation(*files, "a", chosen, tmp_path)
+
+
+def test_a_crumb_is_less_likely_right_than_a_whole_molecule_where_the_model_knows_what_is_whole(tmp_path):
+    """Three balls as sure as each other, of radius 5, 3 and 2: the volume of the second is whole."""
+    volume = balls((20, 24, 40), [(8, 8, 8)], 5) | balls((20, 24, 40), [(8, 10, 24)], 3) | balls((20, 24, 40), [(8, 10, 34)], 2)
+    write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
+    write_mrc(tmp_path / "a.probability.mrc", np.full(volume.shape, 0.8, np.float32), 8.0)
+    files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
+    facts = {"minimum_size_voxels": {1: 1}, "minimum_score": {1: 0.5}, "score_probability": {1: [(0.1, 0.1), (0.7, 0.9)]}}
+    large, whole, crumb = (len(np.argwhere(balls((20, 24, 24), [(8, 10, 10)], radius))) for radius in (5, 3, 2))
+    for size, taken in ((None, 3), (whole, 2), (large, 1)):
+        more = {} if size is None else {"whole_size_voxels": {1: size}}
+        write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, **facts, **more)
+        for select, count in (("threshold", 3), ("expected_f1", taken)):
+            cluster_segmentation(*files, "a", ClusterSettings(radius_voxels=3, select=select), tmp_path)
+            picks = read_table(tmp_path / "a.picks.csv", PickRow)
+            assert [pick.size_voxels for pick in picks] == [large, whole, crumb]
+            assert [pick.score for pick in picks] == pytest.approx([0.8] * 3, abs=1e-4)
+            assert [pick.selected for pick in picks] == [number < count for number in range(3)]
+            assert read_sidecar(tmp_path / "a.picks.csv")["minimum_score"]["1"] == pytest.approx(
+                0.8 if select == "expected_f1" else 0.5
+            )
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_the_count_of_the_highest_expected_f1(probability):
+    count = expected_f1_count(np.array(probability))
+    ranked, there = sorted(probability, reverse=True), sum(probability)
+    expected = [2 * sum(ranked[:k]) / (k + there) if k + there else 0.0 for k in range(len(ranked) + 1)]
+    assert expected[count] == pytest.approx(max(expected))
+    # The last one taken is right more often than half of the F1 (the rule of Lipton et al. 2014), the next one is not.
+    assert all(p >= max(expected) / 2 - 1e-9 for p in ranked[:count])
+    assert all(p <= max(expected) / 2 + 1e-9 for p in ranked[count:])
+    for least in (0.25, 0.5):
+        assert expected_f1_count(np.array(probability), least) == sum(p >= least for p in ranked[:count])
+        if max(expected) > 2 * least:
+            assert expected_f1_count(np.array(probability), least) == count

@@ -1,0 +1,83 @@
+"""CLUSTER: its files, and the threshold that the model carries along."""
+
+import numpy as np
+import pytest
+from template_learning.common.errors import BadInput
+from template_learning.common.files import read_table, write_mrc
+from template_learning.common.provenance import read_sidecar, write_sidecar
+from template_learning.common.tables import PickRow
+from template_learning.picking.segments import find_picks
+from template_learning.settings import ClusterSettings, SegmentSettings
+from template_learning.stages.cluster import cluster_segmentation
+
+from ..builders import balls
+
+
+def test_files_and_the_threshold_carried_along(tmp_path):
+    volume = balls((20, 24, 28), [(8, 8, 8), (8, 15, 20)], 3)
+    volume[18:20, 20:22, 3:5] = 1
+    likely = np.full(volume.shape, 0.9, np.float32)
+    likely[:, 12:, 16:] = 0.7  # the second ball
+    write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
+    write_mrc(tmp_path / "a.probability.mrc", likely, 8.0)
+    files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
+    for facts, asked, selected, origin in [
+        ({}, None, 3, "none"),
+        ({"minimum_size_voxels": {1: 20}}, None, 2, "model"),
+        ({"minimum_size_voxels": {1: 20}}, 500, 0, "settings"),
+        ({"minimum_size_voxels": {1: 1}, "minimum_score": {1: 0.8}}, None, 2, "model"),
+        ({"minimum_size_voxels": {1: 20}, "minimum_score": {1: 0.8}}, None, 1, "model"),
+        ({"minimum_size_voxels": {1: 1}, "minimum_score": {1: 0.8}}, 20, 2, "settings"),
+    ]:
+        write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, **facts)
+        cluster_segmentation(*files, "a", ClusterSettings(radius_voxels=3, minimum_size_voxels=asked), tmp_path)
+        picks = read_table(tmp_path / "a.picks.csv", PickRow)
+        assert len(picks) == 3
+        assert sum(pick.selected for pick in picks) == selected
+        beside = read_sidecar(tmp_path / "a.picks.csv")
+        assert beside["selected"] == selected
+        assert beside["minimum_size_from"].startswith(origin)
+        assert beside["shape_voxels"] == [20, 24, 28]
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "words"),
+    [
+        ({}, None, None),
+        ({"probability": 0.5}, None, "with cluster.probability = 0.1, and here is cluster.probability = 0.5;"),
+        ({"method": "meanshift"}, None, "with cluster.method = watershed, and here is cluster.method = meanshift;"),
+        ({"probability": 0.5}, 20, None),
+    ],
+)
+def test_a_models_threshold_is_for_segments_found_as_it_was_chosen(tmp_path, changes, size, words):
+    volume = balls((20, 20, 20), [(10, 10, 10)], 3)
+    write_mrc(tmp_path / "s.mrc", volume, 5.0)
+    write_mrc(tmp_path / "p.mrc", volume * np.float32(0.7), 5.0)
+    by = {"segment.target_probability": 0.1, "cluster.method": "watershed", "cluster.probability": 0.1}
+    facts = {"minimum_size_voxels": {"1": 5}, "segments_by": by}
+    chosen = ClusterSettings(**{"probability": 0.1, "minimum_size_voxels": size, **changes})
+
+    def cluster(segment):
+        write_sidecar(tmp_path / "s.mrc", stage="segment", item="a", seed=None, settings=segment, **facts)
+        cluster_segmentation(tmp_path / "s.mrc", tmp_path / "p.mrc", "a", chosen, tmp_path)
+
+    if words is None:
+        cluster(SegmentSettings(target_probability=0.1))
+        (tmp_path / "a.picks.csv").unlink()
+    else:
+        with pytest.raises(BadInput, match="s.mrc: the model's threshold was chosen " + words):
+            cluster(SegmentSettings(target_probability=0.1))
+    if size is None:
+        with pytest.raises(BadInput, match=r"segment\.target_probability = none"):
+            cluster(SegmentSettings())
+        assert not (tmp_path / "a.picks.csv").exists()
+
+
+def test_an_empty_segmentation_and_one_of_another_shape(tmp_path):
+    empty = np.zeros((8, 8, 8), dtype=np.uint8)
+    for method in ("watershed", "meanshift"):
+        assert find_picks(empty, empty * 1.0, 1.0, ClusterSettings(method=method), {}) == []
+    write_mrc(tmp_path / "s.mrc", empty, 8.0)
+    write_mrc(tmp_path / "p.mrc", np.zeros((8, 8, 9), np.float32), 8.0)
+    with pytest.raises(BadInput, match=r"shape \(8, 8, 9\)"):
+        cluster_segmentation(tmp_path / "s.mrc", tmp_path / "p.mrc", "a", ClusterSettings(), tmp_path)

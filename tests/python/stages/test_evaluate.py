@@ -1,0 +1,84 @@
+"""EVALUATE: its files, with classes, a mask and a border."""
+
+import json
+
+import numpy as np
+import pytest
+from template_learning.common.errors import BadInput
+from template_learning.common.files import read_table, write_mrc, write_table
+from template_learning.common.provenance import write_sidecar
+from template_learning.common.tables import CurveRow, ParticleRow, PickRow, TomogramScoreRow
+from template_learning.settings import EvaluateSettings
+from template_learning.stages.evaluate import evaluate_picks
+
+from ..builders import GRID, pick, truth_row
+
+
+def write_tomogram(folder, name, picks, truth):
+    write_table(folder / f"{name}.picks.csv", PickRow, picks)
+    write_sidecar(
+        folder / f"{name}.picks.csv",
+        stage="cluster",
+        item=name,
+        seed=None,
+        settings={},
+        shape_voxels=list(GRID.shape),
+        voxel_size_angstrom=GRID.voxel_size_angstrom,
+    )
+    write_table(folder / f"{name}.particles.csv", ParticleRow, truth)
+
+
+def test_files_with_classes_mask_and_border(tmp_path):
+    places = [(100.0 + 150 * i, 500.0, 200.0) for i in range(7)]
+    truth = [truth_row(p, axis=(0, 0, 1)) for p in places[:4]] + [truth_row(p, 2) for p in places[4:6]]
+    truth.append(truth_row(places[6], 0))  # a distractor does not count
+    found = [
+        pick(places[0], 100),
+        pick((places[1][0] + 30, 500, 200), 90),
+        pick(places[2], 20, selected=False),
+        pick(places[6], 80),  # on the distractor: wrong
+        pick(places[4], 70, 2),
+        pick(places[3], 60, 2),  # the wrong class
+    ]
+    write_tomogram(tmp_path, "a", found, truth)
+    write_tomogram(tmp_path, "b", [], [truth_row(places[0])])
+    mask = np.zeros(GRID.shape, dtype=np.uint8)
+    mask[:, :, :30] = 1  # the first two places
+    write_mrc(tmp_path / "mask.mrc", mask, 10.0)
+    (tmp_path / "t.csv").write_text(
+        "id,picks,truth,mask\na,a.picks.csv,a.particles.csv,mask.mrc\nb,b.picks.csv,b.particles.csv,\n"
+    )
+    evaluate_picks(tmp_path / "t.csv", "set", EvaluateSettings(match_radius_voxels=5), tmp_path)
+    scores = json.loads((tmp_path / "set.evaluation.json").read_text())
+    joint = scores["all"]["joint"]
+    assert (joint["annotations"], joint["segments"]) == (7, 6)
+    assert (joint["selected"]["picks"], joint["selected"]["matched"]) == (5, 3)
+    assert joint["selected"]["f1"] == pytest.approx(2 * 3 / (5 + 7))
+    assert joint["selected"]["f_beta_4"] == pytest.approx(17 * 3 / (5 + 16 * 7))
+    assert joint["selected"]["mean_distance_angstrom"] == pytest.approx(10)
+    low, high = joint["selected"]["f1_interval_95"]
+    assert 0 <= low < joint["selected"]["f1"] < high < 1
+    one = scores["all"]["classes"]["1"]
+    assert (one["selected"]["matched"], one["selected"]["picks"], one["annotations"]) == (2, 3, 5)
+    assert one["orientation"][0] == {"from_deg": 0, "to_deg": 30, "particles": 4, "found": 2, "recall": 0.5}
+    assert scores["masked"]["classes"]["1"]["selected"]["f1"] == pytest.approx(2 * 2 / (2 + 3))
+    rows = read_table(tmp_path / "set.per_tomogram.csv", TomogramScoreRow)
+    assert {(r.id, r.region, r.class_id) for r in rows} >= {("a", "all", 0), ("b", "all", 1), ("a", "masked", 2)}
+    assert next(r for r in rows if (r.id, r.region, r.class_id) == ("a", "all", 0)).matched == 3
+    curve = [r for r in read_table(tmp_path / "set.curve.csv", CurveRow) if (r.region, r.class_id) == ("all", 1)]
+    assert [(r.threshold, r.picks, r.matched) for r in curve] == [(100, 1, 1), (90, 2, 2), (80, 3, 2), (20, 4, 3)]
+
+    before = (tmp_path / "set.evaluation.json").read_bytes()
+    evaluate_picks(tmp_path / "t.csv", "set", EvaluateSettings(match_radius_voxels=5), tmp_path)
+    assert (tmp_path / "set.evaluation.json").read_bytes() == before
+    evaluate_picks(tmp_path / "t.csv", "rim", EvaluateSettings(match_radius_voxels=5, border_voxels=12), tmp_path)
+    rim = json.loads((tmp_path / "rim.evaluation.json").read_text())["all"]["joint"]
+    assert (rim["annotations"], rim["selected"]["picks"]) == (5, 4)
+
+
+def test_picks_without_a_sidecar(tmp_path):
+    write_table(tmp_path / "a.picks.csv", PickRow, [])
+    write_table(tmp_path / "a.particles.csv", ParticleRow, [])
+    (tmp_path / "t.csv").write_text("id,picks,truth\na,a.picks.csv,a.particles.csv\n")
+    with pytest.raises(BadInput, match="shape_voxels"):
+        evaluate_picks(tmp_path / "t.csv", "set", EvaluateSettings(), tmp_path)
