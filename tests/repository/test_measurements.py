@@ -83,6 +83,21 @@ def test_numbers_keep_what_matters(pages: ModuleType) -> None:
     assert [pages.number(value) for value in values] == ["50123456", "1 - 1.2e-06", "1", "0", "2.6e-12", "0.9765"]
 
 
+def test_a_report_says_its_commit_and_refuses_an_undeclared_figure(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = bench("harness")
+    monkeypatch.setattr(harness, "BUILD", tmp_path)
+    figures = {"seconds": harness.Figure("how long it took", "< 3")}
+    with pytest.raises(KeyError, match="secnods"):
+        harness.report("toy", {"secnods": 2.0}, figures, "a peer")
+    assert not list(tmp_path.iterdir())
+    harness.report("toy", {"seconds": 2.0}, figures, "a peer", nodes=5)
+    written = json.loads((tmp_path / "toy.json").read_text())
+    assert (written["figures"], written["peer"], written["nodes"]) == ({"seconds": 2.0}, "a peer", 5)
+    assert {"commit", "uncommitted", "load", "machine", "versions", "date"} <= set(written)
+
+
 def test_a_measurement_of_a_changed_tree_is_not_kept(bench: Any, tmp_path: Path) -> None:
     keep = bench("keep")
     write(tmp_path / "built" / "cluster.json", {**RUN, "uncommitted": ["bench/cluster.py"]})
