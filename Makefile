@@ -5,7 +5,7 @@ SHELL := /usr/bin/env bash
 NEXTFLOW := setup/nextflow.sh
 PYTHON_BIN := .venv/bin
 
-.PHONY: help setup demo test test-quick test-images test-cluster lint bench containers publish docs docs-site lock clean
+.PHONY: help setup demo test test-quick test-images test-cluster lint bench bench-keep containers publish docs docs-site lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,8 +46,12 @@ lint: setup ## ruff, mypy, and the rooms' order (import-linter)
 	cd python && PYTHONPATH=src ../$(PYTHON_BIN)/lint-imports --no-logo --no-cache
 	MYPYPATH=containers $(PYTHON_BIN)/mypy --config-file python/pyproject.toml containers/*.py
 
-bench: setup ## measure a stage beside its peer: make bench BENCH=tetris
+bench: setup ## measure a stage beside its peer, into build/bench: make bench BENCH=tetris (bench/README.md)
 	$(PYTHON_BIN)/python bench/$(BENCH).py
+
+bench-keep: setup ## keep what was measured in bench/results, with its commit, and write its page: make bench-keep BENCH=tetris
+	$(PYTHON_BIN)/python bench/keep.py $(BENCH)
+	$(PYTHON_BIN)/python bench/pages.py
 
 containers: ## images as an ordinary user, into build/containers: make containers NAME="nma tetris" (else all that CI builds)
 	@setup/container_tools.sh
@@ -57,10 +61,11 @@ publish: ## push images with bill of materials and signature: make publish REGIS
 	@setup/container_tools.sh
 	@python3 containers/publish.py --registry "$(REGISTRY)" --key "$(KEY)" $(NAME)
 
-docs: setup ## write what is generated: schema, Nextflow's defaults, the pages of docs/reference
+docs: setup ## write what is generated: schema, Nextflow's defaults, the pages of docs/reference and docs/measurements
 	$(PYTHON_BIN)/template-learning schema --write .
 	$(PYTHON_BIN)/python -m template_learning.pipeline.outputs > docs/reference/outputs.md
 	$(PYTHON_BIN)/typer template_learning.cli utils docs --name template-learning --title Commands --output docs/reference/cli.md
+	$(PYTHON_BIN)/python bench/pages.py
 	python3 containers/images.py config
 
 docs-site: setup ## the pages as a site in build/docs-site; a warning, such as a dead link, is an error

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from harness import BUILD, ROOT, merged, report
+from harness import BUILD, DEMO, ROOT, Figure, merged, report
 from numpy.typing import NDArray
 from scipy import stats
 from template_learning.common.compute import processors
@@ -24,7 +24,6 @@ from template_learning.structures.density import density_of_atoms
 from template_learning.structures.structure import read_structure
 
 FOLDER = BUILD / "ablation"
-DEMO = ROOT / "data" / "demo"
 TEST_SEED = 1000
 MADE = "evaluate/experimental.evaluation.json"
 MAP_RESOLUTION, MAP_VOXEL = 10.0, 2.5
@@ -41,6 +40,15 @@ VARIANTS: dict[str, Params] = {
     "map_template": {"templates": str(FOLDER / "maps" / "templates.csv")},
 }
 """What each differs in.  ``map_template``: density maps of the same structures at 10 Å, turned to pseudo-atoms."""
+ENDS = ("low", "high")
+FIGURES: dict[str, Figure] = {}
+for _name in VARIANTS:
+    FIGURES[f"f1_{_name}"] = Figure(f"mean F1 of `{_name}` over the seeds, at the model's own threshold")
+    FIGURES |= {f"f1_{_name}_{end}": Figure(f"its 95 % interval, the {end} end") for end in ENDS}
+    FIGURES[f"f1_best_{_name}"] = Figure(f"mean best F1 of `{_name}` over all thresholds")
+    if _name != "full":
+        FIGURES[f"lead_over_{_name}"] = Figure(f"mean lead of `full` over `{_name}`, seed by seed")
+        FIGURES |= {f"lead_over_{_name}_{end}": Figure(f"its 95 % interval, the {end} end") for end in ENDS}
 
 
 def make_maps(folder: Path) -> None:
@@ -154,7 +162,7 @@ def main() -> None:
             figures[f"lead_over_{variant}_high"] = high
     for line in table_of(figures, by_seed):
         print(line)
-    report("ablation", figures, {}, "the full variant", budget=vars(given))
+    report("ablation", figures, FIGURES, "the full variant", budget=vars(given), by_seed=by_seed)
 
 
 def table_of(figures: dict[str, float], by_seed: dict[str, list[float]]) -> list[str]:

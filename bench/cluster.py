@@ -3,7 +3,7 @@
 import time
 
 import numpy as np
-from harness import report
+from harness import Figure, report
 from numpy.typing import NDArray
 from sklearn import __version__ as sklearn_version
 from sklearn.cluster import MeanShift
@@ -12,6 +12,16 @@ from template_learning.picking.segments import find_picks
 from template_learning.settings import ClusterSettings
 
 SHAPE, OBJECTS, RADIUS = (200, 512, 512), 200, 10
+FIGURES = {
+    "cluster_speedup": Figure("scikit-learn's seconds over ours", ">= 100"),
+    "seconds": Figure("ours, the shortest of three: the modes, and each voxel given to its nearest"),
+    "seconds_peer": Figure("scikit-learn's, once"),
+    "modes": Figure(f"modes that ours finds in {OBJECTS} balls, some of which touch"),
+    "modes_peer": Figure("modes that scikit-learn finds"),
+    "mode_distance_voxels": Figure("the largest distance from a mode of either to the nearest of the other", "<= 0.5"),
+    "watershed_seconds": Figure("the watershed, CLUSTER's other method, on the same volume"),
+    "watershed_picks": Figure("what the watershed finds"),
+}
 
 
 def scene() -> NDArray[np.bool_]:
@@ -57,8 +67,7 @@ def main() -> None:
         "watershed_seconds": watershed_seconds,
         "watershed_picks": len(watershed),
     }
-    goals = {"cluster_speedup": ">= 100", "mode_distance_voxels": "<= 0.5"}
-    report("cluster", figures, goals, f"scikit-learn {sklearn_version} MeanShift(bandwidth={RADIUS}, bin_seeding=True)")
+    report("cluster", figures, FIGURES, f"scikit-learn {sklearn_version} MeanShift(bandwidth={RADIUS}, bin_seeding=True)")
 
 
 if __name__ == "__main__":

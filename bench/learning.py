@@ -20,13 +20,14 @@ from xml.etree import ElementTree
 import h5py
 import numpy as np
 import yaml
-from harness import BUILD, ROOT, SHARED, report
+from harness import BUILD, ROOT, SHARED, Figure, of_part, report
 from numpy.typing import NDArray
+from scenes import train_timed
 from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
 from template_learning.common.tables import DesignRow, ParticleRow
 from template_learning.learning.inference import classes_and_probability, segment_on_own_grid, segment_volume
 from template_learning.learning.model_file import load_model
-from template_learning.learning.patches import TrainingTomogram, open_tomogram
+from template_learning.learning.patches import open_tomogram
 from template_learning.learning.training import Training
 from template_learning.picking.assignment import f_beta, match
 from template_learning.picking.segments import find_picks
@@ -39,7 +40,6 @@ CLASSES, PATCH, BATCH, STEPS = 3, 40, 4, 4
 SMALL, LARGE = (100, 100, 100), (160, 280, 280)
 VOXEL = 10.0  # the tomograms of 2019 state none; nothing depends on it
 RADIUS_VOXELS = 5.0
-SEED = 1
 F1_SETTINGS = TrainSettings(
     epochs=90,
     steps_per_epoch=40,
@@ -54,6 +54,32 @@ F1_SETTINGS = TrainSettings(
     network="residual",
     filters=16,
 )
+
+TIMED = {"deepfinder": "DeepFinder's network", "workstation": "presets/workstation.yml"}
+PRECISIONS = {"auto": "train.precision auto", "float32": "single precision"}
+SPEED = {
+    "train_speedup": Figure("the peer's seconds of a training step over ours, both in single precision", ">= 1"),
+    "train_speedup_peer_with_onednn": Figure("the same, oneDNN switched on for the peer too"),
+    "train_speedup_automatic_precision": Figure("the same, ours in the precision that the processor is quickest in"),
+    **{
+        f"train_step_seconds_{name}_{precision}": Figure(f"seconds of our training step: {network}, {how}")
+        for name, network in TIMED.items()
+        for precision, how in PRECISIONS.items()
+    },
+    "train_step_seconds_peer": Figure("seconds of the peer's training step"),
+    "segment_speedup": Figure("the peer's seconds for a tomogram over ours, the same network", ">= 1"),
+    "segment_speedup_peer_with_onednn": Figure("the same, oneDNN switched on for the peer too"),
+    "segment_voxels_per_second": Figure("voxels that we segment a second"),
+    "segment_voxels_per_second_peer": Figure("voxels that the peer segments a second"),
+}
+F1 = {
+    "f1_deepfinder_2019": Figure("F1 over all classes on the tomogram that was not trained on"),
+    "f1_deepfinder_2019_published": Figure("F1 of the predictions that come with the tomograms"),
+    "dice_deepfinder_2019": Figure("mean Dice index of the classes"),
+    "dice_deepfinder_2019_published": Figure("mean Dice index of the predictions that come with the tomograms"),
+    "f1_training_seconds": Figure("seconds of the training"),
+}
+FIGURES = of_part("speed", SPEED) | of_part("f1", F1)
 
 
 def peer_folder() -> Path:
@@ -72,17 +98,6 @@ def last_line(command: list[str], environment: dict[str, str]) -> dict[str, floa
     """The JSON in the last line that a program prints."""
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-def train_timed(tomogram: TrainingTomogram, settings: TrainSettings, classes: int, state: Path) -> tuple[Training, float]:
-    """A training on one tomogram, and the seconds of a step after its first epoch, which compiles."""
-    training = Training({"train": [tomogram], "validation": []}, settings, SEED, classes, state)
-    training.settings = settings.model_copy(update={"epochs": 1})
-    training.run()
-    training.settings = settings
-    begun = time.perf_counter()
-    training.run()
-    return training, (time.perf_counter() - begun) / ((settings.epochs - 1) * settings.steps_per_epoch)
 
 
 def speed() -> dict[str, float]:
@@ -230,7 +245,7 @@ def main() -> None:
         figures |= speed()
     if only != "speed" and SHARED.is_dir():
         figures |= f1_deepfinder_2019()
-    report("learning", figures, {"train_speedup": ">= 1", "segment_speedup": ">= 1"}, f"{PEER} on this Keras")
+    report("learning", figures, FIGURES, f"{PEER} on this Keras")
 
 
 if __name__ == "__main__":

@@ -9,13 +9,20 @@ import time
 from typing import Any
 
 import numpy as np
-from harness import SHARED, report
+from harness import SHARED, Figure, report
 from template_learning.flexing.conformers import find_modes
 from template_learning.settings import FlexSettings
 from template_learning.structures.density import density_of_atoms
 from template_learning.structures.pseudoatoms import BoundedMap, bound_map, fit_map
 
 MAPS = ("EMD-1997.map", "6qzp_10A.mrc", "2uv8_10A.mrc")
+FIGURES = {
+    "map_cc_min": Figure("least correlation of a map with its pseudo-atoms' density, above Otsu's threshold", ">= 0.98"),
+    "map_cc_around_min": Figure("the same with the voxels within a Gaussian's width of these"),
+    "peer_map_cc_min": Figure("map_cc_min of the peer, with as many atoms"),
+    "seconds_max": Figure("the longest fit of a map"),
+    "modes_of_first_map": Figure("modes found of the first map's pseudo-atoms, the rigid body's left out"),
+}
 
 
 def drawn_correlation(bounded: BoundedMap, count: int) -> float:
@@ -61,7 +68,7 @@ def main() -> None:
             "seconds_max": max(facts["seconds"] for facts in found.values()),
             "modes_of_first_map": float(len(modes.eigenvalue)),
         },
-        {"map_cc_min": ">= 0.98"},
+        FIGURES,
         "atoms drawn with the map as their probability (Xmipp's second method, plain)",
         maps=found,
     )

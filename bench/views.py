@@ -8,8 +8,9 @@ left out.  It says which views any method will find less often, template matchin
 from dataclasses import replace
 
 import numpy as np
-from harness import SHARED, report
+from harness import SHARED, Figure, report
 from numpy.typing import NDArray
+from scenes import REFERENCE, SEED, SIDE_DEG, TOP_DEG
 from scipy.spatial.transform import Rotation
 from template_learning.common.geometry import random_rotations
 from template_learning.common.provenance import generator_for
@@ -18,13 +19,21 @@ from template_learning.simulation.acquisition import Acquisition
 from template_learning.simulation.multislice import Engine
 from template_learning.simulation.parakeet_config import parakeet_acquisition, parakeet_engine, read_parakeet_config
 from template_learning.structures.structure import read_structure
-from template_matching import REFERENCE, SEED, SIDE_DEG, TOP_DEG
 
 PERIODS_ANGSTROM = (16.0, 200.0)
 """Two voxels of 8 Å, and what reaches beyond a molecule's own place."""
 BINNING = 4
 PIXELS = 96
 ORIENTATIONS = 80
+FIGURES = {
+    "top_views": Figure(f"orientations drawn whose axis is within {TOP_DEG:g} degrees of the beam"),
+    "side_views": Figure(f"orientations drawn whose axis is {SIDE_DEG:g} degrees or more from it"),
+    "signal_to_noise_of_top_views_at_15": Figure(
+        "what the filter sees of a top view in a series of 15 e/Å^2, standard deviations"
+    ),
+    "signal_to_noise_of_side_views_at_15": Figure("the same of a side view"),
+    "signal_of_top_views_to_side_views": Figure("squared signal to noise of a top view over a side view's"),
+}
 
 
 def engine_of_one(name: str) -> tuple[Engine, Acquisition, NDArray[np.float64], NDArray[np.float64]]:
@@ -70,7 +79,7 @@ def main() -> None:
         "signal_to_noise_of_side_views_at_15": float(np.sqrt(15 * power[~top].mean())),
         "signal_of_top_views_to_side_views": float(power[top].mean() / power[~top].mean()),
     }
-    report("views", figures, {}, "a filter that knows the molecule, its place and its orientation")
+    report("views", figures, FIGURES, "a filter that knows the molecule, its place and its orientation")
 
 
 if __name__ == "__main__":
