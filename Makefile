@@ -5,7 +5,7 @@ SHELL := /usr/bin/env bash
 NEXTFLOW := setup/nextflow.sh
 PYTHON_BIN := .venv/bin
 
-.PHONY: help setup demo test test-quick test-images test-cluster lint bench bench-keep containers publish docs docs-site lock clean
+.PHONY: help setup demo test test-python test-jax test-pipeline test-quick test-images test-cluster lint bench bench-keep containers publish dist docs docs-site lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,11 +20,17 @@ demo: setup ## six nucleosome templates to picks, an F1 and a report, in results
 	cd work/demo && ../../$(NEXTFLOW) run ../.. -profile demo -resume --outdir "$(CURDIR)/results/demo" -work-dir "$(CURDIR)/work/demo"
 	@echo "$(CURDIR)/results/demo/report/report.html"
 
-test: setup lint ## ruff, mypy and all tests
+test: lint test-python test-jax test-pipeline ## linters and all tests but those of images
+
+test-python: setup ## tests of the Python package and of the repository itself
 	$(PYTHON_BIN)/pytest -n 2 tests/python tests/repository
+
+test-jax: setup ## tests of training with JAX in TensorFlow's place
 	@setup/jax.sh
 	KERAS_BACKEND=jax PYTHONPATH=.tools/jax $(PYTHON_BIN)/pytest -n 2 -W ignore::DeprecationWarning \
 		tests/python/learning/test_optimizers.py tests/python/learning/test_training.py tests/python/stages/test_train.py -k "not finds_the_rods"
+
+test-pipeline: setup ## tests of the pipeline: stub runs, tiny runs, the demo
 	$(PYTHON_BIN)/pytest tests/pipeline
 
 test-quick: setup ## the tests of every day, under three minutes on two cores: all of Python's that take less than about ten seconds
@@ -40,11 +46,11 @@ test-cluster: setup ## tests in those images: under a Slurm of this machine, as 
 	$(PYTHON_BIN)/pytest -s tests/cluster
 
 lint: setup ## ruff, mypy, and the rooms' order (import-linter)
-	$(PYTHON_BIN)/ruff check --config python/pyproject.toml python/src tests bench containers docs
-	$(PYTHON_BIN)/ruff format --check --config python/pyproject.toml python/src tests bench containers docs
+	$(PYTHON_BIN)/ruff check --config python/pyproject.toml python/src tests bench containers docs release
+	$(PYTHON_BIN)/ruff format --check --config python/pyproject.toml python/src tests bench containers docs release
 	$(PYTHON_BIN)/mypy --config-file python/pyproject.toml python/src
 	cd python && PYTHONPATH=src ../$(PYTHON_BIN)/lint-imports --no-logo --no-cache
-	MYPYPATH=containers $(PYTHON_BIN)/mypy --config-file python/pyproject.toml containers/*.py
+	MYPYPATH=containers $(PYTHON_BIN)/mypy --config-file python/pyproject.toml containers/*.py release/*.py
 
 bench: setup ## measure a stage beside its peer, into build/bench: make bench BENCH=tetris (bench/README.md)
 	$(PYTHON_BIN)/python bench/$(BENCH).py
@@ -61,7 +67,13 @@ publish: ## push images with bill of materials and signature: make publish REGIS
 	@setup/container_tools.sh
 	@python3 containers/publish.py --registry "$(REGISTRY)" --key "$(KEY)" $(NAME)
 
-docs: setup ## write what is generated: schema, Nextflow's defaults, the pages of docs/reference and docs/measurements
+dist: setup ## wheel and sdist, into build/dist
+	rm -rf build/dist
+	.tools/uv/bin/uv build -q --no-build-isolation --python $(PYTHON_BIN)/python -o build/dist python
+	@ls build/dist
+
+docs: setup ## write what is generated: version, schema, Nextflow's defaults, the pages of docs/reference and docs/measurements
+	$(PYTHON_BIN)/python release/version.py
 	$(PYTHON_BIN)/template-learning schema --write .
 	$(PYTHON_BIN)/python -m template_learning.pipeline.outputs > docs/reference/outputs.md
 	$(PYTHON_BIN)/typer template_learning.cli utils docs --name template-learning --title Commands --output docs/reference/cli.md

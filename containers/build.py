@@ -1,6 +1,7 @@
-"""Builds images as an ordinary user: one recipe gives an OCI archive and, from that, a SIF, which is then tried.
+"""Builds images as an ordinary user: an OCI archive and, from that, a SIF, which is then tried.
 
-`build.py [NAME...]`.  Called as root it runs every tool as the user `template-builder`, which it makes.  Results lie in
+An image is made in two steps.  Its own recipe puts packages on those of its parent (images.json), so that what several
+images need is installed once; containers/Containerfile puts this package on them.  `build.py [NAME...]`.  Called as root it runs every tool as the user `template-builder`, which it makes.  Results lie in
 build/containers/; what is kept between builds in TEMPLATE_LEARNING_IMAGE_CACHE (docs/containers.md).
 """
 
@@ -25,6 +26,13 @@ from sbom import bill_of_materials
 
 PUBLIC_BASE = "docker.io/library/debian:bookworm-slim"
 BUILDER = "template-builder"
+SQUASH = "-Xcompression-level 4"  # gzip, which every cluster's kernel reads
+# pip's settings as uv has them
+UV_KEYS = {
+    "index-url": ("index-url", "{}"),
+    "extra-index-url": ("extra-index-url", "[{}]"),
+    "trusted-host": ("allow-insecure-host", "[{}]"),
+}
 PROXIES = [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "no_proxy")]
 
 
@@ -83,6 +91,13 @@ class Workshop:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    def log(self, name: str) -> Path:
+        """An empty file in ``tmp`` that the building user's tools write what they say into."""
+        path = self.keep(self.folder("tmp") / name, "")
+        if os.geteuid() == 0:
+            os.chown(path, self.user.pw_uid, self.user.pw_gid)
+        return path
+
     def keep(self, path: Path, text: str) -> Path:
         """Write a small file that the building user can read."""
         path.write_text(text)
@@ -112,7 +127,7 @@ def debian_sources() -> str:
     return "".join(f"deb {site} {suite} {components}\n" for site, suite in pairs if suite.startswith("bookworm"))
 
 
-def base_image(shop: Workshop) -> dict[str, str]:
+def debian_image(shop: Workshop) -> dict[str, str]:
     """Reference, public name and digest of the Debian base: BASE, else the public image, else one made with mmdebstrap."""
     record = shop.cache / "base.json"
     asked = os.environ.get("BASE")
@@ -171,20 +186,40 @@ def build_arguments() -> list[str]:
     return given
 
 
-def key_of(image: Image, base_digest: str) -> str:
-    """SHA-256 of an image's recipe, of all that it copies, of what tries it, and of the base."""
-    digest = hashlib.sha256("\n".join([base_digest, image.version, *build_arguments(), ""]).encode())
-    for path in [image.recipe, FOLDER / "smoke.sh", image.recipe.parent / "smoke.sh", *copied(image.recipe)]:
+def parent_of(name: str) -> str:
+    """The image whose packages those of ``name`` are put on; Debian itself is "debian"."""
+    return {"base": "debian", "tools": "base"}.get(name) or read_images(name)[0].parent
+
+
+def packages_key(name: str, debian_digest: str) -> str:
+    """SHA-256 of all that an image's packages are made from: recipe, files copied, the recipes' arguments, parent, tools."""
+    if name == "debian":
+        return debian_digest
+    above = [parent_of(name)] + ([] if name in ("base", "tools") else ["tools"])
+    recipe = FOLDER / name / "Containerfile"
+    return _digest([*(packages_key(one, debian_digest) for one in above), *build_arguments()], [recipe, *copied(recipe)])
+
+
+def key_of(image: Image, debian_digest: str) -> str:
+    """SHA-256 of all that an image is made from and tried with."""
+    last = FOLDER / "Containerfile"
+    files = [FOLDER / "smoke.sh", image.recipe.parent / "smoke.sh", last, *copied(last)]
+    return _digest([packages_key(image.name, debian_digest), image.version], files)
+
+
+def _digest(words: Sequence[str], files: Sequence[Path]) -> str:
+    digest = hashlib.sha256("\n".join([*words, ""]).encode())
+    for path in files:
         mode = "x" if os.access(path, os.X_OK) else "-"
         digest.update(f"{path.relative_to(ROOT)}\n{mode}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
-def _context(shop: Workshop, image: Image) -> Path:
+def _context(shop: Workshop, name: str, recipe: Path) -> Path:
     """A folder that holds what the recipe copies and nothing else."""
-    context = shop.folder("tmp") / f"context-{image.name}"
+    context = shop.folder("tmp") / f"context-{name}"
     shutil.rmtree(context, ignore_errors=True)
-    for path in [image.recipe, *copied(image.recipe)]:
+    for path in [recipe, *copied(recipe)]:
         target = context / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
@@ -197,7 +232,7 @@ def _context(shop: Workshop, image: Image) -> Path:
 def _secrets(shop: Workshop) -> list[str]:
     """buildah's options for what a build may see but no layer may hold: mirror, CA bundle, Python index."""
     given: dict[str, Path] = {}
-    pip = []
+    pip, uv = [], []
     bundle = next(
         (os.environ[name] for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE") if os.environ.get(name)), None
     )
@@ -209,8 +244,11 @@ def _secrets(shop: Workshop) -> list[str]:
         for key in ("index-url", "extra-index-url", "trusted-host"):
             for value in re.findall(rf"^(?:global|install|:env:)\.{key}='(.*)'$", configured, re.M):
                 pip.append(f"{key} = {value}")
+                uv.append(f"{UV_KEYS[key][0]} = {UV_KEYS[key][1].format(json.dumps(value))}")
     if pip:
         given["pip"] = shop.keep(shop.cache / "pip.conf", "[global]\n" + "\n".join(pip) + "\n")
+    if uv:
+        given["uv"] = shop.keep(shop.cache / "uv.toml", "\n".join(uv) + "\n")
     if sources := debian_sources():
         settings = 'Dir::Etc::SourceList "/run/site.list";\nDir::Etc::SourceParts "-";\nAcquire::Check-Valid-Until "false";\n'
         given["apt"] = shop.keep(shop.cache / "apt.conf", settings)
@@ -227,7 +265,7 @@ def _revision() -> str:
     return head + ("-changed" if changed.stdout.strip() else "")
 
 
-def annotations(image: Image, base: dict[str, str]) -> dict[str, str]:
+def annotations(image: Image, debian: dict[str, str]) -> dict[str, str]:
     """The image's OCI annotations, which are its labels too."""
     named = {
         "title": f"template-learning {image.name}",
@@ -236,8 +274,8 @@ def annotations(image: Image, base: dict[str, str]) -> dict[str, str]:
         "revision": _revision(),
         "licenses": image.licences,
         "vendor": "The Template Learning developers",
-        "base.name": base["name"],
-        "base.digest": base["digest"],
+        "base.name": debian["name"],
+        "base.digest": debian["digest"],
     }
     return {f"org.opencontainers.image.{key}": value for key, value in named.items()}
 
@@ -250,9 +288,43 @@ def try_image(shop: Workshop, image: Image, sif: Path) -> None:
     shop.run([*contained, sif, *stranger, "bash", "-s"], stdin=script)  # the SIF's own unshare: Apptainer wants a user it knows
 
 
-def build(shop: Workshop, image: Image, base: dict[str, str], secrets: Sequence[str]) -> dict[str, Any]:
+def build_recipe(
+    shop: Workshop, name: str, recipe: Path, tag: str, arguments: Sequence[str], options: Sequence[str], log: Path | None
+) -> None:
+    """Have buildah make the image ``tag`` of a recipe."""
+    context = _context(shop, name, recipe)
+    layers = f"--layers={str(os.environ.get('LAYERS') == 'yes').lower()}"
+    command = ["buildah", "build", layers, "--network=host", "--format=oci", "-t", tag]
+    command += [f"--build-arg={argument}" for argument in (*arguments, *build_arguments())]
+    shop.run([*command, *options, "-f", context / recipe.relative_to(ROOT), context], log)
+    shutil.rmtree(context)
+
+
+def packages(shop: Workshop, name: str, debian: dict[str, str], secrets: Sequence[str]) -> str:
+    """The image of a recipe's packages in buildah's store, where it is kept; made if it is not there."""
+    if name == "debian":
+        return debian["reference"]
+    kept = f"localhost/template-learning/packages-{name}"
+    tag = f"{kept}:{packages_key(name, debian['digest'])[:16]}"
+    with shop.alone(f"packages-{name}"):
+        there = shop.run(["buildah", "images", "--format", "{{.Name}}:{{.Tag}}"]).split()
+        if tag not in there:
+            arguments = [f"BASE={packages(shop, parent_of(name), debian, secrets)}"]
+            if name not in ("base", "tools"):
+                arguments.append(f"TOOLS={packages(shop, 'tools', debian, secrets)}")
+            start = time.monotonic()
+            log = shop.log(f"packages-{name}.log")
+            build_recipe(shop, f"packages-{name}", FOLDER / name / "Containerfile", tag, arguments, secrets, log)
+            print(f"packages of {name}: {time.monotonic() - start:.0f} s", flush=True)
+            for old in [one for one in there if one.startswith(f"{kept}:")]:
+                with contextlib.suppress(ImageError):  # another build uses it
+                    shop.run(["buildah", "rmi", old])
+    return tag
+
+
+def build(shop: Workshop, image: Image, debian: dict[str, str], secrets: Sequence[str]) -> dict[str, Any]:
     """Build an image unless the same one is there; its entry in build/containers/images.json."""
-    key = key_of(image, base["digest"])
+    key = key_of(image, debian["digest"])
     finished = shop.folder("finished") / image.name
     record = finished / "entry.json"
     entry: dict[str, Any] = json.loads(record.read_text()) if record.is_file() else {}
@@ -260,10 +332,11 @@ def build(shop: Workshop, image: Image, base: dict[str, str], secrets: Sequence[
         print(f"{image.stem}: unchanged", flush=True)
     else:
         print(f"{image.stem}: building", flush=True)
-        entry = _make(shop, image, base, key, secrets)
+        entry = _make(shop, image, debian, key, secrets)
         shutil.rmtree(finished, ignore_errors=True)
         (shop.cache / "tmp" / image.name).rename(finished)
-        print(f"{image.stem}: {entry['seconds']:.0f} s, SIF of {entry['sif_bytes'] / 1e6:.0f} MB", flush=True)
+        seconds = ", ".join(f"{part} {value:.0f} s" for part, value in entry["seconds_of"].items())
+        print(f"{image.stem}: {entry['seconds']:.0f} s ({seconds}), SIF of {entry['sif_bytes'] / 1e6:.0f} MB", flush=True)
     BUILT.mkdir(parents=True, exist_ok=True)
     for path in finished.glob(f"{image.stem}.*"):
         target = BUILT / path.name
@@ -280,51 +353,23 @@ def _link_or_copy(path: Path, target: Path) -> None:
         shutil.copy2(path, target)
 
 
-def _make(shop: Workshop, image: Image, base: dict[str, str], key: str, secrets: Sequence[str]) -> dict[str, Any]:
+def _make(shop: Workshop, image: Image, debian: dict[str, str], key: str, secrets: Sequence[str]) -> dict[str, Any]:
     start = time.monotonic()
     shutil.rmtree(shop.cache / "tmp" / image.name, ignore_errors=True)
     work = shop.folder(f"tmp/{image.name}")
-    log = shop.keep(work / "build.log", "")
-    if os.geteuid() == 0:
-        os.chown(log, shop.user.pw_uid, shop.user.pw_gid)
-    context = _context(shop, image)
+    log = shop.log(f"{image.name}/build.log")
     oci, sif, tag = work / f"{image.stem}.oci.tar", work / f"{image.stem}.sif", f"localhost/template-learning/{image.name}"
-    notes = annotations(image, base)
-    layers = os.environ.get("LAYERS") == "yes"
-    shop.run(
-        [
-            "buildah",
-            "build",
-            f"--layers={str(layers).lower()}",
-            "--network=host",
-            f"--build-arg=BASE={base['reference']}",
-            "--format=oci",
-            "-t",
-            tag,
-        ]
-        + [f"--{kind}={name}={value}" for name, value in notes.items() for kind in ("annotation", "label")]
-        + [f"--build-arg={argument}" for argument in build_arguments()]
-        + [*secrets, "-f", context / image.recipe.relative_to(ROOT), context],
-        log,
-    )
-    shutil.rmtree(context)
+    arguments = [
+        f"{kind}={packages(shop, name, debian, secrets)}" for kind, name in (("PACKAGES", image.name), ("TOOLS", "tools"))
+    ]
+    installed = time.monotonic()
+    notes = annotations(image, debian)
+    options = [f"--{kind}={name}={value}" for name, value in notes.items() for kind in ("annotation", "label")]
+    build_recipe(shop, image.name, FOLDER / "Containerfile", tag, arguments, options, log)
     shop.run(["buildah", "push", "-q", tag, f"oci-archive:{oci}:{image.name}:{image.version}"], log)
-    if not layers:
-        shop.run(["buildah", "rmi", "-f", tag], log)  # the archive holds it: the store keeps the base alone
+    shop.run(["buildah", "rmi", "-f", tag], log)  # the archive holds it: the store keeps the packages alone
     built = time.monotonic()
-    shop.run(
-        [
-            "apptainer",
-            "-q",
-            "build",
-            "--disable-cache",
-            "--mksquashfs-args",
-            "-Xcompression-level 4",
-            sif,
-            f"oci-archive:{oci}",
-        ],
-        log,
-    )
+    shop.run(["apptainer", "-q", "build", "--disable-cache", "--mksquashfs-args", SQUASH, sif, f"oci-archive:{oci}"], log)
     squashed = time.monotonic()
     try_image(shop, image, sif)
     bill = bill_of_materials(
@@ -341,11 +386,12 @@ def _make(shop: Workshop, image: Image, base: dict[str, str], key: str, secrets:
         "sif_sha256": sha256(sif),
         "oci_bytes": oci.stat().st_size,
         "sif_bytes": sif.stat().st_size,
-        "base": {"name": base["name"], "digest": base["digest"]},
+        "base": {"name": debian["name"], "digest": debian["digest"]},
         "revision": notes["org.opencontainers.image.revision"],
         "seconds": round(time.monotonic() - start, 1),
         "seconds_of": {
-            "build": round(built - start, 1),
+            "packages": round(installed - start, 1),
+            "build": round(built - installed, 1),
             "sif": round(squashed - built, 1),
             "smoke": round(time.monotonic() - squashed, 1),
         },
@@ -358,10 +404,10 @@ def _inventory() -> str:
     return (FOLDER / "inventory.py").read_text()
 
 
-def build_and_record(shop: Workshop, image: Image, base: dict[str, str], secrets: Sequence[str]) -> None:
+def build_and_record(shop: Workshop, image: Image, debian: dict[str, str], secrets: Sequence[str]) -> None:
     """Build an image unless the same one is there, and enter it in build/containers/images.json."""
     with shop.alone(image.name):
-        entry = build(shop, image, base, secrets)
+        entry = build(shop, image, debian, secrets)
     table = BUILT / "images.json"
     with shop.alone("images.json"):
         known = json.loads(table.read_text()) if table.is_file() else {}
@@ -375,11 +421,11 @@ def main() -> int:
         images = [image for image in read_images(names) if names or image.ci]
         shop = Workshop()
         with shop.alone("base"):
-            base = base_image(shop)
+            debian = debian_image(shop)
         secrets = _secrets(shop)  # once: its files must not change under a build that reads them
         # Two at a time: most of a build is one thread's work (unpacking, installing, writing layers)
         with ThreadPoolExecutor(2) as builders:
-            making = [builders.submit(build_and_record, shop, image, base, secrets) for image in images]
+            making = [builders.submit(build_and_record, shop, image, debian, secrets) for image in images]
             try:
                 for made in as_completed(making):
                     made.result()

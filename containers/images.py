@@ -32,7 +32,10 @@ class ImageError(Exception):
 
 @dataclass(frozen=True)
 class Image:
-    """An entry of images.json; ``processes`` run in it where their stage's setting is as in ``when`` (none: always)."""
+    """An entry of images.json; ``processes`` run in it where their stage's setting is as in ``when`` (none: always).
+
+    Its packages are put on those of ``parent``, another image or ``base``.
+    """
 
     name: str
     version: str
@@ -42,13 +45,14 @@ class Image:
     processes: tuple[str, ...]
     when: str | None
     ci: bool
+    parent: str
     extras: tuple[str, ...]
     oci_digest: str | None
     sif_sha256: str | None
 
     @property
     def recipe(self) -> Path:
-        """The Containerfile."""
+        """The Containerfile of its packages; containers/Containerfile puts this package on them."""
         return FOLDER / self.name / "Containerfile"
 
     @property

@@ -119,15 +119,10 @@ def record(published: Mapping[str, Mapping[str, Any]], release: bool) -> None:
     known = json.loads(table.read_text()) if table.is_file() else {}
     table.write_text(json.dumps({**known, **published}, indent=1) + "\n")
     if release:
-        text = (FOLDER / "images.json").read_text()
+        entries = json.loads((FOLDER / "images.json").read_text())
         for name, facts in published.items():
-            before, after = text.split(f'"{name}": {{', 1)
-            for field in ("oci_digest", "sif_sha256"):
-                start = after.index(f'"{field}": ') + len(field) + 4
-                stop = min(at for at in (after.find(",", start), after.find("\n", start)) if at >= 0)
-                after = after[:start] + json.dumps(facts[field]) + after[stop:]
-            text = f'{before}"{name}": {{{after}'
-        (FOLDER / "images.json").write_text(text)
+            entries[name] |= {field: facts[field] for field in ("oci_digest", "sif_sha256")}
+        (FOLDER / "images.json").write_text(json.dumps(entries, indent=2) + "\n")
 
 
 def main() -> int:

@@ -69,14 +69,18 @@ def copy_of_recipe(tmp_path, monkeypatch):
     (tmp_path / "python/src/code.py").write_text("one = 1\n")
     (tmp_path / "containers/smoke.sh").write_text("true\n")
     (folder / "smoke.sh").write_text("true\n")
-    (folder / "Containerfile").write_text(
-        "FROM a\nCOPY --from=a /x /y\nCOPY python/src \\\n  /src\nCOPY containers/small/smoke.sh /s\n"
-    )
+    (folder / "lock").write_text("one==1\n")
+    (folder / "Containerfile").write_text("FROM a\nCOPY --from=a /x /y\nCOPY \\\n  containers/small/lock /lock\n")
+    (tmp_path / "containers/Containerfile").write_text("FROM a\nCOPY python/src \\\n  /src\n")
+    for name in ("base", "tools"):
+        (tmp_path / "containers" / name).mkdir()
+        (tmp_path / "containers" / name / "Containerfile").write_text("FROM a\n")
     for module in (images, build):
         monkeypatch.setattr(module, "ROOT", tmp_path)
         monkeypatch.setattr(module, "FOLDER", tmp_path / "containers")
     monkeypatch.setattr(images.copied, "__defaults__", (tmp_path,))
-    image = images.Image("small", "1.0", "", "", "", (), None, True, (), None, None)
+    image = images.Image("small", "1.0", "", "", "", (), None, True, "base", (), None, None)
+    monkeypatch.setattr(build, "read_images", lambda _: [image])
     return tmp_path, lambda digest="sha256:1": build.key_of(image, digest)
 
 
@@ -84,7 +88,8 @@ def test_the_key_follows_all_that_an_image_is_made_of(copy_of_recipe):
     folder, key = copy_of_recipe
     first = key()
     seen = {first, key("sha256:2")}
-    for path in ("python/src/code.py", "containers/small/Containerfile", "containers/small/smoke.sh", "containers/smoke.sh"):
+    recipes = [f"containers/{name}Containerfile" for name in ("", "small/", "base/", "tools/")]
+    for path in (*recipes, "python/src/code.py", "containers/small/lock", "containers/small/smoke.sh", "containers/smoke.sh"):
         with (folder / path).open("a") as handle:
             handle.write("# more\n")
         seen.add(key())
@@ -92,7 +97,31 @@ def test_the_key_follows_all_that_an_image_is_made_of(copy_of_recipe):
     seen.add(key())
     (folder / "python/src/more.py").chmod(0o755)
     seen.add(key())
-    assert len(seen) == 8
+    assert len(seen) == 12
+
+
+def test_the_package_itself_counts_for_an_image_and_not_for_its_packages(copy_of_recipe):
+    folder, key = copy_of_recipe
+    before = build.packages_key("small", "sha256:1"), key()
+    with (folder / "python/src/code.py").open("a") as handle:
+        handle.write("# more\n")
+    after = build.packages_key("small", "sha256:1"), key()
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
+def test_what_an_image_shares_with_the_one_it_is_put_on_is_locked_alike():
+    """So that it is not installed a second time."""
+    compared = 0
+    for image in images.read_images():
+        assert (ROOT / "containers" / image.parent / "Containerfile").is_file()
+        ours, theirs = (images.FOLDER / name / "requirements.lock" for name in (image.name, image.parent))
+        if ours.is_file() and theirs.is_file():
+            names = {one.split("==")[0] for one in packages(ours)} & {one.split("==")[0] for one in packages(theirs)}
+            ours, theirs = ({one for one in packages(lock) if one.split("==")[0] in names} for lock in (ours, theirs))
+            assert ours == theirs, image.name
+            compared += len(names)
+    assert compared > 80
 
 
 def test_the_key_follows_the_recipes_arguments(copy_of_recipe, monkeypatch):
@@ -126,8 +155,9 @@ def test_a_missing_file_is_named(copy_of_recipe):
 
 def test_recipes_copy_only_what_is_there():
     for image in images.read_images():
-        if image.recipe.is_file():
-            assert images.copied(image.recipe)
+        files = images.copied(image.recipe)
+        assert images.locked(image) in files or not images.locked(image).is_file()
+    assert ROOT / "python/pyproject.toml" in images.copied(images.FOLDER / "Containerfile")
 
 
 def test_a_release_writes_its_digests_and_nothing_else(tmp_path, monkeypatch):
