@@ -23,7 +23,7 @@ from template_learning.common.provenance import generator_for, read_sidecar, wri
 from template_learning.common.tables import PickRow
 from template_learning.labelling.labels import molecule_axis
 from template_learning.picking.assignment import f_beta, match, threshold_curve
-from template_learning.settings import MatchSettings, ReconstructSettings, VolumeSettings
+from template_learning.settings import MatchCommandSettings, ReconstructSettings, VolumeSettings
 from template_learning.simulation.detector import count_electrons
 from template_learning.simulation.parakeet_config import simulate_parakeet
 from template_learning.stages.match import match_tomogram
@@ -188,9 +188,9 @@ def nucleosome_library(folder: Path) -> Path:
     return folder
 
 
-def matching_settings(angular_step_deg: float) -> MatchSettings:
+def matching_settings(angular_step_deg: float) -> MatchCommandSettings:
     """Exact contrast transfer and missing wedge of the reference's tilt series."""
-    return MatchSettings(
+    return MatchCommandSettings(
         run=True,
         angular_step_deg=angular_step_deg,
         defocus_um=-2.5,
