@@ -98,6 +98,7 @@ workflow {
     // Nothing below starts before CHECK has passed: ids and classes come from its answer.
     def answer = CHECK.out.inputs.map { file -> read_json(file) }
     def settings = CHECK.out.settings.map { file -> read_json(file) }
+    def stage_settings = CHECK.out.stage_settings.map { file -> read_json(file) }
     def start = params.model && params.start_at == 'flex' ? 'segment' : params.start_at
     def first = stages.indexOf(start)
     def last = stages.indexOf(params.stop_after)
@@ -111,6 +112,7 @@ workflow {
     ]
     TEMPLATE_LEARNING(
         settings,
+        stage_settings,
         CHECK.out.settings.mix(CHECK.out.inputs).collect(),
         answer.flatMap { all -> all.templates.withIndex().collect { row, index -> tuple(row, template_rows[index].files.path) } },
         answer.flatMap { all -> all.distractors.withIndex().collect { row, index -> tuple(row, distractor_rows[index].files.path) } },

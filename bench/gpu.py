@@ -113,7 +113,14 @@ def learning(series: Path, placed: Path, library: Path, folder: Path) -> dict[st
     for name, network in NETWORKS.items():
         for precision in PRECISIONS:
             settings = TrainSettings.model_validate(
-                {**network, "precision": precision, "device": "gpu", "epochs": 4, "steps_per_epoch": 25, "learning_rate": 1e-3}
+                {
+                    **network,
+                    "precision": precision,
+                    "device": "gpu",
+                    "epochs": 4,
+                    "steps_per_epoch": 25,
+                    "optimizer": {"learning_rate": 1e-3},
+                }
             )
             training, step = train_timed(tomogram, settings, 2, folder / f"{name}_{precision}.npz")
             figures[f"train_steps_per_second_{name}_{precision}"] = 1 / step

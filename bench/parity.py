@@ -27,7 +27,7 @@ from template_learning.common.tables import DesignRow
 from template_learning.deepfinder import program as deepfinder_program
 from template_learning.deepfinder.weights import save_weights
 from template_learning.learning.network import build_network
-from template_learning.settings import SimulateSettings
+from template_learning.settings import SimulateCommandSettings
 from template_learning.simulation import parakeet
 from template_learning.simulation.ice import Slab
 from template_learning.simulation.parakeet_config import parakeet_engine, read_parakeet_config
@@ -116,7 +116,7 @@ def parakeet_figures(folder: Path) -> dict[str, float]:
         return {}
     sample, grid = two_nucleosomes()
     row = DesignRow(id="two", total_dose_e_per_angstrom2=60, defocus_um=-2.5, tilt_range_deg=40, tilt_step_deg=20, ice_density_g_per_cm3=0.94)  # fmt: skip
-    settings = SimulateSettings(engine="parakeet", pixel_size_angstrom=PIXEL_ANGSTROM, ice_shape="slab")
+    settings = SimulateCommandSettings(engine="parakeet", pixel_size_angstrom=PIXEL_ANGSTROM, ice_shape="slab")
     detector = parakeet.choose_detector(grid, settings)
     parakeet.write_structure(folder / "molecule_0.cif", sample.atoms[0])
     common = parakeet.configuration(sample, ["../molecule_0.cif"], float(grid.extent_angstrom[2]), row, settings, detector)

@@ -67,13 +67,13 @@ RIBOSOME = {
     "cluster": {"radius_voxels": 6},
     "evaluate": {"match_radius_voxels": 10},
 }
-DENSE = {"body": "atoms", "packing_voxel_size_angstrom": 8}
+DENSE = {"excluded_volume": "atoms", "packing_voxel_size_angstrom": 8}
 GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
     "low": (0.2, {"design": {"total_dose_e_per_angstrom2": [12, 60]}}),
     "plate": (0.2, {"design": {"phase_shift_deg": 90, "defocus_um": [0, -1]}}),
     "thin": (0.4, {"tetris": {"slab_thickness_angstrom": 300}}),
     "dense": (0.2, {"tetris": DENSE}),
-    "overlap": (0.3, {"tetris": {"threshold": 0.4, "minimum_distance_angstrom": 0}}),
+    "overlap": (0.3, {"tetris": {"density_threshold": 0.4, "minimum_distance_angstrom": 0}}),
     "sparse": (0.4, {"tetris": {"margin_angstrom": 200, **DENSE}, "simulate": {"ice_shape": "cuboid"}}),
 }
 """What further tomograms differ in, and how many there are for each of the design's: empty ice, with and without an end, is
@@ -81,12 +81,25 @@ part of real tomograms too, and a network that never saw any finds molecules in 
 or that others are bound to (Parakeet's sample was packed so that some overlap), where the training's keep apart."""
 TAUGHT_ONLY = {"design": {"validation_tomograms": 0}}
 LATE_GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
-    "merged": (0.3, {"tetris": {"threshold": 0.6, "minimum_distance_angstrom": 0, "molecules": 500}, **TAUGHT_ONLY}),
-    "clump": (0.2, {"tetris": {"threshold": 0.75, "minimum_distance_angstrom": 0, "molecules": 200}, **TAUGHT_ONLY}),
+    "merged": (
+        0.3,
+        {"tetris": {"density_threshold": 0.6, "minimum_distance_angstrom": 0, "stop_at": {"molecules": 500}}, **TAUGHT_ONLY},
+    ),
+    "clump": (
+        0.2,
+        {"tetris": {"density_threshold": 0.75, "minimum_distance_angstrom": 0, "stop_at": {"molecules": 200}}, **TAUGHT_ONLY},
+    ),
 }
 """Molecules that lie in each other: what can hardly be seen at all, and is learnt when all else is (``LATE``)."""
-LATE = {"train": {"epochs": 20, "learning_rate": 0.0075, "high_dose_first": 0, "top_view_weight": 4}}
-LONG = merged(LATE, {"train": {"learning_rate": 0.02}})
+LATE = {
+    "train": {
+        "epochs": 20,
+        "optimizer": {"learning_rate": 0.0075},
+        "dose_curriculum_fraction": 0,
+        "loss": {"top_view_weight": 4},
+    }
+}
+LONG = merged(LATE, {"train": {"optimizer": {"learning_rate": 0.02}}})
 
 
 @dataclass(frozen=True)
@@ -104,10 +117,16 @@ HOUR = (
 )
 """The hour on two processors, shared between what is easy and what is hard."""
 SHIPPED_RECIPE = (
-    Phase("shipped_first", "design.csv", {"train": {"epochs": 46, "top_view_weight": 12}}),
-    Phase("shipped_late", "late.csv", merged(LATE, {"train": {"epochs": 13, "top_view_weight": 12}})),
-    Phase("shipped_more", "late.csv", merged(LONG, {"train": {"epochs": 50, "top_view_weight": 8}})),
-    Phase("shipped", "late.csv", merged(LONG, {"train": {"epochs": 42, "top_view_weight": 14, "averaged_share": 0.55}})),
+    Phase("shipped_first", "design.csv", {"train": {"epochs": 46, "loss": {"top_view_weight": 12}}}),
+    Phase("shipped_late", "late.csv", merged(LATE, {"train": {"epochs": 13, "loss": {"top_view_weight": 12}}})),
+    Phase("shipped_more", "late.csv", merged(LONG, {"train": {"epochs": 50, "loss": {"top_view_weight": 8}}})),
+    Phase(
+        "shipped",
+        "late.csv",
+        merged(
+            LONG, {"train": {"epochs": 42, "loss": {"top_view_weight": 14}, "optimizer": {"weight_averaging_fraction": 0.55}}}
+        ),
+    ),
 )
 """What trains the model that is shipped, each phase from the network that came of those before it."""
 SHIPPED = ROOT / "models" / "nucleosome_8A.keras"
@@ -376,7 +395,7 @@ def measure_optimizers() -> dict[str, float]:
     _, _, folder = nucleosomes()
     figures = {}
     for optimizer, rate in OPTIMIZERS:
-        short = settings({"train": {"epochs": 12, "optimizer": optimizer, "learning_rate": rate}})
+        short = settings({"train": {"epochs": 12, "optimizer": {"name": optimizer, "learning_rate": rate}}})
         name = f"{optimizer}_{rate:g}"
         trained(short, folder / "design.csv", folder / "data", folder / f"trained_by_{name}")
         *_, last = read_table(folder / f"trained_by_{name}" / "history.csv", HistoryRow)
@@ -390,7 +409,7 @@ def measure_top_views() -> dict[str, float]:
     first, late = HOUR
     figures: dict[str, float] = {}
     for weight in TOP_VIEW_WEIGHTS:
-        changes = merged(late.changes, {"train": {"top_view_weight": weight}})
+        changes = merged(late.changes, {"train": {"loss": {"top_view_weight": weight}}})
         model, _ = train_by((first, replace(late, folder=f"trained_top_views_{weight}", changes=changes)), folder)
         figures |= of_itself(beyond_the_design(model, chosen, folder), f"by_weight_{weight}")
     return figures
@@ -459,7 +478,7 @@ def measure_real() -> dict[str, float]:
     in_virions = [any(np.linalg.norm(pick - centre) < radius for centre, radius in virions) for pick in found]
     return {
         "picks_emd_1155": len(found),
-        "picks_emd_1155_by_threshold": len(seen.picks(chosen.cluster.model_copy(update={"select": "threshold"}))),
+        "picks_emd_1155_by_threshold": len(seen.picks(chosen.cluster.model_copy(update={"chosen_by": "threshold"}))),
         "picks_emd_1155_within_10_voxels_of_the_border": int((border < 10).sum()),
         "picks_emd_1155_in_virions": sum(in_virions),
     }

@@ -14,7 +14,7 @@ from scenes import DOSES, MATCH_VOXELS, VOXEL, make_library, make_low_dose_tomog
 from template_learning.common.files import read_table
 from template_learning.common.provenance import read_sidecar
 from template_learning.common.tables import PickRow
-from template_learning.settings import MatchSettings, VolumeSettings
+from template_learning.settings import MatchCommandSettings, VolumeSettings
 from template_learning.stages.match import match_tomogram
 from template_learning.template_matching.pytme import pytme_version
 
@@ -54,9 +54,9 @@ def nucleosome_library(folder: Path) -> Path:
     return folder
 
 
-def matching_settings(angular_step_deg: float) -> MatchSettings:
+def matching_settings(angular_step_deg: float) -> MatchCommandSettings:
     """Exact contrast transfer and missing wedge of the reference's tilt series."""
-    return MatchSettings(
+    return MatchCommandSettings(
         run=True,
         angular_step_deg=angular_step_deg,
         defocus_um=-2.5,

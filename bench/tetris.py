@@ -21,10 +21,12 @@ from template_learning.structures.library import LibraryEntry, read_library
 SHAPE, LARGE = (64, 128, 128), (64, 256, 256)
 SIGMA, THRESHOLD, SHELL, PENALTY = 1.65, 0.25, 2, 1000.0
 SAME_BODIES = TetrisSettings(
-    shape_voxels=SHAPE, smoothing_voxels=SIGMA, threshold=THRESHOLD, shell_voxels=SHELL, minimum_distance_angstrom=0.0
+    shape_voxels=SHAPE, smoothing_voxels=SIGMA, density_threshold=THRESHOLD, shell_voxels=SHELL, minimum_distance_angstrom=0.0
 )
 DEFAULTS = TetrisSettings(shape_voxels=SHAPE)
-FINE = TetrisSettings(shape_voxels=SHAPE, body="atoms", packing_voxel_size_angstrom=8.0, minimum_distance_angstrom=3.0)
+FINE = TetrisSettings(
+    shape_voxels=SHAPE, excluded_volume="atoms", packing_voxel_size_angstrom=8.0, minimum_distance_angstrom=3.0
+)
 QUICK = FINE.model_copy(update={"packing_voxel_size_angstrom": 16.0})
 DENSE = FINE.model_copy(update={"packing_voxel_size_angstrom": 4.0, "shell_voxels": 3.0})
 PACKINGS = {"same_bodies": SAME_BODIES, "defaults": DEFAULTS, "quick": QUICK, "fine": FINE, "dense": DENSE}
@@ -179,7 +181,7 @@ def main() -> None:
     """Measure and report."""
     entries = library("nucleosome", "tetris_library")
     for settings in PACKINGS.values():  # machine code, once
-        pack(entries, settings.model_copy(update={"molecules": 3}), np.random.default_rng(0))
+        pack(entries, settings.changed({"stop_at": {"molecules": 3}}), np.random.default_rng(0))
     measured = {name: Measured.of(entries, settings) for name, settings in PACKINGS.items()}
     quick, fine, dense, same = (measured[name] for name in ("quick", "fine", "dense", "same_bodies"))
     large = Measured.of(entries, FINE.model_copy(update={"shape_voxels": LARGE}))

@@ -50,6 +50,7 @@ def published(from, stage, endings) {
 workflow TEMPLATE_LEARNING {
     take:
     settings            // value: map of all settings, checked
+    stage_settings      // value: map, stage -> what its tasks are given of them
     check_files         // value: list of what CHECK wrote
     templates           // (row: map of id, role, class_name, class_id, share, reading; structure or map)
     distractors         // (row, structure)
@@ -59,12 +60,9 @@ workflow TEMPLATE_LEARNING {
     main:
     // --- one line of JSON a stage: a change in one section re-runs that stage and what depends on it, no other
     seed = settings.map { all -> all.seed }
-    of = ['flex', 'volume', 'design', 'tetris', 'simulate', 'reconstruct', 'label', 'train', 'segment', 'cluster', 'match', 'export', 'evaluate'].collectEntries { stage ->
-        [stage, settings.map { all -> json(all[stage]) }]
+    of = ['flex', 'volume', 'design', 'tetris', 'simulate', 'reconstruct', 'label', 'train', 'segment', 'cluster', 'match', 'export', 'evaluate', 'calibrate', 'finetune', 'evaluate_matched'].collectEntries { stage ->
+        [stage, stage_settings.map { all -> json(all[stage]) }]
     }
-    calibration = settings.map { all -> json([segment: all.segment, cluster: all.cluster, evaluate: all.evaluate]) }
-    matching_scores = settings.map { all -> json(all.evaluate + [rank: 'score']) }       // what matching finds has no size
-    finetuning = settings.map { all -> json([finetune: all.finetune, label: all.label, train: all.train, segment: all.segment, cluster: all.cluster, evaluate: all.evaluate]) }
     none = Channel.empty()
 
     // --- templates and distractors -> library folders
@@ -187,7 +185,7 @@ workflow TEMPLATE_LEARNING {
     model = none
     calibrate_facts = none
     if (plan.runs.calibrate) {
-        CALIBRATE(network, design, shown, calibration)
+        CALIBRATE(network, design, shown, of.calibrate)
         model = CALIBRATE.out.model
         calibrate_facts = CALIBRATE.out.facts
     }
@@ -206,7 +204,7 @@ workflow TEMPLATE_LEARNING {
                 tuple((['id,path,annotations,voxel_size_angstrom'] + lines).join('\n'), all.collect { item -> item[1] }, all.collect { item -> item[2] })
             }
         shapes = plan.labels == 'shape' ? library : Channel.value([])
-        FINETUNE(model, annotated, shapes, finetuning, seed)
+        FINETUNE(model, annotated, shapes, of.finetune, seed)
         model = FINETUNE.out.model
         finetune_facts = FINETUNE.out.facts.flatten()
     }
@@ -266,7 +264,7 @@ workflow TEMPLATE_LEARNING {
         ]
         EVALUATE_SIMULATED(evaluation('simulated', picks.join(known.simulated)), of.evaluate)
         EVALUATE_EXPERIMENTAL(evaluation('experimental', picks.join(known.experimental)), of.evaluate)
-        EVALUATE_MATCHED(evaluation('simulated_matched', matched.join(known.simulated)).mix(evaluation('experimental_matched', matched.join(known.experimental))), matching_scores)
+        EVALUATE_MATCHED(evaluation('simulated_matched', matched.join(known.simulated)).mix(evaluation('experimental_matched', matched.join(known.experimental))), of.evaluate_matched)
         scores = EVALUATE_SIMULATED.out.scores.mix(EVALUATE_EXPERIMENTAL.out.scores, EVALUATE_MATCHED.out.scores)
     }
 

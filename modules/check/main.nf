@@ -14,6 +14,7 @@ process CHECK {
 
     output:
     path 'check/settings.json', emit: settings
+    path 'check/stage_settings.json', emit: stage_settings      // what the tasks of each stage are given
     path 'check/inputs.json', emit: inputs
 
     script:

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
 from template_learning.common.provenance import read_sidecar, write_json
 from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow, PickRow
-from template_learning.settings import ClusterSettings, ExportSettings, SegmentSettings, SimulateSettings, TrainSettings
+from template_learning.settings import ClusterSettings, ExportSettings, SegmentSettings, SimulateCommandSettings, TrainSettings
 from template_learning.stages.export import export_picks
 from template_learning.stages.simulate import simulate_sample
 from template_learning.structures.structure import read_structure
@@ -69,7 +69,7 @@ def two_nucleosomes(folder: Path) -> Path:
 def test_parakeet_simulates_two_nucleosomes(tmp_path: Path, phase_shift_deg: float) -> None:
     placed = two_nucleosomes(tmp_path)
     row = DesignRow(id="two", phase_shift_deg=phase_shift_deg, tilt_range_deg=20, tilt_step_deg=20, **CONDITIONS)
-    settings = SimulateSettings(engine="parakeet", pixel_size_angstrom=4.0, ice_shape="cuboid")
+    settings = SimulateCommandSettings(engine="parakeet", pixel_size_angstrom=4.0, ice_shape="cuboid")
     write_json(tmp_path / "row.json", row.model_dump(mode="json"))
     write_json(tmp_path / "settings.json", settings.model_dump(mode="json"))
     inputs = ["--placed", placed.name, "--library", ".", "--row", "row.json", "--settings", "settings.json"]
@@ -126,7 +126,7 @@ def test_deepfinder_trains_segments_and_picks(tmp_path: Path) -> None:
     for name, settings in sections.items():
         write_json(tmp_path / f"{name}.json", settings.model_dump(mode="json"))
     said = inside(sif, tmp_path, "template-learning", "train", "--design", "design.csv", "--data", ".", "--settings", "train.json", "--output", ".")  # fmt: skip
-    assert "its own ways hold: background_fraction, normalisation, rotation, crossentropy_weight" in said
+    assert "its own ways hold: background_fraction, normalisation, augmentation.rotation, loss.crossentropy_weight" in said
     facts = read_sidecar(tmp_path / "trained.keras")
     assert (facts["program"], facts["program_version"], facts["epochs"]) == ("cryoet-deepfinder", "0.2.1", 1)
     for name in ("segment", "native"):

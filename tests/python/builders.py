@@ -148,15 +148,12 @@ def pack_and_check(folder: Path, output: Path, seed: int = 1, **options: Any) ->
 
 CELL_OPTIONS: dict[str, Any] = {
     "shape_voxels": (30, 44, 44),
-    "vesicles": 2,
-    "vesicle_radius_angstrom": (70, 110),
-    "membrane_molecules": ["channel=8@12"],
-    "filaments": ["unit=2"],
-    "filament_length_angstrom": 300,
+    "vesicles": {"count": 2, "radius_angstrom": (70, 110), "membrane_molecules": ["channel=8@12"]},
+    "filaments": {"counts": ["unit=2"], "length_angstrom": 300},
     "minimum_distance_angstrom": 3.0,
-    "body": "atoms",
+    "excluded_volume": "atoms",
     "packing_voxel_size_angstrom": 8.0,
-    "molecules": 60,
+    "stop_at": {"molecules": 60},
 }
 
 
@@ -342,7 +339,7 @@ def write_matched_tomogram(folder: Path, grey: np.ndarray, phase_shift_deg: floa
     facts = {
         "angles_deg": [-60, 0, 60],
         "row": {"defocus_um": -1.0, "phase_shift_deg": phase_shift_deg},
-        "settings": {"voltage_kv": 300, "spherical_aberration_mm": spherical_aberration_mm},
+        "settings": {"microscope": {"voltage_kv": 300, "spherical_aberration_mm": spherical_aberration_mm}},
     }
     write_json(folder / "t1.tilts.mrc.json", facts)
     return folder / "t1.mrc"

@@ -17,9 +17,9 @@ SMALL = TrainSettings(
     steps_per_epoch=4,
     batch_size=2,
     patch_voxels=16,
-    random_shift_voxels=4,
+    augmentation={"random_shift_voxels": 4},
     validation_steps=2,
-    learning_rate=2e-3,
+    optimizer={"learning_rate": 2e-3},
     filters=4,
 )
 

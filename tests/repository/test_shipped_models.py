@@ -37,7 +37,7 @@ def test_the_model_is_calibrated_for_the_settings_that_it_is_to_pick_with(preset
     assert card.class_names == {1: "nucleosome"}
     assert card.score_probability is not None
     assert card.segments_by is not None
-    check_segments(card.segments_by, segments_by(preset.segment.target_probability, preset.cluster), "the model's threshold")
+    check_segments(card.segments_by, segments_by(preset.segment.probability_threshold, preset.cluster), "the model's threshold")
 
 
 def test_nucleosomes_of_another_simulator_and_reconstruction(shared_data: Path, preset: Settings, tmp_path: Path) -> None:

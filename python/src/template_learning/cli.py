@@ -9,6 +9,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from template_learning.common.errors import BadInput, Fault
+from template_learning.settings import Section, complaints
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Model = TypeVar("Model", bound=BaseModel)
@@ -32,6 +33,8 @@ def _model(path: Path | None, model: type[Model]) -> Model:
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}: not JSON ({error})") from None
     except ValidationError as error:
+        if issubclass(model, Section):
+            raise BadInput(f"{path}: {complaints(error, model)}") from None
         lines = (f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors())
         raise BadInput(f"{path}: " + "; ".join(lines)) from None
 
@@ -181,10 +184,10 @@ def simulate(
     if not library or placed is None or row is None:
         raise BadInput("simulate: --library, --placed and --row are needed, or --parakeet-config")
     from template_learning.common.tables import DesignRow
-    from template_learning.settings import SimulateSettings
+    from template_learning.settings import SimulateCommandSettings
     from template_learning.stages.simulate import simulate_sample
 
-    simulate_sample(placed, library, _model(row, DesignRow), _model(settings, SimulateSettings), seed, output, waves)
+    simulate_sample(placed, library, _model(row, DesignRow), _model(settings, SimulateCommandSettings), seed, output, waves)
 
 
 @app.command()
@@ -327,7 +330,7 @@ def match(
     voxel_size_angstrom: Annotated[float | None, typer.Option(min=0.01, help="instead of the header's")] = None,
 ) -> None:
     """Search one tomogram by template matching (pytme or pytom-match-pick): <id>.picks.csv and <id>.scores.mrc."""
-    from template_learning.settings import MatchSettings
+    from template_learning.settings import MatchCommandSettings
     from template_learning.stages.match import match_tomogram
 
     if contrast not in ("protein_dark", "protein_bright"):
@@ -336,7 +339,7 @@ def match(
         tomogram,
         library,
         identifier,
-        _model(settings, MatchSettings),
+        _model(settings, MatchCommandSettings),
         output,
         tilt_facts=tilt_facts,
         dark=contrast == "protein_dark",

@@ -1,11 +1,75 @@
 """Every parameter: name, unit, bounds, default and meaning.  The JSON schema, Nextflow's defaults and
-docs/parameters.md are generated from here (see ``pipeline/schema.py``)."""
+docs/reference/parameters.md are generated from here (see ``pipeline/schema.py``).
 
-from typing import Annotated, Any, Literal, get_origin
+What earlier versions called a parameter stands in ``RENAMED`` and ``DROPPED``, and nowhere else.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, get_origin
 
-from template_learning.common.stages import StageName
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from template_learning.common.stages import ORDER, StageName
+
+RENAMED = {
+    "flex.damage": "flex.maximum_broken_fraction",
+    "tetris.threshold": "tetris.density_threshold",
+    "tetris.body": "tetris.excluded_volume",
+    "tetris.filled_depth": "tetris.filled_thickness_fraction",
+    "tetris.at_most": "tetris.maximum_counts",
+    "tetris.molecules": "tetris.stop_at.molecules",
+    "tetris.templates": "tetris.stop_at.templates",
+    "tetris.protein_mg_per_ml": "tetris.stop_at.protein_mg_per_ml",
+    "tetris.occupancy": "tetris.stop_at.occupancy",
+    "tetris.vesicles": "tetris.vesicles.count",
+    "tetris.vesicle_radius_angstrom": "tetris.vesicles.radius_angstrom",
+    "tetris.membrane_molecules": "tetris.vesicles.membrane_molecules",
+    "tetris.filaments": "tetris.filaments.counts",
+    "tetris.filament_rise_angstrom": "tetris.filaments.rise_angstrom",
+    "tetris.filament_twist_deg": "tetris.filaments.twist_deg",
+    "tetris.filament_radius_angstrom": "tetris.filaments.radius_angstrom",
+    "tetris.filament_persistence_angstrom": "tetris.filaments.persistence_angstrom",
+    "tetris.filament_length_angstrom": "tetris.filaments.length_angstrom",
+    "tetris.microtubules": "tetris.filaments.microtubules",
+    "design.gold_fiducials": "design.nuisances.gold_fiducials",
+    "design.carbon_edge": "design.nuisances.carbon_edge",
+    "design.shift_error_angstrom": "design.nuisances.shift_error_angstrom",
+    "design.rotation_error_deg": "design.nuisances.rotation_error_deg",
+    "design.motion_angstrom": "design.nuisances.motion_angstrom",
+    "design.uneven_illumination": "design.nuisances.uneven_illumination",
+    "simulate.voltage_kv": "microscope.voltage_kv",
+    "simulate.spherical_aberration_mm": "microscope.spherical_aberration_mm",
+    "simulate.chromatic_aberration_mm": "microscope.chromatic_aberration_mm",
+    "label.threshold": "label.density_threshold",
+    "train.random_shift_voxels": "train.augmentation.random_shift_voxels",
+    "train.rotation": "train.augmentation.rotation",
+    "train.contrast_jitter": "train.augmentation.contrast_jitter",
+    "train.least_dose_e_per_angstrom2": "train.augmentation.minimum_dose_e_per_angstrom2",
+    "train.wedge_variation_deg": "train.augmentation.missing_wedge_jitter_deg",
+    "train.high_dose_first": "train.dose_curriculum_fraction",
+    "train.tversky_weight": "train.loss.tversky_weight",
+    "train.crossentropy_weight": "train.loss.crossentropy_weight",
+    "train.crossentropy_balance": "train.loss.class_weight_exponent",
+    "train.top_view_weight": "train.loss.top_view_weight",
+    "train.optimizer": "train.optimizer.name",
+    "train.learning_rate": "train.optimizer.learning_rate",
+    "train.learning_rate_schedule": "train.optimizer.learning_rate_schedule",
+    "train.averaged_share": "train.optimizer.weight_averaging_fraction",
+    "segment.target_probability": "segment.probability_threshold",
+    "segment.half_turns": "segment.test_time_augmentation",
+    "cluster.probability": "cluster.probability_threshold",
+    "cluster.select": "cluster.chosen_by",
+    "cluster.least_chance": "cluster.minimum_probability",
+    "match.most_picks": "match.maximum_picks",
+    "match.deviations": "match.threshold_sigma",
+    "match.amplitude_contrast": "microscope.amplitude_contrast",
+    "match.voltage_kv": "microscope.voltage_kv",
+    "match.spherical_aberration_mm": "microscope.spherical_aberration_mm",
+    "finetune.taught_share": "finetune.training_fraction",
+}
+"""A parameter's name in version 0.1.0 to its name now.  Some of the old names are groups now."""
+DROPPED = {"flex.spring_constant": "conformers do not depend on it"}
+"""A parameter of version 0.1.0 that is gone, and why."""
 
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -33,6 +97,10 @@ class Section(BaseModel):
             for name, value in values.items()
         }
 
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """These settings with other values, checked; ``changes`` is nested as the settings are."""
+        return type(self).model_validate(_merged(self.model_dump(), changes))
+
 
 class FlexSettings(Section):
     """FLEX: conformers of each template by normal-mode analysis (ProDy's anisotropic network model)."""
@@ -40,7 +108,6 @@ class FlexSettings(Section):
     conformers: int = Field(25, ge=1, description="conformers for each template (paper: 25 ribosome, 100 nucleosome, 80 FAS)")
     modes: int = Field(20, ge=7, description="modes computed; the first six (rigid body) are dropped")
     cutoff_angstrom: float = Field(15.0, gt=0, description="nodes nearer than this are joined by a spring")
-    spring_constant: float = Field(1.0, gt=0, description="the springs' constant, arbitrary units")
     amplitude_kind: Literal["uniform", "thermal"] = Field(
         "uniform", description="uniform: as in the paper; thermal: normal, variance 1 / eigenvalue, scaled to rmsd_angstrom"
     )
@@ -52,7 +119,7 @@ class FlexSettings(Section):
     minimum_collectivity: float = Field(
         0.1, ge=0, lt=1, description="modes that move a smaller share of the nodes are passed over; 0 = none is (paper)"
     )
-    damage: float = Field(
+    maximum_broken_fraction: float = Field(
         0.05,
         ge=0,
         le=1,
@@ -70,6 +137,23 @@ class VolumeSettings(Section):
     )
     voxel_size_angstrom: float = Field(16.0, gt=0, description="voxel size of the sample that molecules are packed in")
     resolution_angstrom: float = Field(32.0, gt=0, description="Gaussian per atom: 1/e half-width = resolution / pi")
+
+
+class NuisanceSettings(Section):
+    """What goes wrong at the microscope; a list of levels each, as the design's other factors."""
+
+    gold_fiducials: list[NotNegative] = Field([0.0], min_length=1, description="gold beads of 10 nm, mean number; 0 = none")
+    carbon_edge: list[Share] = Field([0.0], min_length=1, description="share of the field under a carbon film; 0 = none")
+    shift_error_angstrom: list[NotNegative] = Field(
+        [0.0], min_length=1, description="misalignment of each tilt, sigma; 0 = none"
+    )
+    rotation_error_deg: list[NotNegative] = Field(
+        [0.0], min_length=1, description="rotation of each tilt in its plane, sigma; 0 = none"
+    )
+    motion_angstrom: list[NotNegative] = Field([0.0], min_length=1, description="drift during each exposure; 0 = none")
+    uneven_illumination: list[Slope] = Field(
+        [0.0], min_length=1, description="slope of the beam's intensity over the field; 0 = none"
+    )
 
 
 class DesignSettings(Section):
@@ -91,18 +175,59 @@ class DesignSettings(Section):
     ice_density_g_per_cm3: list[float] = Field([0.9, 1.1], min_length=1, description="density of the vitreous ice")
     defocus_um: list[float] = Field([-2.5, -3.25, -4.0], min_length=1, description="defocus, negative = underfocus")
     phase_shift_deg: float = Field(0.0, ge=0, le=180, description="phase plate (paper: 90); 0 = none")
-    gold_fiducials: list[NotNegative] = Field([0.0], min_length=1, description="gold beads of 10 nm, mean number; 0 = none")
-    carbon_edge: list[Share] = Field([0.0], min_length=1, description="share of the field under a carbon film; 0 = none")
-    shift_error_angstrom: list[NotNegative] = Field(
-        [0.0], min_length=1, description="misalignment of each tilt, sigma; 0 = none"
+    nuisances: NuisanceSettings = NuisanceSettings()
+
+
+class StopSettings(Section):
+    """When a sample is full: at the first of these that is reached, and in any case when no more fit."""
+
+    molecules: int | None = Field(None, ge=1, description="this many molecules; none = no limit")
+    templates: int | None = Field(None, ge=1, description="this many templates; none = no limit")
+    protein_mg_per_ml: float | None = Field(None, gt=0, description="this concentration; none = no limit")
+    occupancy: float | None = Field(
+        None, gt=0, lt=1, description="excluded volumes fill this fraction of the box; none = no limit"
     )
-    rotation_error_deg: list[NotNegative] = Field(
-        [0.0], min_length=1, description="rotation of each tilt in its plane, sigma; 0 = none"
+
+
+class VesicleSettings(Section):
+    """Closed lipid bilayers, and the molecules that are set in them."""
+
+    count: int = Field(0, ge=0, description="vesicles, placed before the molecules, which also go inside")
+    radius_angstrom: tuple[VesicleRadius, VesicleRadius] = Field(
+        (200.0, 400.0), description="least and greatest radius, to the bilayer's middle"
     )
-    motion_angstrom: list[NotNegative] = Field([0.0], min_length=1, description="drift during each exposure; 0 = none")
-    uneven_illumination: list[Slope] = Field(
-        [0.0], min_length=1, description="slope of the beam's intensity over the field; 0 = none"
+    membrane_molecules: list[str] = Field(
+        [],
+        description="'species=count' or 'species=count@height': molecules set in the vesicles and nowhere else, z of their "
+        "structure along the normal, outwards, their centre this many Å above the bilayer's middle",
     )
+
+    @model_validator(mode="after")
+    def _radii_in_order(self) -> "VesicleSettings":
+        least, greatest = self.radius_angstrom
+        if least > greatest:
+            raise ValueError(f"radius_angstrom = {least:g}, {greatest:g}: the least first was expected")
+        return self
+
+
+class FilamentSettings(Section):
+    """Helical chains and microtubules."""
+
+    counts: list[str] = Field(
+        [], description="'species=count': so many helical chains of this unit, placed before the molecules"
+    )
+    microtubules: list[str] = Field(
+        [], description="'species=count': so many tubes of 13 protofilaments of this unit (tubulin's dimer)"
+    )
+    rise_angstrom: float = Field(27.5, gt=0, description="along the axis from unit to unit (actin: 27.3 to 27.6)")
+    twist_deg: float = Field(-166.7, description="about the axis from unit to unit (actin: -166 to -167)")
+    radius_angstrom: float = Field(
+        16.0, ge=0, description="of the units' centres from the axis; 0 for a unit that is a whole turn or ring"
+    )
+    persistence_angstrom: float = Field(
+        177000.0, gt=0, description="persistence length of filaments and microtubules (actin: 17.7 um, Gittes et al. 1993)"
+    )
+    length_angstrom: float = Field(1000.0, gt=0, description="length of filaments and microtubules")
 
 
 class TetrisSettings(Section):
@@ -118,14 +243,16 @@ class TetrisSettings(Section):
     smoothing_voxels: float = Field(
         1.65, gt=0, le=8, description="sigma of the Gaussian before the threshold (paper: 1.65 to 2)"
     )
-    threshold: float = Field(
+    density_threshold: float = Field(
         0.25, gt=0, lt=1, description="a molecule's body: density above this fraction of its maximum after the Gaussian"
     )
-    body: Literal["density", "atoms"] = Field(
+    excluded_volume: Literal["density", "atoms"] = Field(
         "density", description="what must not overlap: the binarised density (paper), or the voxels with atoms (denser)"
     )
     packing_voxel_size_angstrom: float | None = Field(
-        None, gt=0, description="grid that is packed on, finer = denser with body atoms; none = volume.voxel_size_angstrom"
+        None,
+        gt=0,
+        description="grid that is packed on, finer = denser with excluded_volume atoms; none = volume.voxel_size_angstrom",
     )
     minimum_distance_angstrom: float = Field(
         3.0, ge=0, description="least distance between atoms of two molecules; 0 = only the bodies keep apart (paper)"
@@ -140,19 +267,14 @@ class TetrisSettings(Section):
     slab_thickness_angstrom: float | None = Field(
         None, gt=0, description="molecules only within this thickness about the middle in z; none = the whole box"
     )
-    filled_depth: tuple[Filled, Filled] = Field(
+    filled_thickness_fraction: tuple[Filled, Filled] = Field(
         (1.0, 1.0),
         description="share of the box's thickness that molecules take, drawn for each sample between the two; below 1 there is "
         "empty ice, which a network should have seen (paper: 1)",
     )
-    molecules: int | None = Field(None, ge=1, description="stop at this many molecules; none = when no more fit")
-    templates: int | None = Field(None, ge=1, description="stop at this many templates; none = when no more fit")
-    at_most: list[str] = Field(
+    stop_at: StopSettings = StopSettings()
+    maximum_counts: list[str] = Field(
         [], description="'species=count': no more than this many of a species, the others go on in their shares"
-    )
-    protein_mg_per_ml: float | None = Field(None, gt=0, description="stop at this concentration; none = when no more fit")
-    occupancy: float | None = Field(
-        None, gt=0, lt=1, description="stop when bodies fill this fraction of the box; none = never"
     )
     density_gradient: float = Field(
         0.0, ge=0, le=1, description="places left empty, none at the first x up to this fraction of them at the last; 0 = even"
@@ -164,39 +286,26 @@ class TetrisSettings(Section):
     keep_shares: bool = Field(
         True, description="true: end when a molecule fits nowhere; false: go on with the species that still fit"
     )
-    vesicles: int = Field(0, ge=0, description="closed lipid bilayers, placed before the molecules, which also go inside")
-    vesicle_radius_angstrom: tuple[VesicleRadius, VesicleRadius] = Field(
-        (200.0, 400.0), description="least and greatest radius of vesicles, to the bilayer's middle"
-    )
-    membrane_molecules: list[str] = Field(
-        [],
-        description="'species=count' or 'species=count@height': molecules set in the vesicles and nowhere else, z of their "
-        "structure along the normal, outwards, their centre this many Å above the bilayer's middle",
-    )
-    filaments: list[str] = Field(
-        [], description="'species=count': so many helical chains of this unit, placed before the molecules"
-    )
-    filament_rise_angstrom: float = Field(27.5, gt=0, description="along the axis from unit to unit (actin: 27.3 to 27.6)")
-    filament_twist_deg: float = Field(-166.7, description="about the axis from unit to unit (actin: -166 to -167)")
-    filament_radius_angstrom: float = Field(
-        16.0, ge=0, description="of the units' centres from the axis; 0 for a unit that is a whole turn or ring"
-    )
-    filament_persistence_angstrom: float = Field(
-        177000.0, gt=0, description="persistence length of filaments and microtubules (actin: 17.7 um, Gittes et al. 1993)"
-    )
-    filament_length_angstrom: float = Field(1000.0, gt=0, description="length of filaments and microtubules")
-    microtubules: list[str] = Field(
-        [], description="'species=count': so many tubes of 13 protofilaments of this unit (tubulin's dimer)"
-    )
+    vesicles: VesicleSettings = VesicleSettings()
+    filaments: FilamentSettings = FilamentSettings()
 
     @model_validator(mode="after")
-    def _radii_in_order(self) -> "TetrisSettings":
-        least, greatest = self.vesicle_radius_angstrom
+    def _fractions_in_order(self) -> "TetrisSettings":
+        least, greatest = self.filled_thickness_fraction
         if least > greatest:
-            raise ValueError(f"vesicle_radius_angstrom = {least:g}, {greatest:g}: the least first was expected")
-        if self.filled_depth[0] > self.filled_depth[1]:
-            raise ValueError(f"filled_depth = {self.filled_depth[0]:g}, {self.filled_depth[1]:g}: the least first was expected")
+            raise ValueError(f"filled_thickness_fraction = {least:g}, {greatest:g}: the least first was expected")
         return self
+
+
+class MicroscopeSettings(Section):
+    """The microscope: of the tilt series that SIMULATE makes, and of the user's tomograms for MATCH."""
+
+    voltage_kv: float = Field(300.0, gt=0, description="acceleration voltage")
+    spherical_aberration_mm: float = Field(2.7, ge=0, description="Cs")
+    chromatic_aberration_mm: float = Field(2.7, ge=0, description="Cc (SIMULATE)")
+    amplitude_contrast: float = Field(
+        0.07, ge=0, lt=1, description="share of the contrast transfer that is amplitude (MATCH; in SIMULATE it follows)"
+    )
 
 
 class SimulateSettings(Section):
@@ -209,9 +318,6 @@ class SimulateSettings(Section):
         None, gt=0, description="pixel of the tilt series; none = half of reconstruct.voxel_size_angstrom"
     )
     device: Literal["cpu", "gpu", "auto"] = Field("cpu", description="auto takes a GPU where there is one")
-    voltage_kv: float = Field(300.0, gt=0, description="acceleration voltage")
-    spherical_aberration_mm: float = Field(2.7, ge=0, description="Cs")
-    chromatic_aberration_mm: float = Field(2.7, ge=0, description="Cc")
     scheme: Literal["dose-symmetric", "bidirectional", "continuous"] = Field(
         "dose-symmetric", description="order in which tilts receive their dose"
     )
@@ -259,10 +365,80 @@ class LabelSettings(Section):
     kind: Literal["shape", "sphere"] = Field(
         "shape", description="the placed template's own shape, or a sphere about its centre (paper: FAS)"
     )
-    threshold: float = Field(0.2, gt=0, lt=1, description="shape: density above this fraction of the molecule's maximum")
+    density_threshold: float = Field(
+        0.2, gt=0, lt=1, description="shape: density above this fraction of the molecule's maximum"
+    )
     sphere_radius_angstrom: float = Field(100.0, gt=0, description="sphere: its radius")
     resolution_angstrom: float = Field(
         32.0, gt=0, description="shape: Gaussian per atom before the threshold, 1/e half-width = resolution / pi"
+    )
+
+
+class AugmentationSettings(Section):
+    """How a training patch is changed each time that it is drawn."""
+
+    random_shift_voxels: int = Field(13, ge=0, description="patches are centred on a particle, shifted by up to this")
+    rotation: Literal["none", "tilt_axis", "half_turns", "mirrors"] = Field(
+        "half_turns",
+        description="augmentation that keeps the missing wedge: half turns about the tilt axis (DeepFinder), or about x, y and z; "
+        "mirrors: mirror images too, where the molecule's hand cannot be seen at this voxel size",
+    )
+    contrast_jitter: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="patches are scaled by 1 +- up to this, and shifted by as much (not with train.band_pass_angstrom, which takes shifts out)",
+    )
+    minimum_dose_e_per_angstrom2: float | None = Field(
+        None, gt=0, description="patches get the noise of doses between this and their tomogram's own; none = only its own"
+    )
+    missing_wedge_jitter_deg: float = Field(
+        0.0, ge=0, lt=45, description="patches lose the tilts beyond the series' largest less up to this: a wider missing wedge"
+    )
+
+
+class LossSettings(Section):
+    """What is made small: the Tversky loss and the cross-entropy, summed."""
+
+    tversky_weight: float = Field(1.0, ge=0, description="weight of the Tversky loss (DeepFinder: 1)")
+    crossentropy_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy beside it (DeepFinder: 0)")
+    class_weight_exponent: float = Field(
+        1.0, ge=0, le=1, description="1: each class counts the same in the cross-entropy; 0: each voxel does; between: between"
+    )
+    top_view_weight: float = Field(
+        1.0,
+        gt=0,
+        description="weight in the cross-entropy of a target whose axis lies along the beam (top view) beside that of one across it"
+        " (side view), their mean 1; above 1 more top views are found and fewer others (docs/learning.md)",
+    )
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> "LossSettings":
+        if self.tversky_weight + self.crossentropy_weight == 0:
+            raise ValueError("tversky_weight = crossentropy_weight = 0: a weight above 0 was expected")
+        if self.top_view_weight != 1 and self.crossentropy_weight == 0:
+            raise ValueError(
+                f"top_view_weight = {self.top_view_weight:g} is one in the cross-entropy: a crossentropy_weight above 0 was expected"
+            )
+        return self
+
+
+class OptimizerSettings(Section):
+    """How the weights follow the loss."""
+
+    name: Literal["adam", "muon"] = Field(
+        "adam", description="muon: learns in fewer steps, with a larger learning_rate (docs/learning.md); adam: DeepFinder's"
+    )
+    learning_rate: float = Field(1e-4, gt=0, description="its step")
+    learning_rate_schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="cosine: down to zero at the last step"
+    )
+    weight_averaging_fraction: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the epochs, the last ones, whose weights are averaged: what is validated and kept is the mean since the"
+        " first of them (stochastic weight averaging); 0 = none",
     )
 
 
@@ -276,7 +452,6 @@ class TrainSettings(Section):
     steps_per_epoch: int = Field(100, ge=1, description="training steps an epoch")
     batch_size: int = Field(25, ge=1, description="patches a step")
     patch_voxels: int = Field(52, ge=8, multiple_of=4, description="edge of the cubic training patch")
-    random_shift_voxels: int = Field(13, ge=0, description="patches are centred on a particle, shifted by up to this")
     background_fraction: float = Field(0.1, ge=0, lt=1, description="share of patches centred anywhere (DeepFinder: 0)")
     bootstrap: bool = Field(
         True, description="every class is drawn equally often, and of it every tomogram, however many particles they have"
@@ -289,55 +464,16 @@ class TrainSettings(Section):
         description="tomograms are filtered with a Gaussian, less a wider one (their standard deviations), and brought to unit "
         "deviation in that band, here and in SEGMENT; none = no filter (DeepFinder)",
     )
-    rotation: Literal["none", "tilt_axis", "half_turns", "mirrors"] = Field(
-        "half_turns",
-        description="augmentation that keeps the missing wedge: half turns about the tilt axis (DeepFinder), or about x, y and z; "
-        "mirrors: mirror images too, where the molecule's hand cannot be seen at this voxel size",
-    )
-    contrast_jitter: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="patches are scaled by 1 +- up to this, and shifted by as much (not with band_pass_angstrom, which takes shifts out)",
-    )
-    least_dose_e_per_angstrom2: float | None = Field(
-        None, gt=0, description="patches get the noise of doses between this and their tomogram's own; none = only its own"
-    )
-    wedge_variation_deg: float = Field(
-        0.0, ge=0, lt=45, description="patches lose the tilts beyond the series' largest less up to this: a wider missing wedge"
-    )
-    high_dose_first: float = Field(
+    dose_curriculum_fraction: float = Field(
         0.0,
         ge=0,
         le=1,
         description="share of the training over which low doses (tomograms, noise) are let in by and by; 0 = all from the first step",
     )
+    augmentation: AugmentationSettings = AugmentationSettings()
+    loss: LossSettings = LossSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
     validation_steps: int = Field(10, ge=1, description="batches of validation patches, the same ones each epoch")
-    tversky_weight: float = Field(1.0, ge=0, description="weight of the Tversky loss (DeepFinder: 1)")
-    crossentropy_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy beside it (DeepFinder: 0)")
-    crossentropy_balance: float = Field(
-        1.0, ge=0, le=1, description="1: each class counts the same in the cross-entropy; 0: each voxel does; between: between"
-    )
-    top_view_weight: float = Field(
-        1.0,
-        gt=0,
-        description="weight in the cross-entropy of a target whose axis lies along the beam (top view) beside that of one across it"
-        " (side view), their mean 1; above 1 more top views are found and fewer others (docs/learning.md)",
-    )
-    optimizer: Literal["adam", "muon"] = Field(
-        "adam", description="muon: learns in fewer steps, with a larger learning_rate (docs/learning.md); adam: DeepFinder's"
-    )
-    learning_rate: float = Field(1e-4, gt=0, description="the optimizer's step")
-    learning_rate_schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="cosine: down to zero at the last step"
-    )
-    averaged_share: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of the epochs, the last ones, whose weights are averaged: what is validated and kept is the mean since the"
-        " first of them (stochastic weight averaging); 0 = none",
-    )
     early_stopping_epochs: int | None = Field(
         None, ge=1, description="stop after this many epochs without a better validation loss; none = never"
     )
@@ -367,12 +503,6 @@ class TrainSettings(Section):
         if self.band_pass_angstrom is not None and not 0 <= self.band_pass_angstrom[0] < self.band_pass_angstrom[1]:
             short, long = self.band_pass_angstrom
             raise ValueError(f"band_pass_angstrom = {short:g}, {long:g}: the narrow Gaussian's first was expected")
-        if self.tversky_weight + self.crossentropy_weight == 0:
-            raise ValueError("tversky_weight = crossentropy_weight = 0: a weight above 0 was expected")
-        if self.top_view_weight != 1 and self.crossentropy_weight == 0:
-            raise ValueError(
-                f"top_view_weight = {self.top_view_weight:g} is one in the cross-entropy: a crossentropy_weight above 0 was expected"
-            )
         return self
 
 
@@ -390,13 +520,13 @@ class SegmentSettings(Section):
     match_spectrum: bool = Field(
         False, description="filter tomograms to the training tomograms' radial spectrum (paper: for defocus data)"
     )
-    target_probability: float | None = Field(
+    probability_threshold: float | None = Field(
         None,
         gt=0,
         lt=1,
         description="voxels belong to their likeliest target class from this probability on; none = where nothing is likelier",
     )
-    half_turns: bool = Field(
+    test_time_augmentation: bool = Field(
         False, description="mean over the four half turns that keep the missing wedge (four times the work)"
     )
     keep_probabilities: bool = Field(
@@ -419,27 +549,41 @@ class ClusterSettings(Section):
     radius_voxels: float = Field(
         6.0, gt=0, description="MeanShift's radius; least distance of two watershed seeds (paper: 10 ribosome, 6 nucleosome)"
     )
-    probability: float = Field(
+    probability_threshold: float = Field(
         0.5,
         gt=0,
         lt=1,
-        description="voxels of a class count from this probability on (see segment.target_probability for less than 0.5)",
+        description="voxels of a class count from this probability on (see segment.probability_threshold for less than 0.5)",
     )
     minimum_size_voxels: int | None = Field(
-        None, ge=1, description="smallest selected segment; none = the threshold carried in the model"
+        None,
+        ge=1,
+        description="smallest selected segment; none = the model's threshold (or none, where minimum_score is given: what is "
+        "given here stands in for all that the model selects by)",
     )
-    select: Literal["threshold", "expected_f1"] = Field(
+    minimum_score: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="lowest score of a selected segment; none = the model's threshold (or none, where minimum_size_voxels is given)",
+    )
+    chosen_by: Literal["threshold", "expected_f1"] = Field(
         "threshold",
         description="threshold: one for all tomograms; expected_f1: in each tomogram as many of the surest segments as give the "
         "highest expected F1, by what the model carries of how often a score is right (needs evaluate.rank = score)",
     )
-    least_chance: float = Field(
+    minimum_probability: float = Field(
         0.25,
         ge=0,
         lt=1,
         description="expected_f1 takes no segment that is right less often than this, by the model: the highest expected F1 of a "
         "tomogram without the molecule is one of bad picks",
     )
+
+    @property
+    def has_thresholds(self) -> bool:
+        """Whether a size or score is given here, which stands in for all that the model selects by."""
+        return self.minimum_size_voxels is not None or self.minimum_score is not None
 
 
 class MatchSettings(Section):
@@ -459,11 +603,10 @@ class MatchSettings(Section):
     radius_angstrom: float | None = Field(
         None, gt=0, description="no pick within this distance of a better one; none = from the template's radius of gyration"
     )
-    most_picks: int = Field(1000, ge=1, description="picks of a tomogram at most, the best")
-    deviations: float = Field(
-        6.0, description="picks are selected whose score lies this many deviations of all scores above their mean"
+    maximum_picks: int = Field(1000, ge=1, description="picks of a tomogram at most, the best")
+    threshold_sigma: float = Field(
+        6.0, description="picks are selected whose score lies this many standard deviations of all scores above their mean"
     )
-    amplitude_contrast: float = Field(0.07, ge=0, lt=1, description="share of the contrast transfer that is amplitude")
     defocus_um: float | None = Field(
         None,
         description="the user's tomograms: defocus, negative = underfocus; none = the template gets no contrast transfer "
@@ -473,8 +616,6 @@ class MatchSettings(Section):
     ctf_corrected: bool = Field(False, description="the user's tomograms: true where phases were flipped")
     tilt_range_deg: float = Field(60.0, gt=0, le=89, description="the user's tomograms: tilts run from -range to +range")
     tilt_step_deg: float = Field(3.0, gt=0, description="the user's tomograms: their step")
-    voltage_kv: float = Field(300.0, gt=0, description="the user's tomograms: acceleration voltage")
-    spherical_aberration_mm: float = Field(2.7, ge=0, description="the user's tomograms: Cs")
 
 
 class EvaluateSettings(Section):
@@ -493,7 +634,7 @@ class FinetuneSettings(Section):
     """FINETUNE: a trained model taught further on annotated experimental tomograms (paper: 10 steps x 10 or 30 epochs)."""
 
     splits: int = Field(3, ge=1, description="random divisions of the tomograms into taught and tested ones (paper: 3)")
-    taught_share: float = Field(0.5, gt=0, lt=1, description="share of the tomograms that are taught, at least one")
+    training_fraction: float = Field(0.5, gt=0, lt=1, description="share of the tomograms that are taught, at least one")
     epochs: list[int] = Field([10, 30], min_length=1, description="each number of epochs is tried (paper: 10 and 30)")
     steps_per_epoch: int = Field(10, ge=1, description="training steps an epoch (paper: 10)")
     learning_rate: float = Field(1e-4, gt=0, description="Adam's step")
@@ -517,6 +658,30 @@ class ExportSettings(Section):
     )
 
 
+class SimulateCommandSettings(SimulateSettings):
+    """What a task of SIMULATE depends on (no section of its own): its section and the microscope."""
+
+    microscope: MicroscopeSettings = MicroscopeSettings()
+
+    @model_validator(mode="after")
+    def _derive_pixel_size(self) -> "SimulateCommandSettings":
+        if self.pixel_size_angstrom is None:
+            self.pixel_size_angstrom = series_pixel_size_angstrom(ReconstructSettings())
+        return self
+
+    @property
+    def pixel_angstrom(self) -> float:
+        """The tilt series' pixel, which is settled here."""
+        assert self.pixel_size_angstrom is not None
+        return self.pixel_size_angstrom
+
+
+class MatchCommandSettings(MatchSettings):
+    """What a task of MATCH depends on (no section of its own): its section and the microscope."""
+
+    microscope: MicroscopeSettings = MicroscopeSettings()
+
+
 class CalibrateSettings(Section):
     """What the choice of the size threshold depends on (no section of its own: made of three)."""
 
@@ -534,6 +699,11 @@ class FinetuneCommandSettings(Section):
     segment: SegmentSettings = SegmentSettings()
     cluster: ClusterSettings = ClusterSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+
+
+def series_pixel_size_angstrom(reconstruct: ReconstructSettings) -> float:
+    """The pixel of the tilt series where none is given: half of the tomograms' voxel."""
+    return reconstruct.voxel_size_angstrom / 2
 
 
 class Settings(Section):
@@ -584,6 +754,7 @@ class Settings(Section):
     volume: VolumeSettings = VolumeSettings()
     design: DesignSettings = DesignSettings()
     tetris: TetrisSettings = TetrisSettings()
+    microscope: MicroscopeSettings = MicroscopeSettings()
     simulate: SimulateSettings = SimulateSettings()
     reconstruct: ReconstructSettings = ReconstructSettings()
     label: LabelSettings = LabelSettings()
@@ -598,5 +769,113 @@ class Settings(Section):
     @model_validator(mode="after")
     def _derive_pixel_size(self) -> "Settings":
         if self.simulate.pixel_size_angstrom is None:
-            self.simulate = self.simulate.model_copy(update={"pixel_size_angstrom": self.reconstruct.voxel_size_angstrom / 2})
+            pixel = series_pixel_size_angstrom(self.reconstruct)
+            self.simulate = self.simulate.model_copy(update={"pixel_size_angstrom": pixel})
         return self
+
+    def for_stage(self, stage: str) -> Section:
+        """What a task of that stage is given; ``evaluate_matched`` is EVALUATE of what template matching found."""
+        if stage == "simulate":
+            return SimulateCommandSettings(**dict(self.simulate), microscope=self.microscope)
+        if stage == "match":
+            return MatchCommandSettings(**dict(self.match), microscope=self.microscope)
+        if stage == "calibrate":
+            return CalibrateSettings(segment=self.segment, cluster=self.cluster, evaluate=self.evaluate)
+        if stage == "finetune":
+            return FinetuneCommandSettings(
+                finetune=self.finetune,
+                label=self.label,
+                train=self.train,
+                segment=self.segment,
+                cluster=self.cluster,
+                evaluate=self.evaluate,
+            )
+        if stage == "evaluate_matched":  # what matching finds has no size
+            return self.evaluate.model_copy(update={"rank": "score"})
+        section = getattr(self, stage)
+        assert isinstance(section, Section)
+        return section
+
+    def stage_settings(self) -> dict[str, dict[str, Any]]:
+        """``for_stage`` of every stage that takes settings, as JSON."""
+        names = [*(name for name in ORDER if name != "report"), "evaluate_matched"]
+        return {name: self.for_stage(name).model_dump(mode="json") for name in names}
+
+
+def flat(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    values: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            values.update({f"{name}.{inner}": one for inner, one in flat(value).items()})
+        else:
+            values[name] = value
+    return values
+
+
+def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    new = dict(content)
+    for name, value in changes.items():
+        there = content.get(name)
+        new[name] = _merged(there, value) if isinstance(value, Mapping) and isinstance(there, Mapping) else value
+    return new
+
+
+def present_names(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as an earlier version wrote them, sections of a run, by the present names; present ones are left alone.
+
+    Where two old parameters are one now, the first in ``RENAMED`` holds.
+    """
+    plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in content.items()}
+    moved = {}
+    for old in (*DROPPED, *RENAMED):
+        section, name = old.split(".")
+        there = plain.get(section)
+        # An old name that is a group's now holds one value, never a mapping.
+        if isinstance(there, dict) and name in there and not isinstance(there[name], Mapping):
+            moved[old] = there.pop(name)
+    for old, new in RENAMED.items():
+        if old in moved:
+            *groups, name = new.split(".")
+            place = plain
+            for group in groups:
+                place = place.setdefault(group, {})
+            place.setdefault(name, moved[old])
+    return plain
+
+
+def present_section(stage: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """One section of such settings, as a stage's sidecar has it, with the microscope where the stage takes one."""
+    sections = present_names({stage: content})
+    own: dict[str, Any] = sections.pop(stage)
+    return {**sections, **own}
+
+
+def complaints(error: ValidationError, model: type[Section]) -> str:
+    """What is wrong with the parameters, in one line: each one's name, value and what is allowed, or its new name.
+
+    ``model`` is ``Settings``, or what one stage is given.
+    """
+    own = next((name for name, field in Settings.model_fields.items() if _is_one(model, field.annotation)), "")
+    return "; ".join(_complaint(dict(one), model, own) for one in error.errors())
+
+
+def _is_one(model: type[Section], section: Any) -> bool:
+    return isinstance(section, type) and issubclass(model, section) and issubclass(section, Section)
+
+
+def _complaint(error: Mapping[str, Any], model: type[Section], own: str) -> str:
+    parts = [str(part) for part in error["loc"]]
+    name = ".".join([own, *parts] if own else parts)
+    if own and parts[:1] == ["microscope"]:
+        name = ".".join(parts)
+    if name in DROPPED:
+        return f"parameter {name}: there is no such parameter any more: {DROPPED[name]}"
+    if name in RENAMED and not isinstance(error["input"], Mapping):
+        return f"parameter {name}: now {RENAMED[name]}"
+    if error["type"] == "extra_forbidden":
+        section: Any = model
+        for part in error["loc"][:-1]:
+            section = section.model_fields[part].annotation
+        return f"parameter {name} = {error['input']!r}: there is no such parameter; allowed: {', '.join(section.model_fields)}"
+    return f"parameter {name} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"

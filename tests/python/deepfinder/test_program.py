@@ -23,7 +23,7 @@ def test_deepfinder_is_named_where_it_is_missing() -> None:
 def test_deepfinders_own_ways_hold_and_are_named(capsys) -> None:
     settings = TrainSettings(engine="deepfinder", filters=16, epochs=7, normalisation="patch")
     effective = deepfinder_program.effective_settings(settings)
-    assert (effective.epochs, effective.filters, effective.crossentropy_weight) == (7, 32, 0.0)
+    assert (effective.epochs, effective.filters, effective.loss.crossentropy_weight) == (7, 32, 0.0)
     said = capsys.readouterr().err
     assert "filters" in said
     assert "normalisation" not in said
@@ -51,8 +51,8 @@ def test_a_tomogram_by_deepfinder(monkeypatch) -> None:
     assert asked == {"step": "segment", "device": "cpu", "classes": 3, "patch_voxels": 60, "seed": 0}
     with pytest.raises(BadInput, match=r"segment\.tile_voxels = 48"):
         steps.segment(network, grey, settings.model_copy(update={"tile_voxels": 48}))
-    with pytest.raises(BadInput, match="half_turns"):
-        steps.segment(network, grey, settings.model_copy(update={"half_turns": True}))
+    with pytest.raises(BadInput, match="test_time_augmentation"):
+        steps.segment(network, grey, settings.model_copy(update={"test_time_augmentation": True}))
 
 
 def test_picks_by_deepfinder(monkeypatch) -> None:

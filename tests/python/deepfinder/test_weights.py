@@ -11,7 +11,7 @@ from template_learning.common.errors import BadInput
 from template_learning.deepfinder.program import OWN_WAYS, effective_settings
 from template_learning.deepfinder.weights import load_weights, network_sizes, read_weights, save_weights
 from template_learning.learning.network import build_network, tversky_loss
-from template_learning.settings import Settings, TrainSettings
+from template_learning.settings import Settings, TrainSettings, flat
 
 # Keras on NumPy 2 warns of its own saving and weight reading.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -87,24 +87,47 @@ def test_other_files_and_networks_are_refused(tmp_path: Path) -> None:
 def test_the_preset_is_deepfinders_training() -> None:
     preset = Settings.model_validate(yaml.safe_load((GOLDEN.parents[2] / "presets" / "deepfinder.yml").read_text())).train
     # Facts of cryoet-deepfinder 0.2.1 (training.py); its own numbers where the paper's text gives a range.
-    assert (preset.epochs, preset.steps_per_epoch, preset.batch_size, preset.random_shift_voxels) == (100, 100, 25, 13)
+    assert (preset.epochs, preset.steps_per_epoch, preset.batch_size, preset.augmentation.random_shift_voxels) == (
+        100,
+        100,
+        25,
+        13,
+    )
     assert 52 <= preset.patch_voxels <= 56
     assert (
-        preset.crossentropy_weight,
+        preset.loss.crossentropy_weight,
         preset.background_fraction,
-        preset.least_dose_e_per_angstrom2,
-        preset.contrast_jitter,
+        preset.augmentation.minimum_dose_e_per_angstrom2,
+        preset.augmentation.contrast_jitter,
     ) == (0, 0, None, 0)
-    assert (preset.normalisation, preset.rotation, preset.bootstrap, preset.learning_rate) == ("patch", "tilt_axis", True, 1e-4)
-    assert (preset.wedge_variation_deg, preset.high_dose_first, preset.filters) == (0, 0, 32)
-    assert (preset.network, preset.batch_normalisation, preset.tversky_weight) == ("deepfinder", False, 1)
+    assert (preset.normalisation, preset.augmentation.rotation, preset.bootstrap, preset.optimizer.learning_rate) == (
+        "patch",
+        "tilt_axis",
+        True,
+        1e-4,
+    )
+    assert (preset.augmentation.missing_wedge_jitter_deg, preset.dose_curriculum_fraction, preset.filters) == (0, 0, 32)
+    assert (preset.network, preset.batch_normalisation, preset.loss.tversky_weight) == ("deepfinder", False, 1)
 
 
 def test_what_deepfinder_does_not_have_is_set_to_its_own_ways(capsys: pytest.CaptureFixture[str]) -> None:
-    asked = TrainSettings(engine="deepfinder", wedge_variation_deg=10, high_dose_first=0.5, filters=32)
+    asked = TrainSettings(
+        engine="deepfinder", augmentation={"missing_wedge_jitter_deg": 10}, dose_curriculum_fraction=0.5, filters=32
+    )
     done = effective_settings(asked)
-    assert (done.wedge_variation_deg, done.high_dose_first, done.rotation) == (0, 0, "tilt_axis")
-    assert {"wedge_variation_deg", "high_dose_first"} <= set(capsys.readouterr().err.split("hold: ")[1].strip().split(", "))
+    assert (done.augmentation.missing_wedge_jitter_deg, done.dose_curriculum_fraction) == (0, 0)
+    assert done.augmentation.rotation == "tilt_axis"
+    assert {"augmentation.missing_wedge_jitter_deg", "dose_curriculum_fraction"} <= set(
+        capsys.readouterr().err.split("hold: ")[1].strip().split(", ")
+    )
     # Every other setting is passed on, or is about the package itself.
-    passed = {"epochs", "steps_per_epoch", "batch_size", "patch_voxels", "random_shift_voxels", "bootstrap", "validation_steps"}
-    assert set(TrainSettings.model_fields) == {*OWN_WAYS, *passed, "learning_rate", "engine", "device"}
+    passed = {
+        "epochs",
+        "steps_per_epoch",
+        "batch_size",
+        "patch_voxels",
+        "augmentation.random_shift_voxels",
+        "bootstrap",
+        "validation_steps",
+    }
+    assert set(flat(TrainSettings().model_dump())) == {*flat(OWN_WAYS), *passed, "optimizer.learning_rate", "engine", "device"}

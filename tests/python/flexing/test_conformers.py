@@ -29,7 +29,7 @@ def chain_of(position, chain=None):
     )
 
 
-PAPER = FlexSettings(minimum_contacts=0, minimum_collectivity=0, damage=1, conformers=3)
+PAPER = FlexSettings(minimum_contacts=0, minimum_collectivity=0, maximum_broken_fraction=1, conformers=3)
 
 
 def test_sparse_networks_are_held_by_fewer_springs_and_those_that_fall_apart_refused():
@@ -107,7 +107,7 @@ def test_thermal_conformers_have_the_rmsd_asked_for(rmsd):
 
 def test_thermal_amplitudes_follow_the_eigenvalues():
     structure = chain_of(node_cloud(343))
-    settings = FlexSettings(amplitude_kind="thermal", damage=1)
+    settings = FlexSettings(amplitude_kind="thermal", maximum_broken_fraction=1)
     modes, geometry = find_modes(structure, settings), Geometry.of(structure)
     drawn = [draw_conformer(modes, geometry, settings, np.random.default_rng(seed)).amplitude for seed in range(400)]
     share = (np.array(drawn) ** 2).mean(axis=0)
@@ -118,7 +118,7 @@ def test_thermal_amplitudes_follow_the_eigenvalues():
 @pytest.mark.shared
 def test_damaged_conformers_are_drawn_again(shared_data):
     structure = read_structure(shared_data / "structures/nucleosome/2pyo.cif.gz")
-    settings = FlexSettings(damage=0.02)
+    settings = FlexSettings(maximum_broken_fraction=0.02)
     modes, geometry = find_modes(structure, settings), Geometry.of(structure)
     assert len(geometry.bond) > 1000
     assert geometry.damage(structure.position_angstrom) == (0, 0)
@@ -126,7 +126,7 @@ def test_damaged_conformers_are_drawn_again(shared_data):
     assert kept.accepted
     assert kept.draws > 1
     assert max(geometry.damage(structure.position_angstrom + kept.displacement)) <= 0.02
-    paper = draw_conformer(modes, geometry, settings.model_copy(update={"damage": 1.0}), np.random.default_rng(0))
+    paper = draw_conformer(modes, geometry, settings.changed({"maximum_broken_fraction": 1.0}), np.random.default_rng(0))
     assert paper.draws == 1
     assert max(geometry.damage(structure.position_angstrom + paper.displacement)) > 0.02
     assert np.abs(paper.amplitude).max() <= 100

@@ -55,7 +55,7 @@ def test_tiles_give_what_one_piece_gives(trained: Path) -> None:
     assert np.allclose(one.sum(axis=-1), 1, atol=1e-5)
     tiled = segment_volume(network, volume, SegmentSettings(tile_voxels=80, overlap_voxels=60))
     assert np.abs(one - tiled).max() < 1e-3
-    turned = segment_volume(network, volume, SegmentSettings(tile_voxels=128, half_turns=True))
+    turned = segment_volume(network, volume, SegmentSettings(tile_voxels=128, test_time_augmentation=True))
     assert np.abs(one - turned).max() < 0.5
     bright = segment_volume(network, -volume, SegmentSettings(tile_voxels=128, contrast="protein_bright"))
     assert np.allclose(one, bright, atol=1e-5)

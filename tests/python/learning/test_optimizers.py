@@ -9,7 +9,7 @@ from template_learning.learning.optimizers import build_optimizer
 from template_learning.settings import TrainSettings
 
 RATE = 0.01
-MUON = TrainSettings(optimizer="muon", learning_rate=RATE, network="residual", filters=8, patch_voxels=48)
+MUON = TrainSettings(optimizer={"name": "muon", "learning_rate": RATE}, network="residual", filters=8, patch_voxels=48)
 
 
 def steps(settings: TrainSettings) -> list[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
@@ -39,7 +39,7 @@ def test_a_kernels_step_is_the_orthogonal_matrix_nearest_to_its_gradient_of_adam
 
 
 def test_first_and_last_kernel_and_all_vectors_take_adams_step() -> None:
-    muon, adam = steps(MUON), steps(MUON.model_copy(update={"optimizer": "adam"}))
+    muon, adam = steps(MUON), steps(MUON.changed({"optimizer": {"name": "adam"}}))
     kernels = [number for number, (_, gradient, _) in enumerate(muon) if gradient.ndim == 5]
     for number, ((path, _, change), (_, gradient, expected)) in enumerate(zip(muon, adam, strict=True)):
         if number in kernels[1:-1]:
@@ -51,8 +51,8 @@ def test_first_and_last_kernel_and_all_vectors_take_adams_step() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_cosine_ends_at_nothing(optimizer: str) -> None:
-    chosen = MUON.model_copy(
-        update={"optimizer": optimizer, "learning_rate_schedule": "cosine", "epochs": 2, "steps_per_epoch": 3}
+    chosen = MUON.changed(
+        {"optimizer": {"name": optimizer, "learning_rate_schedule": "cosine"}, "epochs": 2, "steps_per_epoch": 3}
     )
     built = build_optimizer(build_network(2, 8, "residual"), chosen)
     assert float(built.learning_rate) == pytest.approx(RATE)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 
 def test_patches_hold_what_the_tomogram_holds_there(toy: tuple[Path, Path]) -> None:
-    chosen = SMALL.model_copy(update={"rotation": "none", "background_fraction": 0.5, "random_shift_voxels": 30})
+    chosen = SMALL.changed({"augmentation": {"rotation": "none", "random_shift_voxels": 30}, "background_fraction": 0.5})
     tomogram = open_tomogram(toy[1], "t0")
     assert set(tomogram.class_id) == {1}
     batch = Patches([tomogram], chosen, 3, split="train", first=0, count=5)[2]
@@ -31,7 +31,9 @@ def test_patches_hold_what_the_tomogram_holds_there(toy: tuple[Path, Path]) -> N
 
 
 def test_patches_are_centred_on_targets_and_depend_on_their_number_alone(toy: tuple[Path, Path]) -> None:
-    chosen = SMALL.model_copy(update={"background_fraction": 0.0, "random_shift_voxels": 0, "least_dose_e_per_angstrom2": 10})
+    chosen = SMALL.changed(
+        {"background_fraction": 0.0, "augmentation": {"random_shift_voxels": 0, "minimum_dose_e_per_angstrom2": 10}}
+    )
     tomograms = [open_tomogram(toy[1], name, imaged(60.0)) for name in ("t0", "t1")]
     early = Patches(tomograms, chosen, 3, split="train", first=0, count=8)
     late = Patches(tomograms, chosen, 3, split="train", first=4, count=4)
@@ -51,10 +53,10 @@ def with_axes(tomogram: TrainingTomogram) -> TrainingTomogram:
 
 
 def test_voxels_of_a_top_view_weigh_more_and_stay_with_their_labels(toy: tuple[Path, Path]) -> None:
-    chosen = SMALL.model_copy(update={"rotation": "mirrors", "background_fraction": 0.5, "random_shift_voxels": 30})
+    chosen = SMALL.changed({"augmentation": {"rotation": "mirrors", "random_shift_voxels": 30}, "background_fraction": 0.5})
     tomogram = with_axes(open_tomogram(toy[1], "t0"))
     plain = Patches([tomogram], chosen, 3, split="train", first=0, count=30)
-    weighted = Patches([tomogram], chosen.model_copy(update={"top_view_weight": 17.0}), 3, split="train", first=0, count=30)
+    weighted = Patches([tomogram], chosen.changed({"loss": {"top_view_weight": 17.0}}), 3, split="train", first=0, count=30)
     seen = set()
     for index in range(30):
         grey, both = weighted[index]
@@ -88,14 +90,14 @@ def test_views_weigh_one_on_average_over_all_orientations(toy: tuple[Path, Path]
 
 
 def test_top_view_weight_needs_the_particles_axes(toy: tuple[Path, Path]) -> None:
-    chosen = SMALL.model_copy(update={"top_view_weight": 3.0})
-    with pytest.raises(BadInput, match=r"t0: particles without axis_z; train.top_view_weight = 3"):
+    chosen = SMALL.changed({"loss": {"top_view_weight": 3.0}})
+    with pytest.raises(BadInput, match=r"t0: particles without axis_z; train.loss.top_view_weight = 3"):
         Patches([open_tomogram(toy[1], "t0")], chosen, 3, split="train", first=0, count=1)
 
 
 def test_high_doses_come_first_and_the_others_by_and_by(toy: tuple[Path, Path]) -> None:
-    chosen = SMALL.model_copy(
-        update={"high_dose_first": 0.5, "epochs": 10, "steps_per_epoch": 10, "background_fraction": 0.3, "batch_size": 4}
+    chosen = SMALL.changed(
+        {"dose_curriculum_fraction": 0.5, "epochs": 10, "steps_per_epoch": 10, "background_fraction": 0.3, "batch_size": 4}
     )
     doses = {"t0": 20.0, "t1": 100.0}
     tomograms = [open_tomogram(toy[1], name, imaged(dose)) for name, dose in doses.items()]

@@ -36,10 +36,9 @@ CHOSEN = TrainSettings(
     steps_per_epoch=3,
     batch_size=4,
     patch_voxels=16,
-    random_shift_voxels=4,
+    augmentation={"random_shift_voxels": 4, "rotation": "none"},
     validation_steps=1,
     filters=4,
-    rotation="none",
     background_fraction=0.0,
     band_pass_angstrom=BAND,
 )
@@ -102,7 +101,7 @@ def test_patches_have_unit_deviation_in_the_band_at_every_dose(least: float | No
     """Of a reconstruction of noise, to which the noise of lower doses is added."""
     images = np.random.default_rng(2).standard_normal((41, 64, 130), dtype=np.float32)
     data = back_project(images, np.arange(-60.0, 61.0, 3.0), (56, 60, 64))
-    chosen = CHOSEN.model_copy(update={"least_dose_e_per_angstrom2": least, "batch_size": 20})
+    chosen = CHOSEN.changed({"augmentation": {"minimum_dose_e_per_angstrom2": least}, "batch_size": 20})
     grey, _ = Patches([tomogram(data)], chosen, 3, split="train", first=0, count=2)[0]
     assert grey.std() == pytest.approx(1, rel=0.1)
     assert grey.std(axis=(1, 2, 3, 4)).max() < 1.35
@@ -112,7 +111,7 @@ def test_scales_vary_and_offsets_do_not() -> None:
     data = noise((40, 40, 40))
     plain, _ = Patches([tomogram(data)], CHOSEN, 3, split="train", first=0, count=1)[0]
     varied, _ = Patches(
-        [tomogram(data)], CHOSEN.model_copy(update={"contrast_jitter": 0.3}), 3, split="train", first=0, count=1
+        [tomogram(data)], CHOSEN.changed({"augmentation": {"contrast_jitter": 0.3}}), 3, split="train", first=0, count=1
     )[0]
     # The first patch of both is the same one.
     scale = float((varied[0] * plain[0]).sum() / (plain[0] ** 2).sum())
@@ -159,8 +158,8 @@ def test_voxels_count_from_the_probability_asked_for() -> None:
     classes, best = classes_and_probability(probability, SegmentSettings())
     assert classes.ravel().tolist() == [0, 2, 0]
     np.testing.assert_allclose(best.ravel(), [0.3, 0.45, 0.1])
-    assert classes_and_probability(probability, SegmentSettings(target_probability=0.2))[0].ravel().tolist() == [1, 2, 0]
-    assert classes_and_probability(probability, SegmentSettings(target_probability=0.5))[0].ravel().tolist() == [0, 0, 0]
+    assert classes_and_probability(probability, SegmentSettings(probability_threshold=0.2))[0].ravel().tolist() == [1, 2, 0]
+    assert classes_and_probability(probability, SegmentSettings(probability_threshold=0.5))[0].ravel().tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("band", [(20.0, 10.0), (-1.0, 10.0), (10.0, 10.0)])

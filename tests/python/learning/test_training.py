@@ -37,7 +37,7 @@ def test_training_is_deterministic_and_goes_on_after_a_kill(
 ) -> None:
     from template_learning.learning import training as train
 
-    chosen = SMALL.model_copy(update={"optimizer": optimizer, "averaged_share": averaged_share})
+    chosen = SMALL.changed({"optimizer": {"name": optimizer, "weight_averaging_fraction": averaged_share}})
     if optimizer == "muon":
         trained = tmp_path / "whole"
         train_network(*toy, chosen, 7, trained)
@@ -66,14 +66,14 @@ def test_training_is_deterministic_and_goes_on_after_a_kill(
 
 
 def test_top_views_weigh_in_training_and_views_of_mean_weight_as_without(toy: tuple[Path, Path], tmp_path: Path) -> None:
-    entropy = SMALL.model_copy(update={"tversky_weight": 0.0, "crossentropy_balance": 0.0})
+    entropy = SMALL.changed({"loss": {"tversky_weight": 0.0, "class_weight_exponent": 0.0}})
     history = {}
     for name, axis_z in (("mean", 0.2**0.25), ("top", 1.0)):
         shutil.copytree(toy[1], tmp_path / name)
         for table in (tmp_path / name).glob("*.particles.csv"):
             rows = [row.model_copy(update={"axis_z": axis_z}) for row in read_table(table, ParticleRow)]
             write_table(table, ParticleRow, rows)
-        weighted = entropy.model_copy(update={"top_view_weight": 99.0})
+        weighted = entropy.changed({"loss": {"top_view_weight": 99.0}})
         train_network(toy[0], tmp_path / name, weighted, 7, tmp_path / name / "trained")
         history[name] = read_table(tmp_path / name / "trained" / "history.csv", HistoryRow)
     train_network(*toy, entropy, 7, tmp_path)
@@ -168,7 +168,7 @@ def test_averaged_epochs_keep_the_mean_of_their_weights(
         weights.append(self.network.get_weights())
 
     monkeypatch.setattr(Training, "_save", saved)
-    chosen = SMALL.model_copy(update={"epochs": 5, "averaged_share": 0.6})
+    chosen = SMALL.changed({"epochs": 5, "optimizer": {"weight_averaging_fraction": 0.6}})
     train_network(toy[0], toy[1], chosen, 7, tmp_path / "mean")
     plain = SMALL.model_copy(update={"epochs": 5})
     train_network(toy[0], toy[1], plain, 7, tmp_path / "plain")
@@ -184,7 +184,9 @@ def test_averaged_epochs_keep_the_mean_of_their_weights(
 
 
 def test_early_stopping(toy: tuple[Path, Path], tmp_path: Path) -> None:
-    chosen = SMALL.model_copy(update={"epochs": 30, "steps_per_epoch": 1, "early_stopping_epochs": 2, "learning_rate": 1e-9})
+    chosen = SMALL.changed(
+        {"epochs": 30, "steps_per_epoch": 1, "early_stopping_epochs": 2, "optimizer": {"learning_rate": 1e-9}}
+    )
     train_network(*toy, chosen, 1, tmp_path)
     history = read_table(tmp_path / "history.csv", HistoryRow)
     assert len(history) < 30

@@ -17,7 +17,9 @@ from template_learning.stages.train import train_network
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
-SMALL = TrainSettings(epochs=1, steps_per_epoch=2, batch_size=4, patch_voxels=16, random_shift_voxels=0, filters=4)
+SMALL = TrainSettings(
+    epochs=1, steps_per_epoch=2, batch_size=4, patch_voxels=16, augmentation={"random_shift_voxels": 0}, filters=4
+)
 
 
 def write_tomogram(folder: Path, name: str, shape: tuple[int, int, int], classes: dict[int, int]) -> None:
@@ -89,8 +91,8 @@ def rare(tmp_path: Path) -> TrainingTomogram:
 def test_classes_are_drawn_equally_often_where_asked(
     rare: TrainingTomogram, bootstrap: bool, least: float, most: float
 ) -> None:
-    settings = SMALL.model_copy(
-        update={"bootstrap": bootstrap, "background_fraction": 0.0, "batch_size": 200, "rotation": "none"}
+    settings = SMALL.changed(
+        {"bootstrap": bootstrap, "background_fraction": 0.0, "batch_size": 200, "augmentation": {"rotation": "none"}}
     )
     labels = Patches([rare], settings, 1, split="train", first=0, count=1)[0][1]
     # A patch of 16 that was moved inside the border holds its particle off the middle, and parts of others.
@@ -106,8 +108,8 @@ def test_tomograms_with_few_particles_are_drawn_as_often_where_asked(
     write_tomogram(tmp_path, "full", (48, 48, 48), {1: 36})
     write_tomogram(tmp_path, "sparse", (48, 48, 48), {1: 4})
     tomograms = [open_tomogram(tmp_path, name) for name in ("full", "sparse")]
-    settings = SMALL.model_copy(
-        update={"bootstrap": bootstrap, "background_fraction": 0.0, "batch_size": 200, "rotation": "none"}
+    settings = SMALL.changed(
+        {"bootstrap": bootstrap, "background_fraction": 0.0, "batch_size": 200, "augmentation": {"rotation": "none"}}
     )
     patches = Patches(tomograms, settings, 1, split="train", first=0, count=1)[0][0]
     grey = [(np.asarray(one.data) - one.mean) / one.deviation for one in tomograms]

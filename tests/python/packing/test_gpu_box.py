@@ -10,7 +10,8 @@ from ..strict_device import STRICT
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"body": "atoms", "packing_voxel_size_angstrom": 7.0, "shell_voxels": 3, "molecules": 150}]
+    "options",
+    [{}, {"excluded_volume": "atoms", "packing_voxel_size_angstrom": 7.0, "shell_voxels": 3, "stop_at": {"molecules": 150}}],
 )
 def test_a_device_places_the_same_molecules(
     packing_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]

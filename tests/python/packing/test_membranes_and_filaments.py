@@ -38,7 +38,7 @@ def _position(row: ParticleRow) -> np.ndarray:
 
 def _packed(folder: Path, output: Path, seed: int = 1, **options: Any) -> tuple[list[ParticleRow], dict[str, Any]]:
     """The table and sidecar of a packing, its distance checked from the atoms of the table."""
-    path = pack_sample([folder], "s1", TetrisSettings.model_validate({**CELL_OPTIONS, **options}), seed, output)
+    path = pack_sample([folder], "s1", TetrisSettings.model_validate(CELL_OPTIONS).changed(options), seed, output)
     rows, facts = read_table(path, ParticleRow), json.loads((output / "s1.placed.csv.json").read_text())
     least, _ = _closest_and_all_atoms(rows, facts, path, folder)
     assert least >= 3.0 - 2e-3  # the table is rounded
@@ -150,22 +150,26 @@ def test_the_sample_is_simulated_and_labelled_through_the_same_door(
 
 
 def test_seeds_and_nothing_where_nothing_is_asked_for(cell_library: Path, tmp_path: Path) -> None:
-    small = {"shape_voxels": (24, 30, 30), "vesicles": 1, "membrane_molecules": ["channel=2"], "molecules": 5}
+    vesicles = {"count": 1, "membrane_molecules": ["channel=2"]}
+    small = {"shape_voxels": (24, 30, 30), "vesicles": vesicles, "stop_at": {"molecules": 5}}
     one, again, other = (
         _packed(cell_library, tmp_path / name, seed, **small)[0] for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     assert one == again != other
-    off = {"vesicles": 0, "membrane_molecules": [], "filaments": []}
+    nothing = {"count": 0, "membrane_molecules": []}
+    off: dict[str, Any] = {"vesicles": nothing, "filaments": {"counts": []}}
     bare, facts = _packed(cell_library, tmp_path / "d", **small | off)
-    other_radii, _ = _packed(cell_library, tmp_path / "e", **small | off, vesicle_radius_angstrom=(60, 61))
+    other_radii, _ = _packed(
+        cell_library, tmp_path / "e", **small | off | {"vesicles": {**nothing, "radius_angstrom": (60, 61)}}
+    )
     assert bare == other_radii
     assert facts["vesicles"] == facts["filaments"] == []
     assert len(bare) == 5
 
 
 def test_a_microtubule_in_the_box(cell_library: Path, tmp_path: Path) -> None:
-    off = {"vesicles": 0, "membrane_molecules": [], "filaments": []}
-    rows, facts = _packed(cell_library, tmp_path, **off, microtubules=["unit=1"], shape_voxels=(40, 44, 44), molecules=3)
+    options = {"vesicles": {"count": 0, "membrane_molecules": []}, "filaments": {"counts": [], "microtubules": ["unit=1"]}}
+    rows, facts = _packed(cell_library, tmp_path, **options, shape_voxels=(40, 44, 44), stop_at={"molecules": 3})
     assert facts["filaments"][0]["units"] == 13 * 3
     units = np.array([_position(row) for row in rows if row.species == "unit"])
     if len(units) == 39:
@@ -178,11 +182,11 @@ def test_a_microtubule_in_the_box(cell_library: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"membrane_molecules": ["nothing=3"]}, "tetris.membrane_molecules 'nothing=3'"),
-        ({"membrane_molecules": ["channel=3@high"]}, "species=count"),
-        ({"filaments": ["unit"]}, "tetris.filaments 'unit'"),
-        ({"vesicles": 0}, "vesicles to set them in were expected"),
-        ({"vesicle_radius_angstrom": (300, 400)}, "does not fit into the box"),
+        ({"vesicles": {"membrane_molecules": ["nothing=3"]}}, "tetris.vesicles.membrane_molecules 'nothing=3'"),
+        ({"vesicles": {"membrane_molecules": ["channel=3@high"]}}, "species=count"),
+        ({"filaments": {"counts": ["unit"]}}, "tetris.filaments.counts 'unit'"),
+        ({"vesicles": {"count": 0}}, "vesicles to set them in were expected"),
+        ({"vesicles": {"radius_angstrom": (300, 400)}}, "does not fit into the box"),
     ],
 )
 def test_what_cannot_be_is_named(cell_library: Path, tmp_path: Path, options: dict[str, Any], said: str) -> None:

@@ -22,9 +22,9 @@ from ..builders import VOXEL_ANGSTROM, angles_of, closest_atoms, pack_and_check,
     [
         (3.0, {}),
         (45.0, {}),
-        (0.5, {"body": "atoms"}),
-        (3.0, {"body": "atoms", "packing_voxel_size_angstrom": 7.0}),
-        (12.0, {"body": "atoms", "packing_voxel_size_angstrom": 8.0, "shell_voxels": 3}),
+        (0.5, {"excluded_volume": "atoms"}),
+        (3.0, {"excluded_volume": "atoms", "packing_voxel_size_angstrom": 7.0}),
+        (12.0, {"excluded_volume": "atoms", "packing_voxel_size_angstrom": 8.0, "shell_voxels": 3}),
         (3.0, {"placer": "random"}),
         (3.0, {"keep_shares": False, "retries": 2}),
     ],
@@ -50,7 +50,7 @@ def test_atoms_keep_the_distance_and_stay_in_the_box(
 
 def test_the_papers_bodies_share_no_voxel(packing_library: Path, tmp_path: Path) -> None:
     particles, facts = pack_and_check(
-        packing_library, tmp_path, minimum_distance_angstrom=0.0, smoothing_voxels=1.65, threshold=0.25
+        packing_library, tmp_path, minimum_distance_angstrom=0.0, smoothing_voxels=1.65, density_threshold=0.25
     )
     library = read_library([packing_library])
     voxel = np.stack(np.meshgrid(*map(np.arange, (24, 32, 40)), indexing="ij"), axis=-1)[..., ::-1]  # x, y, z
@@ -69,7 +69,7 @@ def test_the_papers_bodies_share_no_voxel(packing_library: Path, tmp_path: Path)
 def test_touching_molecules_are_near_the_distance_asked(packing_library: Path, tmp_path: Path) -> None:
     # the guard costs at most a voxel's diagonal: a packing that kept everything far apart would pass the test above
     particles, facts = pack_and_check(
-        packing_library, tmp_path, body="atoms", packing_voxel_size_angstrom=4.0, minimum_distance_angstrom=10
+        packing_library, tmp_path, excluded_volume="atoms", packing_voxel_size_angstrom=4.0, minimum_distance_angstrom=10
     )
     assert 10.0 <= facts["closest_approach_angstrom"] <= 10.0 + 4.0 * np.sqrt(3)
     assert len(particles) > 60
@@ -94,16 +94,17 @@ def test_no_distractors_when_none_are_asked_for(packing_library: Path, tmp_path:
 
 
 def test_count_limit_and_the_first_in_the_centre(packing_library: Path, tmp_path: Path) -> None:
-    particles, _ = pack_and_check(packing_library, tmp_path, molecules=7)
+    particles, facts = pack_and_check(packing_library, tmp_path, seed=5, stop_at={"molecules": 7})
+    assert (facts["stage"], facts["seed"]) == ("tetris", 5)  # the root
     assert len(particles) == 7
     first = np.array([particles[0].x_angstrom, particles[0].y_angstrom, particles[0].z_angstrom])
     centre = Grid(shape=(24, 32, 40), voxel_size_angstrom=VOXEL_ANGSTROM).centre_angstrom
     assert np.abs(first - centre).max() <= VOXEL_ANGSTROM
 
 
-@pytest.mark.parametrize("options", [{}, {"body": "atoms", "packing_voxel_size_angstrom": 8.0}])
+@pytest.mark.parametrize("options", [{}, {"excluded_volume": "atoms", "packing_voxel_size_angstrom": 8.0}])
 def test_orientations_are_uniform(packing_library: Path, tmp_path: Path, options: dict[str, Any]) -> None:
-    particles, _ = pack_and_check(packing_library, tmp_path, shape_voxels=(64, 64, 64), molecules=400, **options)
+    particles, _ = pack_and_check(packing_library, tmp_path, shape_voxels=(64, 64, 64), stop_at={"molecules": 400}, **options)
     rotation = rotation_from_angles([angles_of(row) for row in particles])
     # each entry of a uniform rotation's matrix is uniform in [-1, 1] (Archimedes)
     for entry in rotation.as_matrix().reshape(-1, 9).T:
@@ -133,27 +134,28 @@ def test_orientations_are_uniform_where_most_tries_are_refused(packing_library: 
 @pytest.mark.parametrize(
     ("options", "ended"),
     [
-        ({"templates": 4}, "templates as asked"),
-        ({"molecules": 9}, "molecules as asked"),
-        ({"protein_mg_per_ml": 20.0}, "concentration as asked"),
-        ({"occupancy": 0.2}, "occupancy as asked"),
-        ({"at_most": ["disc=3", "ball=5", "rod=0", "chip=2"]}, "all that was asked for is placed"),
+        ({"stop_at": {"templates": 4}}, "templates as asked"),
+        ({"stop_at": {"molecules": 9}}, "molecules as asked"),
+        ({"stop_at": {"protein_mg_per_ml": 20.0}}, "concentration as asked"),
+        ({"stop_at": {"occupancy": 0.2}}, "occupancy as asked"),
+        ({"maximum_counts": ["disc=3", "ball=5", "rod=0", "chip=2"]}, "all that was asked for is placed"),
     ],
 )
 def test_packing_ends_where_it_was_told_to(packing_library: Path, tmp_path: Path, options: dict[str, Any], ended: str) -> None:
     particles, facts = pack_and_check(packing_library, tmp_path, **options)
     assert facts["ended"] == ended
     species = Counter(row.species for row in particles)
-    if "templates" in options:
+    stop = options.get("stop_at", {})
+    if "templates" in stop:
         assert species["disc"] == 4
-    if "at_most" in options:
+    if "maximum_counts" in options:
         assert species == {"disc": 3, "ball": 5, "chip": 2}
-    if "protein_mg_per_ml" in options:
+    if "protein_mg_per_ml" in stop:
         assert 20 <= facts["protein_mg_per_ml"] < 22
         dalton = sum(14.0 * len(atoms) for atoms in placed_atoms(particles, read_library([packing_library])))
         millilitre = 24 * 32 * 40 * VOXEL_ANGSTROM**3 * 1e-24
         assert facts["protein_mg_per_ml"] == pytest.approx(dalton * 1.66054e-21 / millilitre, rel=1e-4)
-    if "occupancy" in options:
+    if "occupancy" in stop:
         assert 0.2 <= facts["filled_fraction"] < 0.22
 
 
@@ -174,14 +176,16 @@ def test_a_slab_keeps_its_thickness(packing_library: Path, tmp_path: Path) -> No
 def test_samples_are_filled_to_their_own_depths(packing_library: Path, tmp_path: Path) -> None:
     depths = set()
     for number in range(3):
-        particles, facts = pack_and_check(packing_library, tmp_path / str(number), seed=number, filled_depth=(0.4, 0.8))
+        particles, facts = pack_and_check(
+            packing_library, tmp_path / str(number), seed=number, filled_thickness_fraction=(0.4, 0.8)
+        )
         height = np.concatenate(placed_atoms(particles, read_library([packing_library])))[:, 2]
         depths.add(facts["slab_thickness_angstrom"])
         assert 0.4 * 24 * VOXEL_ANGSTROM <= facts["slab_thickness_angstrom"] <= 0.8 * 24 * VOXEL_ANGSTROM
         assert np.abs(height - 11.5 * VOXEL_ANGSTROM).max() <= (facts["slab_thickness_angstrom"] + VOXEL_ANGSTROM) / 2
     assert len(depths) == 3
     with pytest.raises(ValidationError, match="the least first was expected"):
-        TetrisSettings(filled_depth=(0.8, 0.4))
+        TetrisSettings(filled_thickness_fraction=(0.8, 0.4))
 
 
 def test_the_density_falls_along_x_when_asked(packing_library: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_selection_by_the_expected_f1(tmp_path):
     write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
     write_mrc(tmp_path / "a.probability.mrc", likely, 8.0)
     files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
-    chosen = ClusterSettings(radius_voxels=3, select="expected_f1")
+    chosen = ClusterSettings(radius_voxels=3, chosen_by="expected_f1")
     for steps, selected in [
         ([(0.5, 0.1), (0.65, 0.2), (0.8, 0.9)], 1),  # 0.9 / 1.1 before 1.1 / 1.6
         ([(0.5, 0.1), (0.65, 0.6), (0.8, 0.9)], 2),
@@ -59,7 +59,7 @@ def test_a_crumb_is_less_likely_right_than_a_whole_molecule_where_the_model_know
         more = {} if size is None else {"whole_size_voxels": {1: size}}
         write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, **facts, **more)
         for select, count in (("threshold", 3), ("expected_f1", taken)):
-            cluster_segmentation(*files, "a", ClusterSettings(radius_voxels=3, select=select), tmp_path)
+            cluster_segmentation(*files, "a", ClusterSettings(radius_voxels=3, chosen_by=select), tmp_path)
             picks = read_table(tmp_path / "a.picks.csv", PickRow)
             assert [pick.size_voxels for pick in picks] == [large, whole, crumb]
             assert [pick.score for pick in picks] == pytest.approx([0.8] * 3, abs=1e-4)

@@ -34,11 +34,11 @@ def run_folder(tmp_path, monkeypatch):
     check_run(tmp_path / "request.json", tmp_path / "run/check")
     for image, path, stage in (
         ("/images/native-0.1.0.sif", "design/design.csv", "design"),
-        ("/images/native-0.1.0.sif", "label/t001.labels.mrc", "LABEL"),
-        ("place/tetris@sha256:" + "b" * 64, "tetris/t001.placed.csv", "TETRIS"),
+        ("/images/native-0.1.0.sif", "label/t001.labels.mrc", "label"),
+        ("place/tetris@sha256:" + "b" * 64, "tetris/t001.placed.csv", "tetris"),
     ):
         monkeypatch.setenv("TEMPLATE_LEARNING_IMAGE", image)
-        write_sidecar(tmp_path / "run" / path, stage=stage, item="t001", seed=None if stage == "LABEL" else 7, settings={})
+        write_sidecar(tmp_path / "run" / path, stage=stage, item="t001", seed=None if stage == "label" else 7, settings={})
     programs = {"program": "Parakeet", "program_version": "0.6.8", "multem_version": "0.4.1"}
     write_sidecar(tmp_path / "run/simulate/t001.tilts.mrc", stage="simulate", item="t001", seed=7, settings={}, **programs)
     write_sidecar(
@@ -86,6 +86,7 @@ def test_it_says_what_the_run_was_made_from_and_with(crate, run_folder):
     values = {one["name"]: json.loads(one["value"]) for one in taken if one["@type"] == "PropertyValue"}
     assert values["flex.modes"] == 9
     assert values["flex.conformers"] == 25
+    assert values["train.loss.tversky_weight"] == 1
     assert values["seed"] == values["seed of tetris t001"] == 7
     assert {one["sha256"] for one in (crate[name] for name in references(run["containerImage"]))} == {"a" * 64, "b" * 64}
     assert crate["#image-native-0.1.0.sif"]["description"] == "of DESIGN, LABEL"

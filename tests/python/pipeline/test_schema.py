@@ -5,7 +5,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 from template_learning.pipeline.schema import generated_files
-from template_learning.settings import Settings
+from template_learning.settings import Settings, flat
 
 ROOT = Path(__file__).parents[3]
 
@@ -50,14 +50,18 @@ def test_the_papers_settings_stand_in_the_presets():
 
 def test_nextflow_defaults_are_the_models(tmp_path):
     # An independent reading of the generated Groovy: every scalar of the model stands in it once, under its section.
-    text = (ROOT / "conf/params.config").read_text()
-    defaults = json.loads(Settings.model_construct().model_dump_json())
-    for section, values in defaults.items():
-        if isinstance(values, dict):
-            block = text.split(f"    {section} {{\n")[1].split("\n    }")[0]
-            for name, value in values.items():
-                expected = f"'{value}'" if isinstance(value, str) else json.dumps(value)
-                assert f"        {name} = {expected}" in block.splitlines()
+    found, groups = {}, []
+    for line in (ROOT / "conf/params.config").read_text().splitlines()[2:-1]:
+        if line.endswith("{"):
+            groups.append(line.split()[0])
+        elif line.strip() == "}":
+            groups.pop()
+        else:
+            name, _, value = line.strip().partition(" = ")
+            assert ".".join([*groups, name]) not in found
+            found[".".join([*groups, name])] = value
+    defaults = flat(json.loads(Settings.model_construct().model_dump_json()))
+    assert found == {name: f"'{value}'" if isinstance(value, str) else json.dumps(value) for name, value in defaults.items()}
 
 
 def test_unknown_parameters_are_refused():

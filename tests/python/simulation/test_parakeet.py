@@ -17,7 +17,7 @@ from template_learning.common.files import read_mrc, write_mrc
 from template_learning.common.geometry import rotation_from_angles
 from template_learning.common.provenance import read_sidecar, seed_for
 from template_learning.common.tables import DesignRow, Reading
-from template_learning.settings import SimulateSettings, VolumeSettings
+from template_learning.settings import SimulateCommandSettings, VolumeSettings
 from template_learning.simulation import parakeet
 from template_learning.simulation.acquisition import acquire, tilt_angles
 from template_learning.simulation.ice import Cuboid
@@ -32,7 +32,7 @@ from ..builders import design_row, write_blob, write_placed
 ROW = design_row(tilt_range_deg=10.0)
 
 
-SETTINGS = SimulateSettings(
+SETTINGS = SimulateCommandSettings(
     engine="parakeet", pixel_size_angstrom=6.5, ice_shape="cuboid", astigmatism_um=0.1, astigmatism_deg=20
 )
 
@@ -85,7 +85,7 @@ def stand_in(tmp_path: Path, monkeypatch):
     return put
 
 
-def written(placed: Path, row: DesignRow, settings: SimulateSettings, index: int):
+def written(placed: Path, row: DesignRow, settings: SimulateCommandSettings, index: int):
     """The configuration of one tilt, written and read back by the reader for Parakeet's users."""
     sample, grid = placed_sample(placed, [placed.parent])
     detector = parakeet.choose_detector(grid, settings)
@@ -215,7 +215,7 @@ def test_what_parakeet_cannot_do_is_refused(placed: Path, tmp_path: Path, stand_
         parakeet.simulate_by_parakeet(placed, [tmp_path], ROW, SETTINGS, 1, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
     gold = ROW.model_copy(update={"gold_fiducials": 5.0})
-    with pytest.raises(BadInput, match=r"design\.gold_fiducials = 5\.0: not done"):
+    with pytest.raises(BadInput, match=r"design\.nuisances\.gold_fiducials = 5\.0: not done"):
         parakeet.simulate_by_parakeet(placed, [tmp_path], gold, SETTINGS, 1, tmp_path / "out")
     monkeypatch.setattr(parakeet.shutil, "disk_usage", lambda _: type("", (), {"free": 1_000_000})())
     with pytest.raises(BadInput, match=r"0\.0 GB free; Parakeet needs about 0\.0 GB there for t1"):

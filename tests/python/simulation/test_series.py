@@ -1,6 +1,7 @@
 """Series from placed molecules."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,12 +9,12 @@ import mrcfile
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
-from template_learning.settings import SimulateSettings
+from template_learning.settings import SimulateCommandSettings
 from template_learning.stages.simulate import simulate_sample
 
 from ..builders import design_row, write_blob, write_placed
 
-SETTINGS = SimulateSettings(pixel_size_angstrom=8.0)
+SETTINGS = SimulateCommandSettings(pixel_size_angstrom=8.0)
 
 
 ROW = design_row()
@@ -27,6 +28,16 @@ def placed(tmp_path: Path) -> Path:
     return write_placed(tmp_path, "blob", [(100, 100, 80, 0, 0, 0), (300, 180, 80, 0, 0, 0)])
 
 
+def test_the_command_without_settings_takes_half_of_the_default_tomograms_voxel(placed: Path, tmp_path: Path) -> None:
+    (tmp_path / "row.json").write_text(ROW.model_dump_json())
+    command = [sys.executable, "-c", "from template_learning.cli import main; main()", "simulate", "--library", str(tmp_path)]
+    command += ["--placed", str(placed), "--row", str(tmp_path / "row.json"), "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with mrcfile.open(tmp_path / "out" / "t1.tilts.mrc", header_only=True) as handle:
+        assert handle.voxel_size.x == pytest.approx(6.5)
+
+
 def test_a_series_is_what_the_row_asks_for(placed: Path, tmp_path: Path) -> None:
     simulate_sample(placed, [tmp_path], ROW, SETTINGS, 1, tmp_path / "out")
     with mrcfile.open(tmp_path / "out" / "t1.tilts.mrc") as handle:
@@ -37,6 +48,8 @@ def test_a_series_is_what_the_row_asks_for(placed: Path, tmp_path: Path) -> None
     assert tilts.dtype == np.float32
     np.testing.assert_allclose(np.loadtxt(tmp_path / "out" / "t1.tlt"), [-20, -10, 0, 10, 20])
     facts = json.loads((tmp_path / "out" / "t1.tilts.mrc.json").read_text())
+    assert (facts["stage"], facts["seed"]) == ("simulate", 1)  # the root
+    assert facts["settings"]["microscope"]["voltage_kv"] == 300
     assert facts["dose_per_tilt"] == pytest.approx(18)
     assert facts["acquisition_order"] == [3, 1, 0, 2, 4]
     assert facts["sample_shape_voxels"] == [10, 20, 26]
@@ -63,8 +76,6 @@ def test_bad_input_is_named(placed: Path, tmp_path: Path) -> None:
     bare.write_bytes(placed.read_bytes())
     with pytest.raises(BadInput, match=r"t1\.placed\.csv\.json: shape_voxels"):
         simulate_sample(bare, [tmp_path], ROW, SETTINGS, 1, tmp_path)
-    with pytest.raises(BadInput, match="pixel_size_angstrom"):
-        simulate_sample(placed, [tmp_path], ROW, SimulateSettings(), 1, tmp_path)
     placed.write_text(placed.read_text().replace("blob", "nothing"))
     with pytest.raises(BadInput, match="'nothing' of particle 1 is not in the library"):
         simulate_sample(placed, [tmp_path], ROW, SETTINGS, 1, tmp_path)
@@ -90,7 +101,7 @@ def test_kept_waves_imaged_again(placed: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="waves of 5 other tilts than the 3"):
         simulate_sample(placed, [tmp_path], fewer, SETTINGS, 1, tmp_path / "e", waves)
     with pytest.raises(BadInput, match="its image_shape is"):
-        simulate_sample(placed, [tmp_path], ROW, SimulateSettings(pixel_size_angstrom=16.0), 1, tmp_path / "e", waves)
+        simulate_sample(placed, [tmp_path], ROW, SimulateCommandSettings(pixel_size_angstrom=16.0), 1, tmp_path / "e", waves)
 
 
 def test_nuisances_are_drawn_and_told(placed: Path, tmp_path: Path) -> None:

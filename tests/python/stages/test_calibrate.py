@@ -50,9 +50,9 @@ def test_calibration_puts_a_threshold_into_the_card(
     assert card.minimum_size_voxels is not None
     assert card.minimum_score == {1: 0.0}
     assert card.segments_by == {
-        "segment.target_probability": None,
+        "segment.probability_threshold": None,
         "cluster.method": "watershed",
-        "cluster.probability": 0.5,
+        "cluster.probability_threshold": 0.5,
     }
     assert 2 < card.minimum_size_voxels[1] < 60
     assert ("training tomogram(s), as there are none for validation: t0, t1" in card.minimum_size_chosen) == (split == "train")
@@ -102,7 +102,7 @@ def test_calibration_by_score_also_at_the_lower_doses_that_the_model_was_trained
     row = next(row for row in rows if row.split == "validation")
     write_table(tmp_path / "design.csv", DesignRow, [row])
     card = read_card(trained / "trained.keras")
-    taught = {**card.training, "settings": {**card.training["settings"], "least_dose_e_per_angstrom2": 20}}
+    taught = {**card.training, "settings": {**card.training["settings"], "augmentation": {"minimum_dose_e_per_angstrom2": 20}}}
     copy_model(trained / "trained.keras", tmp_path / "low.keras", card.model_copy(update={"training": taught}))
     seen = []
 
@@ -116,8 +116,8 @@ def test_calibration_by_score_also_at_the_lower_doses_that_the_model_was_trained
     monkeypatch.setattr(calibrate, "segment_on_own_grid", unsure_of_the_truth)
     sections = CalibrateSettings(
         evaluate=EvaluateSettings(rank="score", match_radius_voxels=4),
-        segment=SegmentSettings(target_probability=0.1),
-        cluster=ClusterSettings(probability=0.1),
+        segment=SegmentSettings(probability_threshold=0.1),
+        cluster=ClusterSettings(probability_threshold=0.1),
     )
     calibrate_model(tmp_path / "low.keras", tmp_path / "design.csv", toy[1], sections, tmp_path)
     # 100, 58, 34 and 20 e/Å^2.

@@ -55,11 +55,11 @@ def test_a_good_request_passes(request_file, tmp_path):
         {"evaluate": {"rank": "score"}},
         {"stop_after": "label"},
         {"model": "calibrated.keras"},
-        {"cluster": {"select": "expected_f1", "minimum_size_voxels": 20}},
+        {"cluster": {"chosen_by": "expected_f1", "minimum_size_voxels": 20}},
     ],
 )
 def test_picks_by_expected_f1_are_let_through_where_they_can_be_had_or_are_not_asked_for(request_file, tmp_path, params):
-    check_run(request_file(params={"cluster": {"select": "expected_f1"}, **params}), tmp_path / "out")
+    check_run(request_file(params={"cluster": {"chosen_by": "expected_f1"}, **params}), tmp_path / "out")
 
 
 def test_a_map_is_a_template_and_a_distractor(request_file, tmp_path):
@@ -101,7 +101,7 @@ def test_classes_are_numbered_by_name(request_file, tmp_path):
         ({"params": {"start_at": "train", "stop_after": "flex", "from_results": "x"}}, "lies after stop_after"),
         ({"params": {"start_at": "match", "from_results": "x"}}, "--match.run true was expected"),
         ({"params": {"model": "m.keras", "match": {"run": True}}}, "run that has the templates"),
-        ({"params": {"cluster": {"select": "expected_f1"}}}, "evaluate.rank = 'score' was expected with it"),
+        ({"params": {"cluster": {"chosen_by": "expected_f1"}}}, "evaluate.rank = 'score' was expected with it"),
         ({"templates": []}, "parameter templates: none given"),
         ({"templates": [{"id": "a", "path": "gone.cif"}]}, "gone.cif: no such file"),
         ({"templates": [{"id": "a", "path": "pdb:1abc"}]}, "pdb:1abc: no such entry, or no network: nothing could be"),
@@ -159,7 +159,7 @@ def test_small_and_nan_tomograms_are_refused(request_file, tmp_path):
 
 
 def test_a_model_is_looked_at_before_any_work(request_file, tmp_path):
-    by = {"segment.target_probability": None, "cluster.method": "watershed", "cluster.probability": 0.5}
+    by = {"segment.probability_threshold": None, "cluster.method": "watershed", "cluster.probability_threshold": 0.5}
     card = {"format": 1, "voxel_size_angstrom": 8, "classes": {"1": ["x"]}, "filters": 4, "patch_voxels": 48, "segments_by": by}
 
     def check(**params):
@@ -177,13 +177,16 @@ def test_a_model_is_looked_at_before_any_work(request_file, tmp_path):
     with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
         archive.writestr(CARD, json.dumps(card))
     check()
-    other = {"segment": {"target_probability": 0.2}, "cluster": {"probability": 0.2}}
+    other = {"segment": {"probability_threshold": 0.2}, "cluster": {"probability_threshold": 0.2}}
     check(**other, start_at="finetune")  # chooses another
-    check(segment=other["segment"], cluster={"probability": 0.2, "minimum_size_voxels": 30})
+    check(segment=other["segment"], cluster={"probability_threshold": 0.2, "minimum_size_voxels": 30})
     for params, words in (
-        (other, "its threshold was chosen with segment.target_probability = none, cluster.probability = 0.5, and here is"),
         (
-            {"cluster": {"select": "expected_f1"}},
+            other,
+            "its threshold was chosen with segment.probability_threshold = none, cluster.probability_threshold = 0.5, and here is",
+        ),
+        (
+            {"cluster": {"chosen_by": "expected_f1"}},
             "parameter cluster.select = 'expected_f1', but the model carries no probabilities of scores",
         ),
     ):
@@ -225,10 +228,12 @@ def test_several_wrong_parameters_are_all_named():
 def test_a_run_that_parakeet_cannot_do_ends_before_it_begins(tmp_path: Path) -> None:
     parameters = {
         "simulate": {"engine": "parakeet"},
-        "design": {"gold_fiducials": [0, 10]},
+        "design": {"nuisances": {"gold_fiducials": [0, 10]}},
         "from_results": "r",
         "start_at": "design",
     }
     (tmp_path / "request.json").write_text(json.dumps({"params": parameters}))
-    with pytest.raises(BadInput, match=r"design\.gold_fiducials = 10\.0: not done with simulate\.engine = 'parakeet'"):
+    with pytest.raises(
+        BadInput, match=r"design\.nuisances\.gold_fiducials = 10\.0: not done with simulate\.engine = 'parakeet'"
+    ):
         check_run(tmp_path / "request.json", tmp_path / "out")

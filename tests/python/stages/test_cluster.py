@@ -40,35 +40,91 @@ def test_files_and_the_threshold_carried_along(tmp_path):
         assert beside["shape_voxels"] == [20, 24, 28]
 
 
+def test_a_score_given_by_hand_stands_in_for_what_the_model_selects_by(tmp_path):
+    """Three balls of falling score and size; the model would take the first alone."""
+    volume = balls((20, 24, 40), [(8, 8, 8)], 5) | balls((20, 24, 40), [(8, 10, 24)], 3) | balls((20, 24, 40), [(8, 10, 34)], 2)
+    likely = np.full(volume.shape, 0.9, np.float32)
+    likely[..., 16:] = 0.7
+    likely[..., 30:] = 0.6
+    write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
+    write_mrc(tmp_path / "a.probability.mrc", likely, 8.0)
+    files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
+    by = {"segment.probability_threshold": 0.4, "cluster.method": "meanshift"}  # for segments found otherwise
+    facts = {"minimum_size_voxels": {1: 400}, "minimum_score": {1: 0.8}, "score_probability": {1: [(0.1, 0.9)]}}
+    write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, segments_by=by, **facts)
+    whole = len(np.argwhere(balls((20, 24, 24), [(8, 10, 10)], 3)))
+    for asked, taken in (
+        ({"minimum_score": 0.95}, 0),
+        ({"minimum_score": 0.8}, 1),
+        ({"minimum_score": 0.65}, 2),
+        ({"minimum_score": 0.0}, 3),
+        ({"minimum_score": 0.5, "minimum_size_voxels": whole}, 2),
+        ({"minimum_score": 0.8, "minimum_size_voxels": 1}, 1),
+        ({"minimum_score": 0.65, "chosen_by": "expected_f1"}, 2),
+    ):
+        cluster_segmentation(*files, "a", ClusterSettings(radius_voxels=3, **asked), tmp_path)
+        picks = read_table(tmp_path / "a.picks.csv", PickRow)
+        assert [pick.selected for pick in picks] == [number < taken for number in range(3)], asked
+        beside = read_sidecar(tmp_path / "a.picks.csv")
+        assert beside["minimum_size_from"] == "settings"
+        assert beside["minimum_score"] == {"1": asked["minimum_score"]}
+        assert beside["minimum_size_voxels"] == {"1": asked.get("minimum_size_voxels", 1)}
+
+
+def test_a_segmentation_of_0_1_0_is_checked_by_its_old_names(tmp_path):
+    volume = balls((20, 20, 20), [(10, 10, 10)], 3)
+    write_mrc(tmp_path / "s.mrc", volume, 5.0)
+    write_mrc(tmp_path / "p.mrc", volume * np.float32(0.7), 5.0)
+    by = {"segment.target_probability": 0.1, "cluster.method": "watershed", "cluster.probability": 0.1}
+    facts = {"minimum_size_voxels": {"1": 5}, "segments_by": by}
+    write_sidecar(tmp_path / "s.mrc", stage="segment", item="a", seed=None, settings={"target_probability": 0.1}, **facts)
+    files = (tmp_path / "s.mrc", tmp_path / "p.mrc")
+    cluster_segmentation(*files, "a", ClusterSettings(probability_threshold=0.1), tmp_path)
+    assert [pick.selected for pick in read_table(tmp_path / "a.picks.csv", PickRow)] == [True]
+    with pytest.raises(
+        BadInput, match=r"with cluster\.probability_threshold = 0\.1, and here is cluster\.probability_threshold = 0\.5"
+    ):
+        cluster_segmentation(*files, "a", ClusterSettings(), tmp_path)
+    write_sidecar(tmp_path / "s.mrc", stage="segment", item="a", seed=None, settings={"target_probability": None}, **facts)
+    with pytest.raises(
+        BadInput, match=r"with segment\.probability_threshold = 0\.1, and here is segment\.probability_threshold = none"
+    ):
+        cluster_segmentation(*files, "a", ClusterSettings(probability_threshold=0.1), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("changes", "size", "words"),
     [
         ({}, None, None),
-        ({"probability": 0.5}, None, "with cluster.probability = 0.1, and here is cluster.probability = 0.5;"),
+        (
+            {"probability_threshold": 0.5},
+            None,
+            "with cluster.probability_threshold = 0.1, and here is cluster.probability_threshold = 0.5;",
+        ),
         ({"method": "meanshift"}, None, "with cluster.method = watershed, and here is cluster.method = meanshift;"),
-        ({"probability": 0.5}, 20, None),
+        ({"probability_threshold": 0.5}, 20, None),
     ],
 )
 def test_a_models_threshold_is_for_segments_found_as_it_was_chosen(tmp_path, changes, size, words):
     volume = balls((20, 20, 20), [(10, 10, 10)], 3)
     write_mrc(tmp_path / "s.mrc", volume, 5.0)
     write_mrc(tmp_path / "p.mrc", volume * np.float32(0.7), 5.0)
-    by = {"segment.target_probability": 0.1, "cluster.method": "watershed", "cluster.probability": 0.1}
+    by = {"segment.probability_threshold": 0.1, "cluster.method": "watershed", "cluster.probability_threshold": 0.1}
     facts = {"minimum_size_voxels": {"1": 5}, "segments_by": by}
-    chosen = ClusterSettings(**{"probability": 0.1, "minimum_size_voxels": size, **changes})
+    chosen = ClusterSettings(**{"probability_threshold": 0.1, "minimum_size_voxels": size, **changes})
 
     def cluster(segment):
         write_sidecar(tmp_path / "s.mrc", stage="segment", item="a", seed=None, settings=segment, **facts)
         cluster_segmentation(tmp_path / "s.mrc", tmp_path / "p.mrc", "a", chosen, tmp_path)
 
     if words is None:
-        cluster(SegmentSettings(target_probability=0.1))
+        cluster(SegmentSettings(probability_threshold=0.1))
         (tmp_path / "a.picks.csv").unlink()
     else:
         with pytest.raises(BadInput, match="s.mrc: the model's threshold was chosen " + words):
-            cluster(SegmentSettings(target_probability=0.1))
+            cluster(SegmentSettings(probability_threshold=0.1))
     if size is None:
-        with pytest.raises(BadInput, match=r"segment\.target_probability = none"):
+        with pytest.raises(BadInput, match=r"segment\.probability_threshold = none"):
             cluster(SegmentSettings())
         assert not (tmp_path / "a.picks.csv").exists()
 

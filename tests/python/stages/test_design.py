@@ -36,11 +36,13 @@ def test_sobol_rows_lie_between_the_extremes_and_fill_them():
 def test_nuisances_are_off_unless_asked_for():
     plain = design_rows(DesignSettings(scheme="sobol", tomograms=8), 1)
     assert all(row.gold_fiducials == row.motion_angstrom == row.carbon_edge == 0 for row in plain)
-    fixed = design_rows(DesignSettings(scheme="sobol", tomograms=8, motion_angstrom=[3.0]), 1)
+    fixed = design_rows(DesignSettings(scheme="sobol", tomograms=8, nuisances={"motion_angstrom": [3.0]}), 1)
     assert [row.model_copy(update={"motion_angstrom": 0.0}) for row in fixed] == plain
-    varied = design_rows(DesignSettings(scheme="sobol", tomograms=8, gold_fiducials=[0, 10], shift_error_angstrom=[0, 4]), 1)
+    varied = design_rows(
+        DesignSettings(scheme="sobol", tomograms=8, nuisances={"gold_fiducials": [0, 10], "shift_error_angstrom": [0, 4]}), 1
+    )
     assert len({row.gold_fiducials for row in varied}) == len({row.shift_error_angstrom for row in varied}) == 8
-    assert len(design_rows(DesignSettings(carbon_edge=[0, 0.3]), 1)) == 96
+    assert len(design_rows(DesignSettings(nuisances={"carbon_edge": [0, 0.3]}), 1)) == 96
 
 
 def test_another_seed_gives_another_design():

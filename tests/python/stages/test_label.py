@@ -9,7 +9,7 @@ from template_learning.common.geometry import Grid, random_rotations, rotation_f
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow
 from template_learning.labelling.labels import molecule_axis
-from template_learning.settings import LabelSettings, ReconstructSettings, SimulateSettings
+from template_learning.settings import LabelSettings, ReconstructSettings, SimulateCommandSettings
 from template_learning.stages.label import label_sample
 from template_learning.stages.reconstruct import reconstruct_series
 from template_learning.stages.simulate import simulate_sample
@@ -106,7 +106,7 @@ def test_labels_lie_on_the_dark_places_of_a_simulated_tomogram(tmp_path):
         tilt_step_deg=6,
         ice_density_g_per_cm3=0.94,
     )
-    simulate_sample(placed, [library], imaging, SimulateSettings(pixel_size_angstrom=6.0), 1, tmp_path)
+    simulate_sample(placed, [library], imaging, SimulateCommandSettings(pixel_size_angstrom=6.0), 1, tmp_path)
     settings = ReconstructSettings(voxel_size_angstrom=10.0)
     reconstruct_series(tmp_path / "a.tilts.mrc", tmp_path / "a.tlt", "a", settings, tmp_path)
     label_sample(placed, [library], tmp_path / "a.mrc", "a", LabelSettings(), tmp_path)

@@ -37,7 +37,7 @@ def test_a_molecule_larger_than_the_box_is_refused(packing_library: Path, tmp_pa
 def test_a_species_that_is_not_there_is_named(packing_library: Path, tmp_path: Path) -> None:
     for text in ("cube=3", "disc=x", "disc"):
         with pytest.raises(BadInput, match="species=count"):
-            pack_and_check(packing_library, tmp_path, at_most=[text])
+            pack_and_check(packing_library, tmp_path, maximum_counts=[text])
 
 
 @pytest.mark.shared
@@ -63,7 +63,7 @@ def test_real_molecules_as_crowded_as_a_cell(shared_data: Path, tmp_path: Path) 
         tmp_path / "library",
         tmp_path,
         shape_voxels=(40, 40, 40),
-        body="atoms",
+        excluded_volume="atoms",
         packing_voxel_size_angstrom=4.0,
         minimum_distance_angstrom=3.0,
         distractors_per_template=4.0,

@@ -10,7 +10,7 @@ from template_learning.common.errors import BadInput, Fault
 from template_learning.common.files import read_mrc, read_table, write_mrc
 from template_learning.common.provenance import grid_of, read_sidecar
 from template_learning.common.tables import PickRow
-from template_learning.settings import MatchSettings
+from template_learning.settings import MatchCommandSettings
 from template_learning.stages.match import match_tomogram
 from template_learning.template_matching.pytme import command_line
 from template_learning.template_matching.search import Imaging
@@ -22,7 +22,7 @@ def test_the_program_gets_its_own_units(tmp_path):
     def option(command, name):
         return command[command.index(name) + 1]
 
-    command = command_line(tmp_path, IMAGED, MatchSettings(angular_step_deg=20), invert=True)
+    command = command_line(tmp_path, IMAGED, MatchCommandSettings(angular_step_deg=20), invert=True)
     assert float(option(command, "--phase-shift")) == pytest.approx(np.pi / 2, abs=1e-5)
     assert float(option(command, "--defocus")) == 25000
     assert float(option(command, "--spherical-aberration")) == 2.7e7
@@ -30,8 +30,8 @@ def test_the_program_gets_its_own_units(tmp_path):
     assert option(command, "--wedge-axes") == "2,0"
     assert "--invert-target-contrast" in command
     flipped = Imaging(**{**vars(IMAGED), "ctf_corrected": True})
-    assert option(command_line(tmp_path, flipped, MatchSettings(), invert=False), "--ctf-correction") == "phase-flip"
-    none = command_line(tmp_path, Imaging.of_settings(MatchSettings()), MatchSettings(), invert=False)
+    assert option(command_line(tmp_path, flipped, MatchCommandSettings(), invert=False), "--ctf-correction") == "phase-flip"
+    none = command_line(tmp_path, Imaging.of_settings(MatchCommandSettings()), MatchCommandSettings(), invert=False)
     assert not {"--defocus", "--phase-shift", "--invert-target-contrast"} & set(none)
 
 
@@ -75,7 +75,7 @@ def test_picks_come_out_where_the_program_scores(program, tomogram, tmp_path):
     program()
     library = rods_of_two_classes(tmp_path / "library")
     sidecar = tmp_path / "t1.tilts.mrc.json"
-    match_tomogram(tomogram, [library], "t1", MatchSettings(run=True), tmp_path, tilt_facts=sidecar)
+    match_tomogram(tomogram, [library], "t1", MatchCommandSettings(run=True), tmp_path, tilt_facts=sidecar)
     picks = read_table(tmp_path / "t1.picks.csv", PickRow)
     assert [(p.x_angstrom, p.y_angstrom, p.z_angstrom, p.score) for p in picks[:2]] == [(240, 160, 80, 2), (64, 96, 200, 1)]
     assert [pick.selected for pick in picks[:3]] == [True, True, False]
@@ -92,21 +92,21 @@ def test_bright_protein_is_not_inverted(program, tomogram, tmp_path):
     program()
     with mrcfile.open(tomogram, "r+") as opened:
         opened.data[:] *= -1
-    match_tomogram(tomogram, [rods_of_two_classes(tmp_path / "library")], "t1", MatchSettings(), tmp_path, dark=False)
+    match_tomogram(tomogram, [rods_of_two_classes(tmp_path / "library")], "t1", MatchCommandSettings(), tmp_path, dark=False)
     assert read_table(tmp_path / "t1.picks.csv", PickRow)[0].score == 2
 
 
 def test_complaints_name_what_is_missing(program, tomogram, tmp_path):
     library = rods_of_two_classes(tmp_path / "library")
     with pytest.raises(BadInput, match=r"pytme is not on the PATH; run in the image `match`"):
-        match_tomogram(tomogram, [library], "t1", MatchSettings(), tmp_path)
+        match_tomogram(tomogram, [library], "t1", MatchCommandSettings(), tmp_path)
     program(fails=True)
     with pytest.raises(Fault, match="exit code 1: no memory"):
-        match_tomogram(tomogram, [library], "t1", MatchSettings(), tmp_path)
+        match_tomogram(tomogram, [library], "t1", MatchCommandSettings(), tmp_path)
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(BadInput, match=r"bad\.json: angles_deg, row and settings"):
-        match_tomogram(tomogram, [library], "t1", MatchSettings(), tmp_path, tilt_facts=tmp_path / "bad.json")
+        match_tomogram(tomogram, [library], "t1", MatchCommandSettings(), tmp_path, tilt_facts=tmp_path / "bad.json")
     write_mrc(tmp_path / "small.mrc", np.zeros((12, 12, 12), np.float32), MATCHED_VOXEL)
     with pytest.raises(BadInput, match="fewer than the template's box"):
-        match_tomogram(tmp_path / "small.mrc", [library], "t1", MatchSettings(defocus_um=-2), tmp_path)
+        match_tomogram(tmp_path / "small.mrc", [library], "t1", MatchCommandSettings(defocus_um=-2), tmp_path)
     assert not list(tmp_path.glob("*.picks.csv"))

@@ -11,14 +11,14 @@ from template_learning.common.errors import BadInput, Fault
 from template_learning.common.files import read_mrc, read_table, write_mrc
 from template_learning.common.provenance import read_sidecar
 from template_learning.common.tables import PickRow
-from template_learning.settings import MatchSettings
+from template_learning.settings import MatchCommandSettings
 from template_learning.stages.match import match_tomogram
 from template_learning.template_matching.pytom import with_border, with_transfer
 from template_learning.template_matching.search import Imaging
 
 from ..builders import IMAGED, MATCHED_VOXEL, write_matched_tomogram, write_rods
 
-PYTOM = MatchSettings(run=True, engine="pytom", angular_step_deg=15)
+PYTOM = MatchCommandSettings(run=True, engine="pytom", angular_step_deg=15)
 TAKEN = Imaging(**{**vars(IMAGED), "phase_shift_deg": 0.0})
 # Stands in for the program.  Its score is the tomogram in the template's contrast.
 STAND_IN = """#!{python}
@@ -157,7 +157,7 @@ def test_the_border_is_empty_and_the_grey_is_of_mean_0_and_deviation_1() -> None
 
 
 def test_complaints_name_what_is_missing(stand_in, library, tomogram, tmp_path, monkeypatch) -> None:
-    def match(settings: MatchSettings = PYTOM) -> None:
+    def match(settings: MatchCommandSettings = PYTOM) -> None:
         match_tomogram(tomogram, [library], "t1", settings, tmp_path)
 
     with pytest.raises(BadInput, match=r"match\.engine = 'pytom': pytom_match_template\.py is not on the PATH"):

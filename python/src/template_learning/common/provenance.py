@@ -16,8 +16,11 @@ from template_learning import __version__
 from template_learning.common.errors import BadInput
 from template_learning.common.files import replacing
 from template_learning.common.geometry import Grid
+from template_learning.common.stages import NAMES
 
 START = time.perf_counter()
+HELPERS = ("prepare", "distractors", "plan")
+"""Commands that write sidecars and are no stages."""
 LIBRARIES = ("numpy", "scipy", "numba", "gemmi", "prody", "mrcfile", "tensorflow", "tensorflow-cpu", "keras", "scikit-image")
 
 
@@ -52,8 +55,10 @@ def made_with() -> dict[str, Any]:
 def write_sidecar(path: Path, *, stage: str, item: str, seed: int | None, settings: Any, **facts: Any) -> None:
     """Write ``<path>.json`` beside an output: settings, seed, versions, image, seconds since start and ``facts``.
 
-    ``settings`` is a pydantic model or a mapping; ``facts`` are figures of merit and whatever a later stage needs.
+    ``stage`` is the stage's word, or that of one of ``HELPERS``; ``seed`` the run's root seed, None where nothing is random;
+    ``settings`` a pydantic model or a mapping; ``facts`` are figures of merit and whatever a later stage needs.
     """
+    assert stage in (*NAMES, *HELPERS), stage
     plain = settings.model_dump(mode="json") if hasattr(settings, "model_dump") else settings
     write_json(
         path.with_name(path.name + ".json"),

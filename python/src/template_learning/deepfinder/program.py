@@ -17,26 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput, Fault
-from template_learning.settings import TrainSettings
+from template_learning.settings import TrainSettings, flat
 
 PACKAGE = "cryoet-deepfinder"
 LAUNCHER = Path(__file__).with_name("launcher.py")
 OWN_WAYS: dict[str, Any] = {
     "background_fraction": 0.0,
     "normalisation": "patch",
-    "rotation": "tilt_axis",
     "band_pass_angstrom": None,
-    "contrast_jitter": 0.0,
-    "least_dose_e_per_angstrom2": None,
-    "wedge_variation_deg": 0.0,
-    "high_dose_first": 0.0,
-    "tversky_weight": 1.0,
-    "crossentropy_weight": 0.0,
-    "crossentropy_balance": 1.0,
-    "top_view_weight": 1.0,
-    "optimizer": "adam",
-    "learning_rate_schedule": "constant",
-    "averaged_share": 0.0,
+    "dose_curriculum_fraction": 0.0,
+    "augmentation": {
+        "rotation": "tilt_axis",
+        "contrast_jitter": 0.0,
+        "minimum_dose_e_per_angstrom2": None,
+        "missing_wedge_jitter_deg": 0.0,
+    },
+    "loss": {"tversky_weight": 1.0, "crossentropy_weight": 0.0, "class_weight_exponent": 1.0, "top_view_weight": 1.0},
+    "optimizer": {"name": "adam", "learning_rate_schedule": "constant", "weight_averaging_fraction": 0.0},
     "early_stopping_epochs": None,
     "network": "deepfinder",
     "batch_normalisation": False,
@@ -76,13 +73,13 @@ def run(
 
 def effective_settings(settings: TrainSettings) -> TrainSettings:
     """The settings as DeepFinder follows them; names those that it does not have, where they ask for something else."""
-    own = {name: value for name, value in OWN_WAYS.items() if hasattr(settings, name)}
-    other = [name for name, value in own.items() if getattr(settings, name) != value]
+    asked = flat(settings.model_dump())
+    other = [name for name, value in flat(OWN_WAYS).items() if asked[name] != value]
     if other:
         print(
             f"train.engine = 'deepfinder': not settings of DeepFinder, its own ways hold: {', '.join(other)}", file=sys.stderr
         )
-    return settings.model_copy(update=own)
+    return settings.changed(OWN_WAYS)
 
 
 def cluster_centres(labels: NDArray[Any], radius_voxels: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

@@ -43,12 +43,9 @@ def train(
             "validation_objects": objects["validation"] or objects["train"],
             "validation_steps": settings.validation_steps if objects["validation"] else 1,
             "seed": seed % 2**32,
-            **settings.model_dump(
-                include={
-                    *("patch_voxels", "batch_size", "epochs", "steps_per_epoch"),
-                    *("bootstrap", "random_shift_voxels", "learning_rate"),
-                }
-            ),
+            **settings.model_dump(include={"patch_voxels", "batch_size", "epochs", "steps_per_epoch", "bootstrap"}),
+            "random_shift_voxels": settings.augmentation.random_shift_voxels,
+            "learning_rate": settings.optimizer.learning_rate,
         }
         run("train", folder, task, settings.device)
         network = build_network(classes, 32)
@@ -68,8 +65,10 @@ def segment(network: Any, data: NDArray[Any], settings: SegmentSettings) -> NDAr
 
     A tomogram shorter than a tile is continued by its mirror image.  Raises BadInput for what DeepFinder does not do.
     """
-    if settings.half_turns or settings.match_spectrum:
-        raise BadInput("segment.engine = 'deepfinder': half_turns and match_spectrum are not done; false was expected for both")
+    if settings.test_time_augmentation or settings.match_spectrum:
+        raise BadInput(
+            "segment.engine = 'deepfinder': test_time_augmentation and match_spectrum are not done; false was expected for both"
+        )
     tile = settings.tile_voxels
     if tile <= OVERLAP:
         raise BadInput(

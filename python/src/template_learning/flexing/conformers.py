@@ -71,7 +71,7 @@ def find_modes(structure: Structure, settings: FlexSettings) -> Modes:
     except BadInput as error:
         raise BadInput(f"{structure.name}: {error}") from None
     network = SparseANM(structure.name)
-    network.buildHessian(position[node[core]], settings.cutoff_angstrom, settings.spring_constant)
+    network.buildHessian(position[node[core]], settings.cutoff_angstrom)
     count = wanted
     while True:
         network.calcModes(count)
@@ -241,18 +241,19 @@ class Conformer:
 
 
 def draw_conformer(modes: Modes, geometry: Geometry, settings: FlexSettings, generator: np.random.Generator) -> Conformer:
-    """Draw amplitudes until the geometry is kept to within ``settings.damage``; the least damaged draw when none does.
+    """Draw amplitudes until the geometry is kept to within ``maximum_broken_fraction``; the least damaged draw when none does.
 
     Uniform draws shrink by equal steps, from the whole amplitude to a ``redraws``-th of it; thermal ones all have the RMSD
     that was asked for.
     """
     best: Conformer | None = None
+    most = settings.maximum_broken_fraction
     for draw in range(settings.redraws):
         amplitude = draw_amplitudes(modes, settings, generator) * _shrunk(settings, draw)
         displacement = modes.displacement(amplitude)
         moved = geometry.structure.position_angstrom + displacement
-        broken, clashing = geometry.damage(moved, settings.damage) if settings.damage < 1 else (0.0, 0.0)
-        accepted = max(broken, clashing) <= settings.damage
+        broken, clashing = geometry.damage(moved, most) if most < 1 else (0.0, 0.0)
+        accepted = max(broken, clashing) <= most
         conformer = Conformer(amplitude, displacement, broken, clashing, draw + 1, accepted)
         if accepted:
             return conformer

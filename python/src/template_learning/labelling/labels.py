@@ -29,7 +29,7 @@ def draw_labels(
         else:
             if particle.molecule not in densities:
                 densities[particle.molecule] = _relative_density(library[particle.molecule], spacing, settings)
-            region, strength = _shape(particle, grid, densities[particle.molecule], spacing, settings.threshold)
+            region, strength = _shape(particle, grid, densities[particle.molecule], spacing, settings.density_threshold)
         taken = strength > claim[region]
         claim[region][taken] = strength[taken]
         labels[region][taken] = particle.class_id

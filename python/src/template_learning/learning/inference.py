@@ -26,12 +26,12 @@ def classes_and_probability(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """The class of each voxel of [z, y, x, class], and the probability of its likeliest target class.
 
-    That class counts from ``settings.target_probability`` on, without one where nothing is likelier.
+    That class counts from ``settings.probability_threshold`` on, without one where nothing is likelier.
     """
     best = np.ascontiguousarray(probability[..., 1:].max(axis=-1))
-    if settings.target_probability is None:
+    if settings.probability_threshold is None:
         return probability.argmax(axis=-1).astype(np.uint8), best
-    return np.where(best >= settings.target_probability, 1 + probability[..., 1:].argmax(axis=-1), 0).astype(np.uint8), best
+    return np.where(best >= settings.probability_threshold, 1 + probability[..., 1:].argmax(axis=-1), 0).astype(np.uint8), best
 
 
 def segment_on_own_grid(
@@ -92,7 +92,7 @@ def segment_volume(
     tile, starts = tuple(edge for edge, _ in layout), [begins for _, begins in layout]
     total = np.zeros((*grey.shape, network.output_shape[-1]), dtype=np.float32)
     weights = np.zeros((*grey.shape, 1), dtype=np.float32)
-    turns = FLIPS["half_turns" if settings.half_turns else "none"]
+    turns = FLIPS["half_turns" if settings.test_time_augmentation else "none"]
     console = Console(stderr=True)
     tiles = list(itertools.product(*starts))
     network.jit_compile = JIT_COMPILE

@@ -9,9 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import existing
+from template_learning.settings import RENAMED, present_names, present_section
 
 CARD = "template_learning.json"
-FORMAT = 1
+FORMAT = 2
+"""2: settings by the names of version 1.0; 1: by those of 0.1.0, read as well."""
 
 
 class ModelCard(BaseModel):
@@ -74,8 +76,31 @@ def read_card(path: Path) -> ModelCard:
             f"{path}: the model's format is {written!r}, this version reads up to {FORMAT}; update template-learning"
         )
     try:
-        return ModelCard.model_validate(content)
+        return ModelCard.model_validate(_present(content) if written < FORMAT else content)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise BadInput(f"{path}: {CARD} inside, {field!r}: {first['msg']}") from None
+
+
+def _present(content: dict[str, Any]) -> dict[str, Any]:
+    """A card of an earlier format as the present one writes it."""
+    new = {**content, "format": FORMAT}
+    if isinstance(content.get("training"), dict):
+        new["training"] = _present_training(content["training"])
+    if isinstance(content.get("segments_by"), dict):
+        new["segments_by"] = {RENAMED.get(name, name): value for name, value in content["segments_by"].items()}
+    return new
+
+
+def _present_training(training: dict[str, Any]) -> dict[str, Any]:
+    """The same of what a card says of its training, and of those before it."""
+    new = dict(training)
+    if isinstance(training.get("settings"), dict):
+        new["settings"] = present_section("train", training["settings"])
+    if isinstance(training.get("finetuning"), dict):
+        finetuning = training["finetuning"]
+        new["finetuning"] = {**finetuning, "settings": present_names(finetuning.get("settings", {}))}
+    if isinstance(training.get("start"), dict):
+        new["start"] = _present_training(training["start"])
+    return new

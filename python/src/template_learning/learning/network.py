@@ -165,11 +165,11 @@ def training_loss(settings: TrainSettings) -> Callable[[Any, Any], Any]:
     def loss(labels: Any, probability: Any) -> Any:
         parts = []
         labels, weight = labels_and_weights(labels)
-        if settings.tversky_weight > 0:
-            parts.append(settings.tversky_weight * tversky_loss(labels, probability))
-        if settings.crossentropy_weight > 0:
-            entropy = balanced_crossentropy(labels, probability, settings.crossentropy_balance, weight)
-            parts.append(settings.crossentropy_weight * entropy)
+        if settings.loss.tversky_weight > 0:
+            parts.append(settings.loss.tversky_weight * tversky_loss(labels, probability))
+        if settings.loss.crossentropy_weight > 0:
+            entropy = balanced_crossentropy(labels, probability, settings.loss.class_weight_exponent, weight)
+            parts.append(settings.loss.crossentropy_weight * entropy)
         return sum(parts)
 
     return loss

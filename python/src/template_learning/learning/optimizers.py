@@ -34,10 +34,10 @@ def build_optimizer(network: Any, settings: TrainSettings) -> Any:
 
     With ``muon`` the first kernel, on grey values, and the last, to the classes, stay Adam's, as its authors advise.
     """
-    rate: Any = settings.learning_rate
-    if settings.learning_rate_schedule == "cosine":
+    rate: Any = settings.optimizer.learning_rate
+    if settings.optimizer.learning_rate_schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, settings.epochs * settings.steps_per_epoch)
-    if settings.optimizer == "adam":
+    if settings.optimizer.name == "adam":
         optimizer = keras.optimizers.Adam(rate, epsilon=1e-8)
     else:
         kernels = [variable.path for variable in network.trainable_variables if len(variable.shape) == 5]

@@ -124,7 +124,7 @@ class ViewWeights:
         """Raises BadInput where a target's axis is not known."""
         if np.isnan(tomogram.along_beam).any():
             raise BadInput(
-                f"{tomogram.identifier}: particles without axis_z; train.top_view_weight = {top_view_weight:g} needs each target's axis"
+                f"{tomogram.identifier}: particles without axis_z; train.loss.top_view_weight = {top_view_weight:g} needs each target's axis"
             )
         # The mean over random orientations, whose cosine's fourth power has a mean of a fifth, is 1.
         weight = (1 + (top_view_weight - 1) * tomogram.along_beam**4) / (1 + (top_view_weight - 1) / 5)
@@ -148,7 +148,7 @@ class Patches(keras.utils.PyDataset):
     With ``top_view_weight`` labels and their voxels' weights in the loss are one array [batch, z, y, x, 2], float32.
 
     A patch is centred on a particle, every class drawn equally often, and of it every tomogram that holds it (``bootstrap``),
-    and shifted at random; a share lies anywhere.  Patches that would stick out are moved inside.  With ``high_dose_first``
+    and shifted at random; a share lies anywhere.  Patches that would stick out are moved inside.  With ``dose_curriculum_fraction``
     a training begins with the fifth of the tomograms that took the most dose, where shapes are seen best, and lets in the
     others, and the noise of lower doses, by and by.
     """
@@ -167,7 +167,7 @@ class Patches(keras.utils.PyDataset):
         """``first`` is the number of the first batch of ``count`` an epoch; ``workers`` threads cut batches ahead (1: none)."""
         super().__init__(workers=workers, max_queue_size=2 * workers)
         self.tomograms = list(tomograms)
-        if settings.high_dose_first > 0:
+        if settings.dose_curriculum_fraction > 0:
             self.tomograms.sort(key=lambda one: -one.total_dose_e_per_angstrom2)
         self.settings = settings
         self.root_seed = root_seed
@@ -192,7 +192,9 @@ class Patches(keras.utils.PyDataset):
             raise BadInput(f"no particles of a target class in the {split} tomograms; rows with class_id > 0 were expected")
         self.band = [self._band_of(tomogram) for tomogram in self.tomograms]
         self.noise_share = [self._noise_share_of(tomogram) for tomogram in self.tomograms]
-        self.weights = [ViewWeights(one, settings.top_view_weight) for one in self.tomograms if settings.top_view_weight != 1]
+        self.weights = [
+            ViewWeights(one, settings.loss.top_view_weight) for one in self.tomograms if settings.loss.top_view_weight != 1
+        ]
         self.banks: dict[tuple[Any, ...], NoiseBank] = {}
         groups = np.unique(table[:, 0]) if settings.bootstrap else [0]
         for group in groups:
@@ -220,7 +222,7 @@ class Patches(keras.utils.PyDataset):
 
     def _noise_share_of(self, tomogram: TrainingTomogram) -> float | None:
         """How much of the tomogram's variance is noise, where its patches get more of it."""
-        least = self.settings.least_dose_e_per_angstrom2
+        least = self.settings.augmentation.minimum_dose_e_per_angstrom2
         if least is None or least >= tomogram.total_dose_e_per_angstrom2:
             return None
         tilts = tomogram.tilt_range_deg, tomogram.tilt_step_deg
@@ -237,7 +239,7 @@ class Patches(keras.utils.PyDataset):
 
     def begun(self, batch: int) -> float:
         """How far that batch is in the beginning with high doses, 0 to 1; 1 for validation."""
-        over = self.settings.high_dose_first * self.settings.epochs * self.settings.steps_per_epoch
+        over = self.settings.dose_curriculum_fraction * self.settings.epochs * self.settings.steps_per_epoch
         return 1.0 if self.split == "validation" or batch >= over else batch / over
 
     def let_in(self, begun: float) -> int:
@@ -260,7 +262,7 @@ class Patches(keras.utils.PyDataset):
                 rows = rows[slice(*np.searchsorted(rows[:, 0], [number, number + 1]))]
             row = rows[generator.integers(len(rows))]
             number = int(row[0])
-            reach = settings.random_shift_voxels
+            reach = settings.augmentation.random_shift_voxels
             centre = row[1:] + generator.integers(-reach, reach + 1, size=3)
         tomogram = self.tomograms[number]
         start = np.clip(centre - edge // 2, 0, np.array(tomogram.data.shape) - edge)
@@ -280,19 +282,23 @@ class Patches(keras.utils.PyDataset):
             grey = band_pass_inside(grey, band_voxels, inner)
         if (noisy := self.noise_share[number]) is not None:
             # As a tomogram of a lower dose would be normalised.
-            least = settings.least_dose_e_per_angstrom2 or 0.0
+            least = settings.augmentation.minimum_dose_e_per_angstrom2 or 0.0
             share = (least / tomogram.total_dose_e_per_angstrom2) ** (begun * generator.random())
             if (amount := added_noise(share, noisy)) > 0:
                 bank = self._bank_of(tomogram, band_voxels)
                 grey += np.float32(amount) * bank.draw(edge, generator)
                 spread = math.sqrt(spread**2 + amount**2 * bank.variance)
-        if settings.wedge_variation_deg > 0:
-            grey = widen_wedge(grey, tomogram.tilt_range_deg - generator.uniform(0, settings.wedge_variation_deg))
+        if settings.augmentation.missing_wedge_jitter_deg > 0:
+            grey = widen_wedge(
+                grey, tomogram.tilt_range_deg - generator.uniform(0, settings.augmentation.missing_wedge_jitter_deg)
+            )
         grey /= np.float32(spread)
-        turns = FLIPS[settings.rotation]
+        turns = FLIPS[settings.augmentation.rotation]
         axes = turns[generator.integers(len(turns))]
-        if settings.contrast_jitter > 0:
-            scale, offset = generator.uniform(-settings.contrast_jitter, settings.contrast_jitter, size=2)
+        if settings.augmentation.contrast_jitter > 0:
+            scale, offset = generator.uniform(
+                -settings.augmentation.contrast_jitter, settings.augmentation.contrast_jitter, size=2
+            )
             grey = grey * np.float32(1 + scale)
             if self.band[number] is None:
                 grey += np.float32(offset)

@@ -146,9 +146,11 @@ class Training:
             loss=float(result.history["loss"][-1]),
         )
         if not np.isfinite(row.loss):
-            raise Fault(f"training: the loss is {row.loss} in epoch {epoch}; a smaller train.learning_rate may help")
+            raise Fault(f"training: the loss is {row.loss} in epoch {epoch}; a smaller train.optimizer.learning_rate may help")
         learnt = self.network.get_weights()
-        row.averaged = max(1, epoch - self.settings.epochs + round(self.settings.averaged_share * self.settings.epochs))
+        row.averaged = max(
+            1, epoch - self.settings.epochs + round(self.settings.optimizer.weight_averaging_fraction * self.settings.epochs)
+        )
         if row.averaged == 1:
             self.mean = learnt
         else:  # batch normalisation's moving means too: with the small steps of a training's end that is near enough

@@ -17,7 +17,7 @@ from template_learning.packing.filaments import MICROTUBULE, Lattice, chain, uni
 from template_learning.packing.membranes import Vesicle, patches
 from template_learning.packing.packed_sample import vesicle_entry
 from template_learning.packing.voxel_box import Box, Shape
-from template_learning.settings import TetrisSettings
+from template_learning.settings import FilamentSettings, TetrisSettings
 from template_learning.structures.library import LibraryEntry
 
 Array = NDArray[np.float64]
@@ -75,7 +75,7 @@ def counts_by_species(setting: str, texts: Sequence[str], species: set[str]) -> 
 
 def reserved_species(settings: TetrisSettings) -> set[str]:
     """Species that are placed in membranes or filaments and nowhere else."""
-    texts = (*settings.membrane_molecules, *settings.filaments, *settings.microtubules)
+    texts = (*settings.vesicles.membrane_molecules, *settings.filaments.counts, *settings.filaments.microtubules)
     return {text.partition("=")[0] for text in texts}
 
 
@@ -100,17 +100,17 @@ def place_assemblies(
     placer.place_vesicles()
     placer.place_membrane_molecules()
     placer.give_way()
-    for setting, lattice in (("filaments", _helix(settings)), ("microtubules", MICROTUBULE)):
+    for setting, lattice in (("counts", _helix(settings.filaments)), ("microtubules", MICROTUBULE)):
         placer.place_filaments(setting, lattice)
     crowd.distance_angstrom = asked
     return placer.done
 
 
-def _helix(settings: TetrisSettings) -> Lattice:
+def _helix(settings: FilamentSettings) -> Lattice:
     return Lattice(
-        step_angstrom=settings.filament_rise_angstrom,
-        twist_deg=settings.filament_twist_deg,
-        radius_angstrom=settings.filament_radius_angstrom,
+        step_angstrom=settings.rise_angstrom,
+        twist_deg=settings.twist_deg,
+        radius_angstrom=settings.radius_angstrom,
     )
 
 
@@ -136,13 +136,13 @@ class _Placer:
     def place_vesicles(self) -> None:
         """Vesicles of radii drawn evenly, each whole in the box."""
         low, high = self.box.edges_angstrom()
-        for _ in range(self.settings.vesicles):
-            radius = round(float(self.generator.uniform(*self.settings.vesicle_radius_angstrom)), 1)
+        for _ in range(self.settings.vesicles.count):
+            radius = round(float(self.generator.uniform(*self.settings.vesicles.radius_angstrom)), 1)
             vesicle = Vesicle(radius, int(self.generator.integers(2**31)))
             outer = vesicle.outer_radius_angstrom
             if (low + outer > high - outer).any():
                 raise BadInput(
-                    f"tetris.vesicle_radius_angstrom: a vesicle {2 * outer:.0f} Å across does not fit into the box; take a "
+                    f"tetris.vesicles.radius_angstrom: a vesicle {2 * outer:.0f} Å across does not fit into the box; take a "
                     "larger tetris.shape_voxels or smaller vesicles"
                 )
             centres = self.generator.uniform(low + outer, high - outer, (TRIES, 3))
@@ -165,9 +165,11 @@ class _Placer:
 
     def place_membrane_molecules(self) -> None:
         """Molecules with z of their structure along the normal, outwards, their centres ``height`` above the bilayer's middle."""
-        wanted = counts_by_species("membrane_molecules", self.settings.membrane_molecules, set(self.members))
-        if any(count for count, _ in wanted.values()) and not self.settings.vesicles:
-            raise BadInput("tetris.membrane_molecules: tetris.vesicles is 0; vesicles to set them in were expected")
+        wanted = counts_by_species("vesicles.membrane_molecules", self.settings.vesicles.membrane_molecules, set(self.members))
+        if any(count for count, _ in wanted.values()) and not self.settings.vesicles.count:
+            raise BadInput(
+                "tetris.vesicles.membrane_molecules: tetris.vesicles.count is 0; vesicles to set them in were expected"
+            )
         area = np.array([vesicle.radius_angstrom**2 for vesicle, _ in self.vesicles])
         for species, (count, height) in wanted.items():
             placed = 0
@@ -202,21 +204,19 @@ class _Placer:
 
     def place_filaments(self, setting: str, lattice: Lattice) -> None:
         """Filaments in any direction about any place; what lies outside the box is cut off, at most half of each."""
-        wanted = counts_by_species(setting, getattr(self.settings, setting), set(self.members))
+        wanted = counts_by_species(f"filaments.{setting}", getattr(self.settings.filaments, setting), set(self.members))
         for species, (count, _) in wanted.items():
             placed = sum(self._place_filament(species, lattice) for _ in range(count))
             if placed < count:
                 _tell(f"room for {placed} of {count} filaments of {species}")
 
     def _place_filament(self, species: str, lattice: Lattice) -> bool:
-        settings, group = self.settings, len(self.vesicles) + len(self.done.filaments)
+        filaments, group = self.settings.filaments, len(self.vesicles) + len(self.done.filaments)
         low, high = self.box.edges_angstrom()
         for _ in range(TRIES):
             row = self._member(species)
             atom = self.shapes[row.molecule].atom
-            position, rotation = chain(
-                lattice, settings.filament_length_angstrom, settings.filament_persistence_angstrom, self.generator
-            )
+            position, rotation = chain(lattice, filaments.length_angstrom, filaments.persistence_angstrom, self.generator)
             turn = random_rotations(1, self.generator)[0]
             position = turn.apply(position - position.mean(axis=0)) + self.generator.uniform(low, high)
             rotation = turn * rotation * unit_frame(atom, on_axis=lattice.radius_angstrom == 0)

@@ -21,7 +21,6 @@ from template_learning.settings import TetrisSettings
 from template_learning.structures.library import LibraryEntry, read_library
 
 PILOT_EDGES_VOXELS = (64, 96)
-NO_LIMITS: dict[str, Any] = {"molecules": None, "templates": None, "protein_mg_per_ml": None, "at_most": []}
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def plan_sample(
     What vesicles and filaments take away is not counted.  Raises BadInput as ``pack`` does, and where no template is among the molecules but templates are wanted.
     """
     library = read_library(library_folders)
-    slab = slab_thickness_angstrom(library, settings, float(np.mean(settings.filled_depth)))
+    slab = slab_thickness_angstrom(library, settings, float(np.mean(settings.filled_thickness_fraction)))
     settings = settings.model_copy(update={"slab_thickness_angstrom": slab})
     depth, *edges = settings.shape_voxels
     if max(edges) <= PILOT_EDGES_VOXELS[1]:
@@ -67,8 +66,8 @@ def plan_sample(
     if templates is not None and not role["template"]:
         raise BadInput(f"{templates} templates are wanted, but no template is placed; a template in the library was expected")
     volume = float(np.prod(np.array(settings.shape_voxels) * second.grid.voxel_size_angstrom))
-    if settings.protein_mg_per_ml is not None:
-        capacity = min(capacity, settings.protein_mg_per_ml * volume / MG_PER_ML_OF_DALTON_PER_CUBIC_ANGSTROM)
+    if settings.stop_at.protein_mg_per_ml is not None:
+        capacity = min(capacity, settings.stop_at.protein_mg_per_ml * volume / MG_PER_ML_OF_DALTON_PER_CUBIC_ANGSTROM)
     placed, mass = _counted(library, settings, capacity, root_seed)
     return Plan(
         molecules_by_species=dict(sorted((key[1], count) for key, count in placed.items())),
@@ -83,14 +82,22 @@ def plan_sample(
 
 
 def _pilot(library: dict[str, LibraryEntry], settings: TetrisSettings, shape: tuple[int, ...], root_seed: int) -> Packing:
-    changed = settings.model_copy(update={**NO_LIMITS, "shape_voxels": shape, **_without_assemblies(settings)})
+    limits = {"stop_at": {"molecules": None, "templates": None, "protein_mg_per_ml": None}, "maximum_counts": []}
+    changed = settings.changed({**limits, "shape_voxels": shape, **_without_assemblies(settings)})
     return pack(library, changed, generator_for(root_seed, "plan", "x".join(map(str, shape))))
 
 
 def _without_assemblies(settings: TetrisSettings) -> dict[str, Any]:
     """Their species still go nowhere else."""
-    names = ("membrane_molecules", "filaments", "microtubules")
-    return {"vesicles": 0, **{name: [text.partition("=")[0] + "=0" for text in getattr(settings, name)] for name in names}}
+
+    def none_of(texts: list[str]) -> list[str]:
+        return [text.partition("=")[0] + "=0" for text in texts]
+
+    vesicles, filaments = settings.vesicles, settings.filaments
+    return {
+        "vesicles": {"count": 0, "membrane_molecules": none_of(vesicles.membrane_molecules)},
+        "filaments": {"counts": none_of(filaments.counts), "microtubules": none_of(filaments.microtubules)},
+    }
 
 
 def _dalton(packing: Packing) -> float:
@@ -117,6 +124,7 @@ def _counted(
     while (row := queue.draw()) is not None and mass + row.mass_dalton <= capacity_dalton:
         mass += row.mass_dalton
         queue.count(row)
-        if queue.placed.total() == settings.molecules or queue.placed_of_role["template"] == settings.templates:
+        stop = settings.stop_at
+        if queue.placed.total() == stop.molecules or queue.placed_of_role["template"] == stop.templates:
             break
     return queue.placed, mass

@@ -124,7 +124,9 @@ class Queue:
         self.role_share = {"template": 1.0, "distractor": settings.distractors_per_template}
         self.open = {key: members[0].share for key, members in self.molecules.items() if self.role_share[key[0]] > 0}
         known = {species for _, species in self.molecules}
-        self.limit = {name: count for name, (count, _) in counts_by_species("at_most", settings.at_most, known).items()}
+        self.limit = {
+            name: count for name, (count, _) in counts_by_species("maximum_counts", settings.maximum_counts, known).items()
+        }
         self.limit.update(dict.fromkeys(reserved_species(settings), 0))
         self.placed: Counter[Species] = Counter()
         self.placed_of_role: Counter[str] = Counter()
@@ -245,9 +247,9 @@ def _shapes(library: dict[str, LibraryEntry], settings: TetrisSettings) -> tuple
         atom = entry.atoms()[0]
         shapes[name] = (
             Shape.from_atoms(atom)
-            if settings.body == "atoms"
+            if settings.excluded_volume == "atoms"
             else Shape.from_density(
-                density, voxel, atom, smoothing_voxels=settings.smoothing_voxels, threshold=settings.threshold
+                density, voxel, atom, smoothing_voxels=settings.smoothing_voxels, threshold=settings.density_threshold
             )
         )
     return shapes, voxel_size_angstrom
@@ -265,7 +267,7 @@ def _box(sample: Grid, settings: TetrisSettings) -> Box:
         "margin_angstrom": tuple(margin),
         "distance_angstrom": settings.minimum_distance_angstrom,
         "shell_voxels": settings.shell_voxels,
-        "slack_voxels": SLACK_VOXELS[settings.body],
+        "slack_voxels": SLACK_VOXELS[settings.excluded_volume],
     }
     device = choose_device(settings.device, "tetris")
     return Box(packed_on, **options) if device.name == "cpu" else DeviceBox(packed_on, device, **options)
@@ -273,13 +275,14 @@ def _box(sample: Grid, settings: TetrisSettings) -> Box:
 
 def _reached(packing: Packing, queue: Queue, box: Box, settings: TetrisSettings) -> str:
     """Which of the limits asked for is reached, in words; empty if none is."""
-    if settings.molecules is not None and queue.placed.total() >= settings.molecules:
+    stop = settings.stop_at
+    if stop.molecules is not None and queue.placed.total() >= stop.molecules:
         return "molecules as asked"
-    if settings.templates is not None and queue.placed_of_role["template"] >= settings.templates:
+    if stop.templates is not None and queue.placed_of_role["template"] >= stop.templates:
         return "templates as asked"
-    if settings.protein_mg_per_ml is not None and packing.protein_mg_per_ml >= settings.protein_mg_per_ml:
+    if stop.protein_mg_per_ml is not None and packing.protein_mg_per_ml >= stop.protein_mg_per_ml:
         return "concentration as asked"
-    if settings.occupancy is not None and box.body_voxels >= settings.occupancy * np.prod(box.grid.shape):
+    if stop.occupancy is not None and box.body_voxels >= stop.occupancy * np.prod(box.grid.shape):
         return "occupancy as asked"
     return ""
 
@@ -288,10 +291,12 @@ def _by(extent_angstrom: NDArray[Any]) -> str:
     return " x ".join(f"{edge:.0f}" for edge in extent_angstrom)
 
 
-def slab_thickness_angstrom(library: dict[str, LibraryEntry], settings: TetrisSettings, filled_depth: float) -> float | None:
+def slab_thickness_angstrom(
+    library: dict[str, LibraryEntry], settings: TetrisSettings, filled_thickness_fraction: float
+) -> float | None:
     """The thickness about the middle in z that molecules keep to where they fill that share of it; none for the whole box."""
-    if filled_depth == 1:
+    if filled_thickness_fraction == 1:
         return settings.slab_thickness_angstrom
     _, voxel_size_angstrom = next(iter(library.values())).density()
-    thickness = filled_depth * settings.shape_voxels[0] * voxel_size_angstrom
+    thickness = filled_thickness_fraction * settings.shape_voxels[0] * voxel_size_angstrom
     return min(thickness, settings.slab_thickness_angstrom or thickness)

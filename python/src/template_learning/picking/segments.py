@@ -28,12 +28,12 @@ def select_picks(
 ) -> tuple[list[PickRow], dict[int, float]]:
     """The segments as ``find_picks`` finds them, those selected that a model's selection takes; and the least scores.
 
-    With ``settings.select`` = expected_f1 the expected F1 decides, in the classes that the selection has probabilities for.
+    With ``settings.chosen_by`` = expected_f1 the expected F1 decides, in the classes that the selection has probabilities for.
     """
     sizes, scores = selection.minimum_size_voxels, selection.minimum_score
     picks = find_picks(segmentation, probability, voxel_size_angstrom, settings, sizes, scores)
-    if settings.select == "expected_f1" and selection.score_probability:
-        picks, least_score = select_by_expected_f1(picks, selection, settings.least_chance)
+    if settings.chosen_by == "expected_f1" and selection.score_probability:
+        picks, least_score = select_by_expected_f1(picks, selection, settings.minimum_probability)
         return picks, scores | least_score
     return picks, scores
 
@@ -48,13 +48,13 @@ def find_picks(
 ) -> list[PickRow]:
     """The segments of a segmentation [z, y, x] (classes, 0 = background), largest first.
 
-    ``probability`` is that of each voxel's class; voxels below ``settings.probability`` do not count.  A pick's position
+    ``probability`` is that of each voxel's class; voxels below ``settings.probability_threshold`` do not count.  A pick's position
     is the mean of its voxels (watershed) or the mode that MeanShift found; its score their mean probability.
     ``selected`` where size and score reach those of its class in ``minimum_size_voxels`` and ``minimum_score`` (1 and 0
     for a class that is not in them).
     """
     minimum_score = minimum_score or {}
-    likely = probability >= settings.probability
+    likely = probability >= settings.probability_threshold
     found = _modes if settings.method == "meanshift" else _segments
     if settings.engine == "deepfinder":
         found = _clusters

@@ -53,12 +53,12 @@ def selection_of(card: ModelCard, voxel_size_angstrom: float) -> Selection:
     )
 
 
-def segments_by(target_probability: float | None, cluster: ClusterSettings) -> dict[str, Any]:
+def segments_by(probability_threshold: float | None, cluster: ClusterSettings) -> dict[str, Any]:
     """The parameters that say where a segment ends, and so what its size and score mean; the first is SEGMENT's."""
     return {
-        "segment.target_probability": target_probability,
+        "segment.probability_threshold": probability_threshold,
         "cluster.method": cluster.method,
-        "cluster.probability": cluster.probability,
+        "cluster.probability_threshold": cluster.probability_threshold,
     }
 
 
@@ -68,7 +68,7 @@ def check_segments(carried: Mapping[str, Any] | None, now: Mapping[str, Any], wh
     if carried and other:
         theirs, ours = (", ".join(f"{name} = {_or_none(of[name])}" for name in other) for of in (carried, now))
         raise BadInput(
-            f"{what} was chosen with {theirs}, and here is {ours}; the former, or cluster.minimum_size_voxels, was expected"
+            f"{what} was chosen with {theirs}, and here is {ours}; the former, or cluster.minimum_size_voxels or minimum_score, was expected"
         )
 
 
@@ -76,7 +76,7 @@ def check_expected_f1(carried: Mapping[Any, Any] | None, what: str) -> None:
     """BadInput where a model that carries no probabilities of scores is asked for picks by the expected F1."""
     if not carried:
         raise BadInput(
-            f"{what} cluster.select = 'expected_f1', but the model carries no probabilities of scores;"
+            f"{what} cluster.chosen_by = 'expected_f1', but the model carries no probabilities of scores;"
             " a model calibrated with evaluate.rank = score was expected"
         )
 
@@ -94,12 +94,12 @@ def confidence(pick: PickRow, whole_size_voxels: Mapping[int, float]) -> float:
 
 
 def select_by_expected_f1(
-    picks: Sequence[PickRow], selection: Selection, least_chance: float
+    picks: Sequence[PickRow], selection: Selection, minimum_probability: float
 ) -> tuple[list[PickRow], dict[int, float]]:
     """The picks with as many selected in each class as give the highest expected F1, and the least score of those.
 
     How likely a pick is right is what ``selection.score_probability`` says of its confidence; none right less often than
-    ``least_chance`` is selected.  Classes that are not in it keep what is selected.
+    ``minimum_probability`` is selected.  Classes that are not in it keep what is selected.
     """
     sure = {pick.pick: confidence(pick, selection.whole_size_voxels) for pick in picks}
     least = {}
@@ -107,7 +107,7 @@ def select_by_expected_f1(
         values = np.array([sure[pick.pick] for pick in picks if pick.class_id == class_id])
         start, probability = np.array(steps, dtype=float).reshape(-1, 2).T
         reached = np.searchsorted(start, values, side="right")
-        count = expected_f1_count(np.concatenate([[0.0], probability])[reached], least_chance)
+        count = expected_f1_count(np.concatenate([[0.0], probability])[reached], minimum_probability)
         least[class_id] = np.sort(values)[-count] if count else np.inf
     selected = [
         pick.model_copy(update={"selected": bool(sure[pick.pick] >= least[pick.class_id])}) if pick.class_id in least else pick

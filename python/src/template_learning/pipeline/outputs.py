@@ -1,6 +1,6 @@
 """What a run publishes: every kind of file, its place and its meaning; index.json lists the files of one run.
 
-The table ``KINDS`` is the only place that says so.  docs/outputs.md is generated from it (``make docs``) and a test fails
+The table ``KINDS`` is the only place that says so.  docs/reference/outputs.md is generated from it (``make docs``) and a test fails
 when it is stale.
 """
 
@@ -131,7 +131,7 @@ def index_of(paths: Iterable[str]) -> dict[str, Any]:
 
 
 def document() -> str:
-    """docs/outputs.md: the layout of the output folder, from ``KINDS``."""
+    """docs/reference/outputs.md: the layout of the output folder, from ``KINDS``."""
     lines = [
         "# What a run writes",
         "",

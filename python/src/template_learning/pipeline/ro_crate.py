@@ -15,6 +15,7 @@ from template_learning import __version__
 from template_learning.common.errors import BadInput
 from template_learning.common.files import existing
 from template_learning.pipeline.outputs import index_of
+from template_learning.settings import flat
 
 CRATE = "ro-crate-metadata.json"
 PROFILES = {
@@ -132,12 +133,9 @@ def _input(number: int, one: Entity) -> Entity:
 
 
 def _parameters(settings: Entity) -> list[Entity]:
-    flat: Entity = {}
-    for name, value in settings.items():
-        flat.update({f"{name}.{inner}": one for inner, one in value.items()} if isinstance(value, dict) else {name: value})
     return [
         {"@id": f"#parameter-{name}", "@type": "PropertyValue", "name": name, "value": json.dumps(value)}
-        for name, value in flat.items()
+        for name, value in flat(settings).items()
         if value is not None
     ]
 

@@ -1,7 +1,7 @@
-"""What is generated from the settings: the JSON schema, Nextflow's defaults and presets, docs/parameters.md."""
+"""What is generated from the settings: the JSON schema, Nextflow's defaults and presets, docs/reference/parameters.md."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ def generated_files(root: Path) -> dict[str, str]:
     files = {
         "nextflow_schema.json": _schema(),
         "conf/params.config": f"// {NOTICE}\nparams {_groovy(Settings.model_construct())}\n",
-        "docs/parameters.md": _parameters_page(),
+        "docs/reference/parameters.md": _parameters_page(),
     }
     for preset in sorted((root / "presets").glob("*.yml")):
         content = yaml.safe_load(preset.read_text(encoding="utf-8"))
@@ -39,9 +39,55 @@ def write_generated(root: Path) -> None:
 
 
 def _schema() -> str:
-    schema = Settings.model_json_schema()
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Template Learning parameters", **schema}
+    """The parameters' JSON schema in the shape of the plugin nf-schema: groups in ``$defs``, joined by ``allOf``."""
+    groups = {"run": _group("The run", "What a run works on, and where", _properties(_values(Settings)))}
+    for name, field in Settings.model_fields.items():
+        if _is_section(field):
+            groups[name] = _group(name, _meaning(field), _properties({name: field}))
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "https://example.org/template-learning/nextflow_schema.json",
+        "title": "template-learning pipeline parameters",
+        "description": "Find a molecule in cryo-electron tomograms with a network trained on simulated tomograms alone",
+        "type": "object",
+        "$defs": groups,
+        "allOf": [{"$ref": f"#/$defs/{name}"} for name in groups],
+    }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _group(title: str, description: str, properties: dict[str, Any]) -> dict[str, Any]:
+    return {"title": title, "type": "object", "description": description, "properties": properties}
+
+
+def _properties(fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
+    """Each parameter's type, bounds, default and meaning; sections are objects of their own."""
+    properties = {}
+    for name, field in fields.items():
+        model = field.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            inner = _properties(model.model_fields)
+            properties[name] = {"type": "object", "description": _meaning(field), "properties": inner}
+            continue
+        shape = _shape(field)
+        options = [option for option in shape.pop("anyOf", []) if option["type"] != "null"]
+        for option in options:
+            shape |= option
+        types = [shape["type"], *(["string"] if shape["type"] == "array" else []), *(["null"] if options else [])]
+        shape["type"] = types if len(types) > 1 else types[0]
+        if shape.get("default") is None:
+            shape.pop("default", None)
+        properties[name] = shape
+    return properties
+
+
+def _meaning(field: FieldInfo) -> str:
+    return (getattr(field.annotation, "__doc__", "") or "").strip()
+
+
+def _shape(field: FieldInfo) -> dict[str, Any]:
+    """The field's own JSON schema."""
+    return TypeAdapter(Annotated[field.annotation, field]).json_schema()  # type: ignore[arg-type, valid-type, unused-ignore]
 
 
 def _groovy(model: BaseModel) -> str:
@@ -74,15 +120,28 @@ def _parameters_page() -> str:
         "Give them on the command line (`--flex.modes 30`), in a file (`-params-file run.yml`, nested by stage), or take a "
         "preset (`-params-file presets/ribosome.yml`). An unknown name or a value out of bounds stops the run before any work.",
         "## The run",
-        _table({name: field for name, field in Settings.model_fields.items() if not _is_section(field)}, ""),
+        _table(_values(Settings), ""),
+        *_sections_of(Settings, "", "##"),
     ]
-    for name, field in Settings.model_fields.items():
-        if _is_section(field):
-            model = field.annotation
-            assert isinstance(model, type)
-            assert issubclass(model, BaseModel)
-            parts += [f"## {name}", (model.__doc__ or "").strip(), _table(model.model_fields, f"{name}.")]
     return "\n\n".join(parts) + "\n"
+
+
+def _sections_of(model: type[BaseModel], prefix: str, heading: str) -> Iterator[str]:
+    """Heading, meaning and table of every section in a model, and below it those of its groups."""
+    for name, field in model.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            yield from (
+                f"{heading} {prefix}{name}",
+                _meaning(field),
+                _table(_values(section), f"{prefix}{name}."),
+            )
+            yield from _sections_of(section, f"{prefix}{name}.", heading + "#")
+
+
+def _values(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields that hold a value, no section."""
+    return {name: field for name, field in model.model_fields.items() if not _is_section(field)}
 
 
 def _is_section(field: FieldInfo) -> bool:
@@ -99,7 +158,7 @@ def _table(fields: Mapping[str, FieldInfo], prefix: str) -> str:
 
 def _allowed(field: FieldInfo) -> str:
     """Type and bounds in words, from the field's own JSON schema."""
-    shape = TypeAdapter(Annotated[field.annotation, field]).json_schema()  # type: ignore[arg-type, valid-type, unused-ignore]
+    shape = _shape(field)
     words = [_words(option) for option in shape.get("anyOf", [shape]) if option.get("type") != "null"]
     return " or ".join(words)
 

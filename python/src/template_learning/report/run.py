@@ -17,7 +17,7 @@ from template_learning.common.provenance import read_sidecar
 from template_learning.common.stages import NAMES
 from template_learning.common.tables import DesignRow, ParticleRow, PickRow
 from template_learning.picking.annotations import read_annotations
-from template_learning.settings import Settings
+from template_learning.settings import Settings, present_names
 from template_learning.structures.library import LibraryEntry, read_library
 
 TOMOGRAM_SUFFIXES = (".mrc", ".rec", ".map", ".mrc.gz", ".rec.gz", ".map.gz")
@@ -68,7 +68,7 @@ class Run:
         if content is None:
             return None
         try:
-            return Settings.model_validate(content)
+            return Settings.model_validate(present_names(content))
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(map(str, first["loc"]))

@@ -30,7 +30,7 @@ from template_learning.common.files import checked_id, replacing, write_mrc
 from template_learning.common.geometry import Grid
 from template_learning.common.provenance import seed_for, write_sidecar
 from template_learning.common.tables import DesignRow
-from template_learning.settings import SimulateSettings
+from template_learning.settings import SimulateCommandSettings, SimulateSettings
 from template_learning.simulation.acquisition import acquire, tilt_angles
 from template_learning.simulation.potential import Sample
 from template_learning.simulation.series import design_lens, placed_sample, shown
@@ -69,14 +69,9 @@ class Detector:
         return np.asarray(image, dtype=float).reshape(height, step, width, step).sum(axis=(1, 3))
 
 
-def choose_detector(grid: Grid, settings: SimulateSettings) -> Detector:
-    """The detector whose pixel is nearest to the settings' while a whole number of them make one of the series.
-
-    Raises BadInput where no pixel size is set.
-    """
-    pixel = settings.pixel_size_angstrom
-    if pixel is None:
-        raise BadInput("simulate.pixel_size_angstrom: a pixel size in ångström was expected")
+def choose_detector(grid: Grid, settings: SimulateCommandSettings) -> Detector:
+    """The detector whose pixel is nearest to the settings' while a whole number of them make one of the series."""
+    pixel = settings.pixel_angstrom
     binning = max(1, round(pixel / settings.detector_pixel_size_angstrom))
     height, width = grid.resampled(pixel).shape[1:]
     return Detector(shape=(height, width), binning=binning, pixel_angstrom=pixel / binning)
@@ -87,7 +82,7 @@ def configuration(
     files: Sequence[str],
     thickness_angstrom: float,
     row: DesignRow,
-    settings: SimulateSettings,
+    settings: SimulateCommandSettings,
     detector: Detector,
 ) -> dict[str, Any]:
     """What all tilts have in common, in Parakeet's own terms; ``files`` are the structures of ``sample``'s kinds.
@@ -162,7 +157,12 @@ def configuration(
 
 
 def configuration_of_tilt(
-    common: Mapping[str, Any], settings: SimulateSettings, angle_deg: float, dose_per_tilt: float, dose_at_end: float, gpu: bool
+    common: Mapping[str, Any],
+    settings: SimulateCommandSettings,
+    angle_deg: float,
+    dose_per_tilt: float,
+    dose_at_end: float,
+    gpu: bool,
 ) -> dict[str, Any]:
     """One tilt's own configuration; doses in electrons per Å^2.
 
@@ -256,7 +256,7 @@ class Program:
             raise BadInput(f"simulate.device: {PROGRAM} finds no GPU (CUDA_VISIBLE_DEVICES={gpu}); cpu or auto was expected")
 
 
-def choose_workers(settings: SimulateSettings, tilts: int) -> list[str | None]:
+def choose_workers(settings: SimulateCommandSettings, tilts: int) -> list[str | None]:
     """The GPU of each worker (none: the processor), as many workers as work at one time; BadInput without a GPU asked for."""
     gpus = visible_gpus(os.environ) if settings.device != "cpu" else []
     if settings.device == "gpu" and not gpus:
@@ -266,7 +266,7 @@ def choose_workers(settings: SimulateSettings, tilts: int) -> list[str | None]:
 
 def check_asked(nuisances: Mapping[str, float], settings: SimulateSettings) -> None:
     """BadInput for what Parakeet does not model: ``nuisances`` (a row's, or the largest of a design) and settings."""
-    asked: dict[str, Any] = {f"design.{name}": nuisances[name] for name in NOT_MODELLED if nuisances[name]}
+    asked: dict[str, Any] = {f"design.nuisances.{name}": nuisances[name] for name in NOT_MODELLED if nuisances[name]}
     if settings.propagation != "multislice":
         asked["simulate.propagation"] = settings.propagation
     if settings.inelastic_mean_free_path_angstrom is not None:
@@ -287,7 +287,12 @@ def read_images(path: Path) -> NDArray[Any]:
 
 
 def simulate_by_parakeet(
-    placed: Path, library_folders: Sequence[Path], row: DesignRow, settings: SimulateSettings, root_seed: int, output: Path
+    placed: Path,
+    library_folders: Sequence[Path],
+    row: DesignRow,
+    settings: SimulateCommandSettings,
+    root_seed: int,
+    output: Path,
 ) -> None:
     """Simulate the tilt series of one packed sample with Parakeet; the files are those of the native engine.
 
@@ -349,7 +354,7 @@ def simulate_by_parakeet(
         tilts,
         stage="simulate",
         item=row.id,
-        seed=seed_for(root_seed, "simulate", row.id),
+        seed=root_seed,
         settings=settings,
         row=row.model_dump(mode="json"),
         pixel_size_angstrom=detector.pixel_angstrom * detector.binning,

@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 from template_learning.common.compute import processors
 from template_learning.common.errors import BadInput
 from template_learning.common.files import existing, replacing, write_mrc
-from template_learning.common.provenance import generator_for, seed_for, write_sidecar
+from template_learning.common.provenance import generator_for, write_sidecar
 from template_learning.simulation.acquisition import Acquisition
 from template_learning.simulation.detector import count_electrons, detector_pass
 from template_learning.simulation.ice import Cuboid
@@ -441,9 +441,9 @@ def simulate_parakeet(
         write_mrc(output / name, np.stack([pair[which] for pair in images]), engine.pixel_angstrom, stack=True)
         write_sidecar(
             output / name,
-            stage=STAGE,
+            stage="simulate",
             item=config_file.name,
-            seed=seed_for(root_seed, STAGE, config_file.name),
+            seed=root_seed,
             settings=config,
             binning=binning,
             pixel_size_angstrom=engine.pixel_angstrom,

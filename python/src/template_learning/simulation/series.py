@@ -17,7 +17,7 @@ from template_learning.common.geometry import Grid, rotation_from_angles
 from template_learning.common.provenance import read_sidecar, write_json
 from template_learning.common.tables import DesignRow
 from template_learning.packing.packed_sample import read_placed
-from template_learning.settings import SimulateSettings
+from template_learning.settings import SimulateCommandSettings
 from template_learning.simulation.acquisition import Acquisition
 from template_learning.simulation.detector import count_electrons, detector_pass
 from template_learning.simulation.ice import Slab
@@ -56,27 +56,25 @@ def placed_sample(placed: Path, library_folders: Sequence[Path]) -> tuple[Sample
     ), grid
 
 
-def design_lens(row: DesignRow, settings: SimulateSettings) -> Lens:
+def design_lens(row: DesignRow, settings: SimulateCommandSettings) -> Lens:
     """The microscope that a row of the design asks for."""
     return Lens(
-        voltage_kv=settings.voltage_kv,
+        voltage_kv=settings.microscope.voltage_kv,
         defocus_angstrom=row.defocus_um * 1e4,
         astigmatism_angstrom=settings.astigmatism_um * 1e4,
         astigmatism_deg=settings.astigmatism_deg,
-        spherical_aberration_mm=settings.spherical_aberration_mm,
-        chromatic_aberration_mm=settings.chromatic_aberration_mm,
+        spherical_aberration_mm=settings.microscope.spherical_aberration_mm,
+        chromatic_aberration_mm=settings.microscope.chromatic_aberration_mm,
         phase_shift_deg=row.phase_shift_deg,
     )
 
 
-def series_engine(sample: Sample, grid: Grid, row: DesignRow, settings: SimulateSettings) -> Engine:
+def series_engine(sample: Sample, grid: Grid, row: DesignRow, settings: SimulateCommandSettings) -> Engine:
     """The engine for a packed sample; the images' field is the sample's.
 
-    Raises BadInput where no pixel size is set or a GPU is asked for and absent.
+    Raises BadInput where a GPU is asked for and absent.
     """
-    pixel = settings.pixel_size_angstrom
-    if pixel is None:
-        raise BadInput("simulate.pixel_size_angstrom: a pixel size in ångström was expected")
+    pixel = settings.pixel_angstrom
     lens = design_lens(row, settings)
     # How far the image's highest frequency goes astray in the microscope.
     reach = wavelength_angstrom(lens.voltage_kv) * abs(lens.defocus_angstrom) * 0.5 / pixel
@@ -100,7 +98,7 @@ class Imaging:
 
     engine: Engine
     row: DesignRow
-    settings: SimulateSettings
+    settings: SimulateCommandSettings
     taken: Acquisition
     nuisances: Nuisances
 

@@ -34,7 +34,7 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
 
     It is on the segments' size or on their score, as ``settings.evaluate.rank`` says; with the score the card also gets how
     often segments of a score are right (``score_probability``), also at lower doses than the tomograms', down to the least
-    that the network was trained for (``train.least_dose_e_per_angstrom2``).
+    that the network was trained for (``train.augmentation.minimum_dose_e_per_angstrom2``).
 
     ``data`` holds <id>.mrc and <id>.particles.csv of each row of ``design`` with split "validation"; without such rows
     the first two training tomograms are taken, and the card says so.  A class of which nothing was found keeps a
@@ -70,7 +70,7 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
     changes = {
         **asdict(selection),
         "minimum_size_chosen": how,
-        "segments_by": segments_by(settings.segment.target_probability, settings.cluster),
+        "segments_by": segments_by(settings.segment.probability_threshold, settings.cluster),
     }
     copy_model(model, output / "model.keras", card.model_copy(update=changes))
     facts: dict[str, Any] = {
@@ -90,7 +90,7 @@ def shares_of_dose(row: DesignRow, card: ModelCard) -> list[float]:
 
     The last one leaves the least dose that the model was trained for; where there is none, 1 alone.
     """
-    least = card.training.get("settings", {}).get("least_dose_e_per_angstrom2")
+    least = card.training.get("settings", {}).get("augmentation", {}).get("minimum_dose_e_per_angstrom2")
     if not least or least >= row.total_dose_e_per_angstrom2:
         return [1.0]
     lowest = least / row.total_dose_e_per_angstrom2

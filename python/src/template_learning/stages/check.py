@@ -16,7 +16,7 @@ from template_learning.common.stages import ORDER
 from template_learning.common.tables import DesignRow, Reading
 from template_learning.learning.model_card import read_card
 from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
-from template_learning.settings import Settings
+from template_learning.settings import Settings, complaints
 from template_learning.simulation.parakeet import NOT_MODELLED, check_asked
 from template_learning.structures.molecules import PDB_ID, check_molecule
 
@@ -55,26 +55,19 @@ class TomogramInput(_InputRow):
 def check_settings(params: Mapping[str, Any]) -> Settings:
     """Settings from Nextflow's parameters.
 
-    Raises BadInput that names each wrong parameter, its value and what is allowed.
+    Raises BadInput that names each wrong parameter, its value and what is allowed, or its present name.
     """
     try:
         return Settings.model_validate(params)
     except ValidationError as error:
-        raise BadInput("; ".join(_complaint(dict(one)) for one in error.errors())) from None
-
-
-def _complaint(error: Mapping[str, Any]) -> str:
-    name = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        section: Any = Settings
-        for part in error["loc"][:-1]:
-            section = section.model_fields[part].annotation
-        return f"parameter {name} = {error['input']!r}: there is no such parameter; allowed: {', '.join(section.model_fields)}"
-    return f"parameter {name} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+        raise BadInput(complaints(error, Settings)) from None
 
 
 def check_run(request: Path, output: Path) -> None:
-    """Check a request and write ``settings.json`` (normalised) and ``inputs.json`` (rows with class ids) to ``output``.
+    """Check a request and write what follows from it to ``output``.
+
+    ``settings.json`` has every parameter, normalised; ``stage_settings.json`` what the tasks of each stage are given of them;
+    ``inputs.json`` the rows with class ids.
 
     The request is JSON with ``params``, and lists ``templates``, ``distractors`` and ``tomograms`` of rows whose
     ``file`` is relative to the request.  Raises BadInput with one line.
@@ -106,6 +99,7 @@ def check_run(request: Path, output: Path) -> None:
         settings.export = settings.export.model_copy(update={"class_names": list(classes)})
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "settings.json", settings.model_dump(mode="json"))
+    write_json(output / "stage_settings.json", settings.stage_settings())
     write_json(
         output / "inputs.json",
         {
@@ -186,7 +180,7 @@ def _check_unique(ids: Sequence[str], where: str) -> None:
 
 def _check_engines(settings: Settings) -> None:
     if settings.simulate.engine == "parakeet":
-        check_asked({name: max(getattr(settings.design, name)) for name in NOT_MODELLED}, settings.simulate)
+        check_asked({name: max(getattr(settings.design.nuisances, name)) for name in NOT_MODELLED}, settings.simulate)
 
 
 def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
@@ -205,10 +199,10 @@ def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
         raise BadInput(f"parameter start_at = {settings.start_at!r}: --from_results with an earlier run's results was expected")
     if settings.start_at == "match" and not settings.match.run:
         raise BadInput("parameter start_at = 'match': --match.run true was expected with it")
-    by_expected_f1 = settings.cluster.select == "expected_f1" and settings.cluster.minimum_size_voxels is None
+    by_expected_f1 = settings.cluster.chosen_by == "expected_f1" and not settings.cluster.has_thresholds
     calibrated = settings.model is None and start <= ORDER.index("calibrate") and stop >= ORDER.index("cluster")
     if by_expected_f1 and calibrated and settings.evaluate.rank != "score":  # CLUSTER refuses it too, but after the training
-        raise BadInput("parameter cluster.select = 'expected_f1': evaluate.rank = 'score' was expected with it")
+        raise BadInput("parameter cluster.chosen_by = 'expected_f1': evaluate.rank = 'score' was expected with it")
     if settings.match.run and settings.model is not None and settings.from_results is None:
         raise BadInput(
             "parameter match.run = true: with --model, --from_results with the run that has the templates was expected"
@@ -245,12 +239,12 @@ def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings) -> Non
 
 def _check_model(path: str, file: Path, settings: Settings) -> None:
     card = _named(path, file, read_card)
-    if settings.start_at == "finetune" or settings.cluster.minimum_size_voxels is not None:
+    if settings.start_at == "finetune" or settings.cluster.has_thresholds:
         return
     check_segments(
-        card.segments_by, segments_by(settings.segment.target_probability, settings.cluster), f"{path}: its threshold"
+        card.segments_by, segments_by(settings.segment.probability_threshold, settings.cluster), f"{path}: its threshold"
     )
-    if settings.cluster.select == "expected_f1":
+    if settings.cluster.chosen_by == "expected_f1":
         check_expected_f1(card.score_probability, f"{path}: parameter")
 
 

@@ -13,7 +13,7 @@ from template_learning.common.tables import PickRow
 from template_learning.deepfinder import program as deepfinder_program
 from template_learning.picking.segments import classes_in, select_picks
 from template_learning.picking.selection import Selection, check_expected_f1, check_segments, segments_by
-from template_learning.settings import ClusterSettings
+from template_learning.settings import RENAMED, ClusterSettings, present_section
 
 
 def cluster_segmentation(
@@ -22,8 +22,9 @@ def cluster_segmentation(
     """Write ``<id>.picks.csv``: every segment of a segmentation [z, y, x] with its size, score and whether it is selected.
 
     Positions are in ångström from the tomogram's voxel (0, 0, 0).  A segment is selected from the settings'
-    ``minimum_size_voxels`` on, or from the thresholds of its class in the segmentation's sidecar (size 1, score 0 where
-    there are none), or, where the settings say so, by the expected F1.
+    ``minimum_size_voxels`` and ``minimum_score`` on (size 1, score 0 where only the other is given), or from the thresholds
+    of its class in the segmentation's sidecar (the same where there are none), or, where the settings say so, by the
+    expected F1.
 
     Raises BadInput for files that do not fit together, where the model's thresholds were chosen for segments found
     otherwise, and where the expected F1 is asked for and the model behind the segmentation carries nothing for it.
@@ -36,17 +37,16 @@ def cluster_segmentation(
             f"{probability}: shape {likelihood.shape} (z, y, x), that of {segmentation} {classes.shape} was expected"
         )
     facts = read_sidecar(segmentation)
-    minimum, origin = _minimum_sizes(classes, settings, facts)
+    minimum, least_score, origin = _thresholds(classes, settings, facts)
     if origin == "model":
-        now = segments_by(facts.get("settings", {}).get("target_probability"), settings)
-        check_segments(facts.get("segments_by"), now, f"{segmentation}: the model's threshold")
-    carried = facts.get("minimum_score") if origin == "model" else None
-    least_score = {int(number): float(score) for number, score in (carried or {}).items()}
+        by = present_section("segment", facts.get("settings", {})).get("probability_threshold")
+        carried = {RENAMED.get(name, name): value for name, value in (facts.get("segments_by") or {}).items()}
+        check_segments(carried, segments_by(by, settings), f"{segmentation}: the model's threshold")
     program: dict[str, str] = {}
     if settings.engine == "deepfinder":
         program = deepfinder_program.program("cluster")
     steps = None
-    if settings.select == "expected_f1" and origin != "settings":
+    if settings.chosen_by == "expected_f1" and origin != "settings":
         check_expected_f1(facts.get("score_probability"), f"{segmentation}: parameter")
         steps = {int(number): one for number, one in facts["score_probability"].items()}
         origin = "model's expected F1 in each tomogram"
@@ -75,13 +75,18 @@ def cluster_segmentation(
     )
 
 
-def _minimum_sizes(
+def _thresholds(
     segmentation: NDArray[Any], settings: ClusterSettings, facts: Mapping[str, Any]
-) -> tuple[dict[int, int], str]:
-    """The size threshold of each class, and where it comes from."""
-    if settings.minimum_size_voxels is not None:
-        return dict.fromkeys(classes_in(segmentation), settings.minimum_size_voxels), "settings"
+) -> tuple[dict[int, int], dict[int, float], str]:
+    """The least size and the least score of each class, and where they come from."""
+    if settings.has_thresholds:
+        present = classes_in(segmentation)
+        sizes = dict.fromkeys(present, settings.minimum_size_voxels or 1)
+        scores = {} if settings.minimum_score is None else dict.fromkeys(present, settings.minimum_score)
+        return sizes, scores, "settings"
     carried = facts.get("minimum_size_voxels")
-    if carried:
-        return {int(number): int(size) for number, size in carried.items()}, "model"
-    return {}, "none: every segment is selected"
+    if not carried:
+        return {}, {}, "none: every segment is selected"
+    sizes = {int(number): int(size) for number, size in carried.items()}
+    scores = {int(number): float(score) for number, score in (facts.get("minimum_score") or {}).items()}
+    return sizes, scores, "model"

@@ -14,14 +14,6 @@ from template_learning.common.tables import DesignRow, Split
 from template_learning.settings import DesignSettings
 
 FACTORS = ("total_dose_e_per_angstrom2", "tilt_step_deg", "tilt_range_deg", "ice_density_g_per_cm3", "defocus_um")
-NUISANCES = (
-    "gold_fiducials",
-    "carbon_edge",
-    "shift_error_angstrom",
-    "rotation_error_deg",
-    "motion_angstrom",
-    "uneven_illumination",
-)
 
 
 def design_rows(settings: DesignSettings, root_seed: int) -> list[DesignRow]:
@@ -33,9 +25,10 @@ def design_rows(settings: DesignSettings, root_seed: int) -> list[DesignRow]:
     Raises BadInput where no row would be left for training.
     """
     # Nuisances that keep one value take no part in the draw, so that the rows are the same as without them.
-    fixed = {name: getattr(settings, name)[0] for name in NUISANCES if len(set(getattr(settings, name))) == 1}
-    varied = (*FACTORS, *(name for name in NUISANCES if name not in fixed))
-    levels = [getattr(settings, factor) for factor in varied]
+    nuisances = dict(settings.nuisances)
+    fixed = {name: values[0] for name, values in nuisances.items() if len(set(values)) == 1}
+    varied = (*FACTORS, *(name for name in nuisances if name not in fixed))
+    levels = [nuisances[name] if name in nuisances else getattr(settings, name) for name in varied]
     factorial = settings.scheme == "factorial"
     points: Sequence[Sequence[float]] = (
         list(product(*levels)) if factorial else _sobol_points(levels, settings.tomograms, root_seed)

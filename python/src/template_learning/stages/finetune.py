@@ -29,7 +29,7 @@ from template_learning.picking.assignment import f_beta, match
 from template_learning.picking.calibration import choose_selection
 from template_learning.picking.segments import select_picks
 from template_learning.picking.selection import Selection, segments_by, selection_of
-from template_learning.settings import FinetuneCommandSettings
+from template_learning.settings import FinetuneCommandSettings, OptimizerSettings
 from template_learning.structures.library import LibraryEntry, read_library
 from template_learning.template_matching.search import chosen_templates
 
@@ -106,7 +106,7 @@ def finetune_model(
         rows: list[FinetuningRow] = []
         shared = shared_folder(state) if state else None
         for split in range(1, settings.finetune.splits + 1):
-            taught, tested = divide(annotated, settings.finetune.taught_share, root_seed, split)
+            taught, tested = divide(annotated, settings.finetune.training_fraction, root_seed, split)
             rows += _scores(network, carried, taught, tested, settings, split, 0)
             for epochs in settings.finetune.epochs:
                 kept = shared or output / f"split{split}_{epochs}_state.npz"
@@ -131,7 +131,7 @@ def finetune_model(
             "versions": versions(),
             **asdict(selection),
             "minimum_size_chosen": f"best F1 by {settings.evaluate.rank} on the {len(annotated)} tomograms that were taught: {names}",
-            "segments_by": segments_by(settings.segment.target_probability, settings.cluster),
+            "segments_by": segments_by(settings.segment.probability_threshold, settings.cluster),
         }
     )
     save_model(output / "finetuned.keras", finetuned, card)
@@ -147,11 +147,11 @@ def finetune_model(
 
 
 def divide(
-    annotated: Sequence[Annotated], taught_share: float, root_seed: int, split: int
+    annotated: Sequence[Annotated], training_fraction: float, root_seed: int, split: int
 ) -> tuple[list[Annotated], list[Annotated]]:
     """A random division into taught and tested tomograms, at least one of each."""
     order = generator_for(root_seed, "finetune", f"split-{split}").permutation(len(annotated))
-    taught = int(np.clip(round(taught_share * len(annotated)), 1, len(annotated) - 1))
+    taught = int(np.clip(round(training_fraction * len(annotated)), 1, len(annotated) - 1))
     return [annotated[i] for i in sorted(order[:taught])], [annotated[i] for i in sorted(order[taught:])]
 
 
@@ -258,11 +258,9 @@ def _teach(
         update={
             "epochs": epochs,
             "steps_per_epoch": settings.finetune.steps_per_epoch,
-            "top_view_weight": 1.0,  # annotations seldom say how a particle lies
-            "optimizer": "adam",
-            "learning_rate": settings.finetune.learning_rate,
-            "learning_rate_schedule": "constant",
-            "averaged_share": 0.0,
+            # Annotations seldom say how a particle lies.
+            "loss": settings.train.loss.model_copy(update={"top_view_weight": 1.0}),
+            "optimizer": OptimizerSettings(learning_rate=settings.finetune.learning_rate),
             "early_stopping_epochs": None,
             "filters": card.filters,
             "network": card.network,

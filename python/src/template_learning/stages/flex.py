@@ -67,7 +67,7 @@ def flex_template(
     write_json(
         output / f"{template_id}.flex.json",
         {
-            "stage": "FLEX",
+            "stage": "flex",
             "id": template_id,
             "structure": structure.name,
             "reading": (reading or Reading()).model_dump(exclude_none=True),

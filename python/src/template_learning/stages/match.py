@@ -10,7 +10,7 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, existing, read_mrc, write_mrc, write_table
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.tables import PickRow
-from template_learning.settings import MatchSettings
+from template_learning.settings import MatchCommandSettings
 from template_learning.structures.library import read_library
 from template_learning.template_matching import pytom
 from template_learning.template_matching.pytme import PROGRAM, search_by_pytme
@@ -21,7 +21,7 @@ def match_tomogram(
     tomogram: Path,
     libraries: list[Path],
     identifier: str,
-    settings: MatchSettings,
+    settings: MatchCommandSettings,
     output: Path,
     *,
     tilt_facts: Path | None = None,
@@ -65,8 +65,8 @@ def match_tomogram(
         commands.append(one.command)
         radii.append(settings.radius_angstrom or exclusion_radius(position))
     mean, deviation = float(scores.mean(dtype=np.float64)), float(scores.std(dtype=np.float64))
-    threshold = mean + settings.deviations * deviation
-    picks = find_peaks(scores, classes, voxel_size, min(radii), settings.most_picks, threshold)
+    threshold = mean + settings.threshold_sigma * deviation
+    picks = find_peaks(scores, classes, voxel_size, min(radii), settings.maximum_picks, threshold)
     write_mrc(output / f"{identifier}.scores.mrc", scores, voxel_size)
     table = output / f"{identifier}.picks.csv"
     write_table(table, PickRow, picks)

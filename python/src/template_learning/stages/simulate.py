@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from template_learning.common.compute import processors
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, replacing, write_mrc
-from template_learning.common.provenance import generator_for, read_sidecar, seed_for, write_sidecar
+from template_learning.common.provenance import generator_for, read_sidecar, write_sidecar
 from template_learning.common.tables import DesignRow
-from template_learning.settings import SimulateSettings
+from template_learning.settings import SimulateCommandSettings
 from template_learning.simulation.acquisition import acquire, tilt_angles
 from template_learning.simulation.ice import Cuboid
 from template_learning.simulation.nuisances import draw_nuisances
@@ -27,7 +27,7 @@ def simulate_sample(
     placed: Path,
     library_folders: Sequence[Path],
     row: DesignRow,
-    settings: SimulateSettings,
+    settings: SimulateCommandSettings,
     root_seed: int,
     output: Path,
     waves: Path | None = None,
@@ -89,7 +89,7 @@ def simulate_sample(
         tilts,
         stage="simulate",
         item=row.id,
-        seed=seed_for(root_seed, "simulate", row.id),
+        seed=root_seed,
         settings=settings,
         row=row.model_dump(mode="json"),
         pixel_size_angstrom=engine.pixel_angstrom,

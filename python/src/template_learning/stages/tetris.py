@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from template_learning.common.files import checked_id, write_table
-from template_learning.common.provenance import generator_for, seed_for, write_sidecar
+from template_learning.common.provenance import generator_for, write_sidecar
 from template_learning.common.tables import ParticleRow
 from template_learning.packing.tetris import pack, slab_thickness_angstrom
 from template_learning.settings import TetrisSettings
@@ -30,7 +30,7 @@ def pack_sample(
     started = time.perf_counter()
     console = Console(stderr=True)
     generator = generator_for(root_seed, "tetris", sample_id)
-    least, most = settings.filled_depth
+    least, most = settings.filled_thickness_fraction
     slab = slab_thickness_angstrom(library, settings, float(generator.uniform(least, most)) if least < most else least)
     with console.status("TETRIS", spinner="line") if console.is_terminal else nullcontext() as status:
         packing = pack(
@@ -46,7 +46,7 @@ def pack_sample(
         path,
         stage="tetris",
         item=sample_id,
-        seed=seed_for(root_seed, "tetris", sample_id),
+        seed=root_seed,
         settings=settings,
         shape_voxels=packing.grid.shape,
         voxel_size_angstrom=packing.grid.voxel_size_angstrom,

@@ -45,7 +45,7 @@ def train_network(
     """Train on the rows of ``design`` with split "train" and write trained.keras, history.csv and their sidecars.
 
     ``data`` holds <id>.mrc, <id>.labels.mrc and <id>.particles.csv of each row.  The model kept is the best on the
-    "validation" rows, the last where there are none; with ``settings.averaged_share`` the candidates of the last epochs are
+    "validation" rows, the last where there are none; with ``settings.optimizer.weight_averaging_fraction`` the candidates of the last epochs are
     means of weights (Izmailov et al., UAI 2018).  The folder ``state``, or ``output`` without one, keeps a state,
     replaced after each epoch: the same call goes on from there, to the same result (DeepFinder's engine keeps none).
     ``start`` is a trained model whose weights are begun with instead of random ones, under the same settings of the network.
@@ -75,7 +75,7 @@ def train_network(
             HistoryRow(
                 epoch=n,
                 steps=n * settings.steps_per_epoch,
-                learning_rate=settings.learning_rate,
+                learning_rate=settings.optimizer.learning_rate,
                 best=n == len(epochs),  # it keeps the last
                 **row,
             )

@@ -54,7 +54,7 @@ def build_library(molecules: Path, settings: VolumeSettings, output: Path) -> No
         facts[entry.molecule] = {"file": entry.file, "notes": structure.notes}
     rows.sort(key=lambda row: row.molecule)
     write_table(output / TABLE, LibraryRow, rows)
-    write_sidecar(output / TABLE, stage="VOLUME", item="library", seed=None, settings=settings, molecules=facts, **program)
+    write_sidecar(output / TABLE, stage="volume", item="library", seed=None, settings=settings, molecules=facts, **program)
 
 
 def write_entry(structure: Structure, entry: Molecule, settings: VolumeSettings, output: Path) -> LibraryRow:

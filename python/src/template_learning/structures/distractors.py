@@ -96,7 +96,7 @@ def choose_distractors(
     write_table(output, DistractorRow, rows)
     write_sidecar(
         output,
-        stage="DISTRACTORS",
+        stage="distractors",
         item=output.stem,
         seed=None,
         settings={

@@ -118,7 +118,7 @@ def prepare_molecule(source: str, identifier: str, output: Path, reading: Readin
     write_structure(written, structure)
     write_sidecar(
         written,
-        stage="PREPARE",
+        stage="prepare",
         item=identifier,
         seed=None,
         settings={"source": source, **(reading or Reading()).model_dump(exclude_none=True)},

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from template_learning.common.compute import processors
 from template_learning.common.errors import Fault
 from template_learning.common.files import write_mrc
-from template_learning.settings import MatchSettings
+from template_learning.settings import MatchCommandSettings
 from template_learning.template_matching.search import Imaging, Search
 
 PROGRAM = "pytme"
 
 
-def command_line(work: Path, imaging: Imaging, settings: MatchSettings, *, invert: bool) -> list[str]:
+def command_line(work: Path, imaging: Imaging, settings: MatchCommandSettings, *, invert: bool) -> list[str]:
     """The call of pytme on the files ``target.mrc``, ``template.mrc``, ``mask.mrc`` and ``angles.tlt`` of ``work``."""
     command = [
         *(PROGRAM, "match", "-m", str(work / "target.mrc"), "-i", str(work / "template.mrc"), "-I", str(work / "mask.mrc")),
@@ -33,7 +33,7 @@ def command_line(work: Path, imaging: Imaging, settings: MatchSettings, *, inver
             *("--defocus", f"{-imaging.defocus_um * 1e4:g}", "--phase-shift", f"{math.radians(imaging.phase_shift_deg):.6g}"),
             *("--acceleration-voltage", f"{imaging.voltage_kv:g}"),
             *("--spherical-aberration", f"{imaging.spherical_aberration_mm * 1e7:g}"),
-            *("--amplitude-contrast", f"{settings.amplitude_contrast:g}"),
+            *("--amplitude-contrast", f"{settings.microscope.amplitude_contrast:g}"),
             *("--ctf-correction", "phase-flip" if imaging.ctf_corrected else "raw"),
         ]
     return command
@@ -45,7 +45,7 @@ def search_by_pytme(
     mask: NDArray[np.float32],
     voxel_size_angstrom: float,
     imaging: Imaging,
-    settings: MatchSettings,
+    settings: MatchCommandSettings,
     *,
     invert: bool,
 ) -> Search:

@@ -23,7 +23,7 @@ from scipy import fft
 from template_learning.common.compute import visible_gpus
 from template_learning.common.errors import BadInput, Fault
 from template_learning.common.files import read_mrc, write_mrc
-from template_learning.settings import MatchSettings
+from template_learning.settings import MatchCommandSettings
 from template_learning.simulation.physics import wavelength_angstrom
 from template_learning.template_matching.search import Imaging, Search
 
@@ -66,7 +66,7 @@ def with_transfer(
     return fft.irfftn(fft.rfftn(density) * transfer, density.shape).astype(np.float32)
 
 
-def command_line(work: Path, gpus: int, voxel_size_angstrom: float, settings: MatchSettings) -> list[str]:
+def command_line(work: Path, gpus: int, voxel_size_angstrom: float, settings: MatchCommandSettings) -> list[str]:
     """The call of the program on the files ``target.mrc``, ``template.mrc``, ``mask.mrc`` and ``angles.tlt`` of ``work``."""
     return [
         *(PROGRAM, "--template", str(work / "template.mrc"), "--tomogram", str(work / "target.mrc")),
@@ -88,7 +88,7 @@ def search_by_pytom(
     mask: NDArray[np.float32],
     voxel_size_angstrom: float,
     imaging: Imaging,
-    settings: MatchSettings,
+    settings: MatchCommandSettings,
     *,
     invert: bool,
 ) -> Search:
@@ -100,7 +100,7 @@ def search_by_pytom(
     if len(imaging.angles_deg) < 2:
         raise BadInput(f"match.engine = 'pytom': one tilt of {imaging.angles_deg[0]:g} degrees; two or more were expected")
     half = density.shape[0] // 2
-    template = with_transfer(density, voxel_size_angstrom, imaging, settings.amplitude_contrast)
+    template = with_transfer(density, voxel_size_angstrom, imaging, settings.microscope.amplitude_contrast)
     with TemporaryDirectory() as folder:
         work = Path(folder).resolve()
         write_mrc(work / "target.mrc", with_border(tomogram, half), voxel_size_angstrom)

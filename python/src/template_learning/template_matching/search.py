@@ -22,7 +22,7 @@ from scipy.spatial import cKDTree
 from template_learning.common.errors import BadInput
 from template_learning.common.files import existing
 from template_learning.common.tables import PickRow
-from template_learning.settings import MatchSettings
+from template_learning.settings import MatchCommandSettings, present_section
 from template_learning.simulation.acquisition import tilt_angles
 from template_learning.simulation.physics import wavelength_angstrom
 from template_learning.structures.density import density_of_atoms
@@ -52,26 +52,27 @@ class Imaging:
         """That of a simulated tilt series, from its sidecar; BadInput where that lacks something."""
         try:
             facts = json.loads(existing(sidecar).read_text(encoding="utf-8"))
+            microscope = present_section("simulate", facts["settings"])["microscope"]
             return cls(
                 angles_deg=tuple(float(angle) for angle in facts["angles_deg"]),
                 defocus_um=float(facts["row"]["defocus_um"]),
                 phase_shift_deg=float(facts["row"]["phase_shift_deg"]),
-                voltage_kv=float(facts["settings"]["voltage_kv"]),
-                spherical_aberration_mm=float(facts["settings"]["spherical_aberration_mm"]),
+                voltage_kv=float(microscope["voltage_kv"]),
+                spherical_aberration_mm=float(microscope["spherical_aberration_mm"]),
                 ctf_corrected=False,
             )
         except (KeyError, TypeError, ValueError):
             raise BadInput(f"{sidecar}: angles_deg, row and settings of a simulated tilt series were expected") from None
 
     @classmethod
-    def of_settings(cls, settings: MatchSettings) -> "Imaging":
+    def of_settings(cls, settings: MatchCommandSettings) -> "Imaging":
         """That of the user's tomograms."""
         return cls(
             angles_deg=tuple(tilt_angles(settings.tilt_range_deg, settings.tilt_step_deg).tolist()),
             defocus_um=settings.defocus_um,
             phase_shift_deg=settings.phase_shift_deg,
-            voltage_kv=settings.voltage_kv,
-            spherical_aberration_mm=settings.spherical_aberration_mm,
+            voltage_kv=settings.microscope.voltage_kv,
+            spherical_aberration_mm=settings.microscope.spherical_aberration_mm,
             ctf_corrected=settings.ctf_corrected,
         )
 
@@ -109,7 +110,7 @@ def template_in_box(
     element: NDArray[np.uint8],
     voxel_size_angstrom: float,
     imaging: Imaging,
-    settings: MatchSettings,
+    settings: MatchCommandSettings,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The template's density and its spherical mask [z, y, x], both in an odd cube, the molecule's origin at its middle.
 
