@@ -16,3 +16,13 @@ def plain(value) {
 def json(content) {
     return groovy.json.JsonOutput.toJson(content)
 }
+
+// Settings of one stage, or of several by their names, as one line: a change in one section re-runs the stages that are given
+// it and what depends on them, no other.
+def section(settings, stage) {
+    return settings.map { all -> json(all[stage]) }
+}
+
+def sections(settings, stages) {
+    return settings.map { all -> json(stages.collectEntries { stage -> [stage, all[stage]] }) }
+}
