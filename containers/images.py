@@ -26,6 +26,11 @@ SECTIONS = {
 }
 
 
+CONTAINER = """{ params.image_registry ? "${params.image_registry}/${task.ext.image}${task.ext.digests[task.ext.image] ? '@' + task.ext.digests[task.ext.image] : ':' + task.ext.version}" :
+        params.image_folder ? "${params.image_folder}/${task.ext.image}-${task.ext.version}.sif" :
+        "localhost/template-learning/${task.ext.image}:${task.ext.version}" }"""
+
+
 class ImageError(Exception):
     """What is wrong with an image or its recipe, in one line."""
 
@@ -76,24 +81,28 @@ def _image(name: str, entry: dict[str, Any]) -> Image:
 
 
 def containers_config() -> str:
-    """conf/containers.config: the image of each process."""
+    """conf/containers.config: the image of each process, and where images lie."""
     images = read_images()
-    native = next(image for image in images if image.name == "native")
+    digests = ", ".join(f"'{image.name}': '{image.oci_digest}'" for image in images if image.oci_digest) or ":"
     lines = [
         "// Generated from containers/images.json by `make docs`; edit there.",
-        "// The image of each process: from params.image_registry, else a SIF below params.image_folder, else one that docker or podman holds.",
-        "// Closures, since a profile's parameters are only joined with the defaults after the configuration is read.  Nextflow also calls",
-        "// them before there are any parameters at all, and warns of each that it is asked for by name; hence getOrDefault.",
+        "// Closures, since a profile's parameters are only joined with the defaults after the configuration is read.",
         "",
         "process {",
-        f"    container = {{ {_reference(native)} }}",
+        "    // ext.image: an image's name, by the stage's settings.  ext.digests: those of a release, in a registry.",
+        "    ext.image = 'native'",
+        f"    ext.version = '{images[0].version}'",
+        f"    ext.digests = [{digests}]",
+        "    // In params.image_registry, else a SIF below params.image_folder, else one that docker or podman holds.",
+        f"    container = {CONTAINER}",
     ]
     for process in dict.fromkeys(process for image in images for process in image.processes):
-        text = _reference(native)
+        choice = "'native'"
         for image in images:
             if process in image.processes:
-                text = f"{_condition(image, process)}{_reference(image)}" + (f" :\n            {text}" if image.when else "")
-        lines += [f"    withName: '{process}' {{", f"        container = {{ {text} }}", "    }"]
+                choice = f"{_condition(image, process)}'{image.name}'" + (f" : {choice}" if image.when else "")
+        closure = f"{{ {choice} }}" if "params" in choice else choice
+        lines += [f"    withName: '{process}' {{", f"        ext.image = {closure}", "    }"]
     return "\n".join([*lines, "}", ""])
 
 
@@ -102,15 +111,7 @@ def _condition(image: Image, process: str) -> str:
         return ""
     setting, value = image.when.split("=")
     sections = SECTIONS.get((process, setting), [process.lower()])
-    return " || ".join(f"params.getOrDefault('{section}', [:]).{setting} == '{value}'" for section in sections) + " ? "
-
-
-def _reference(image: Image) -> str:
-    pinned = f"{image.name}@{image.oci_digest}" if image.oci_digest else f"{image.name}:{image.version}"
-    registry, folder = (f"params.getOrDefault('image_{place}', null)" for place in ("registry", "folder"))
-    registry = f'{registry} ? "${{{registry}}}/{pinned}"'
-    folder = f'{folder} ? "${{{folder}}}/{image.stem}.sif"'
-    return f"({registry} : {folder} : 'localhost/template-learning/{image.name}:{image.version}')"
+    return " || ".join(f"params.{section}.{setting} == '{value}'" for section in sections) + " ? "
 
 
 def locked(image: Image) -> Path:

@@ -16,3 +16,8 @@ def plain(value) {
 def json(content) {
     return groovy.json.JsonOutput.toJson(content)
 }
+
+// What the tasks of one stage are given, as one line: a change in its settings re-runs the stage and what depends on it, no other.
+def section(settings, stage) {
+    return settings.map { all -> json(all[stage]) }
+}

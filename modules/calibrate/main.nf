@@ -1,6 +1,7 @@
 process CALIBRATE {
     tag 'size threshold'
     label 'network'
+    label 'gpu'
 
     input:
     path network, stageAs: 'trained.keras'
@@ -9,19 +10,20 @@ process CALIBRATE {
     val settings                                    // segment, cluster and evaluate
 
     output:
-    path 'model.keras', emit: model
-    path 'model.keras.json', emit: facts
+    path 'calibrate/model.keras', emit: model, topic: published
+    path 'calibrate/model.keras.json', topic: published
 
     script:
     """
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning calibrate --model trained.keras --design design.csv --data data --settings settings.json --output .
+    template-learning calibrate --model trained.keras --design design.csv --data data --settings settings.json --output calibrate
     """
 
     stub:
     """
-    touch model.keras model.keras.json
+    mkdir calibrate
+    touch calibrate/model.keras calibrate/model.keras.json
     """
 }

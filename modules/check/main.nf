@@ -13,17 +13,11 @@ process CHECK {
     path model, stageAs: 'model/*'
 
     output:
-    path 'check/settings.json', emit: settings
-    path 'check/stage_settings.json', emit: stage_settings      // what the tasks of each stage are given
-    path 'check/inputs.json', emit: inputs
+    path 'check/settings.json', emit: settings, topic: published
+    path 'check/inputs.json', emit: inputs, topic: published
+    path 'check/stage_settings.json', emit: stage_settings      // the same by stage, as its tasks take them; not published
 
-    script:
-    """
-    cat > request.json
-    template-learning check request.json --output check
-    """
-
-    stub: // what follows depends on its answer, so the check is a real one
+    script: // no stub: what follows depends on its answer
     """
     cat > request.json
     template-learning check request.json --output check

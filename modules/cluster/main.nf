@@ -1,24 +1,25 @@
 process CLUSTER {
-    tag "${id}"
+    tag "${meta.id}"
     label 'medium'
 
     input:
-    tuple val(id), path(segmentation), path(probability), path(facts)
+    tuple val(meta), path(segmentation), path(probability), path(facts)
     val settings
 
     output:
-    tuple val(id), path("${id}.picks.csv"), path("${id}.picks.csv.json"), emit: picks
+    tuple val(meta), path("cluster/${meta.id}.picks.csv"), path("cluster/${meta.id}.picks.csv.json"), emit: picks, topic: published
 
     script:
     """
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning cluster --segmentation ${segmentation} --probability ${probability} --id ${id} --settings settings.json --output .
+    template-learning cluster --segmentation ${segmentation} --probability ${probability} --id ${meta.id} --settings settings.json --output cluster
     """
 
     stub:
     """
-    touch ${id}.picks.csv ${id}.picks.csv.json
+    mkdir cluster
+    touch cluster/${meta.id}.picks.csv cluster/${meta.id}.picks.csv.json
     """
 }

@@ -9,10 +9,10 @@ process CRATE {
     path sidecars, stageAs: 'run/?/*'
 
     output:
-    path 'index.json', emit: index
-    path 'ro-crate-metadata.json', emit: crate
+    path 'index.json'
+    path 'ro-crate-metadata.json'
 
-    script:
+    script: // no stub: what a run publishes is its wiring
     """
     cat > listing.txt <<'LISTING'
     ${listing.replace('\n', '\n    ')}
@@ -21,10 +21,5 @@ process CRATE {
     ${about}
     ABOUT
     template-learning crate listing.txt --data run --about about.json --output .
-    """
-
-    stub:
-    """
-    touch index.json ro-crate-metadata.json
     """
 }

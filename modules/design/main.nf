@@ -7,22 +7,14 @@ process DESIGN {
     val seed
 
     output:
-    path 'design.csv', emit: table
-    path 'design.csv.json', emit: facts
+    path 'design/design.csv', emit: table, topic: published
+    path 'design/design.csv.json', topic: published
 
-    script:
+    script: // no stub: the table's rows decide which tasks follow
     """
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning design --output design.csv --settings settings.json --seed ${seed}
-    """
-
-    stub: // its rows decide which tasks follow, so they are real ones
-    """
-    cat > settings.json <<'SETTINGS'
-    ${settings}
-    SETTINGS
-    template-learning design --output design.csv --settings settings.json --seed ${seed}
+    template-learning design --output design/design.csv --settings settings.json --seed ${seed}
     """
 }

@@ -1,13 +1,13 @@
 process EVALUATE {
-    tag "${id}"
+    tag "${meta.id}"
     label 'medium'
 
     input:
-    tuple val(id), val(table), path(picks, stageAs: 'picks/*'), path(truth, stageAs: 'truth/?/*'), path(masks, stageAs: 'masks/?/*')
+    tuple val(meta), val(table), path(picks, stageAs: 'picks/*'), path(truth, stageAs: 'truth/?/*'), path(masks, stageAs: 'masks/?/*')
     val settings
 
     output:
-    tuple val(id), path("${id}.evaluation.json"), path("${id}.curve.csv"), path("${id}.per_tomogram.csv"), emit: scores
+    tuple val(meta), path("evaluate/${meta.id}.evaluation.json"), path("evaluate/${meta.id}.curve.csv"), path("evaluate/${meta.id}.per_tomogram.csv"), topic: published
 
     script:
     """
@@ -17,11 +17,12 @@ process EVALUATE {
     cat > table.csv <<'TABLE'
     ${table.replace('\n', '\n    ')}
     TABLE
-    template-learning evaluate --table table.csv --id ${id} --settings settings.json --output .
+    template-learning evaluate --table table.csv --id ${meta.id} --settings settings.json --output evaluate
     """
 
     stub:
     """
-    touch ${id}.evaluation.json ${id}.curve.csv ${id}.per_tomogram.csv
+    mkdir evaluate
+    touch evaluate/${meta.id}.evaluation.json evaluate/${meta.id}.curve.csv evaluate/${meta.id}.per_tomogram.csv
     """
 }

@@ -1,25 +1,25 @@
 process EXPORT {
-    tag "${id}"
+    tag "${meta.id}"
     label 'medium'
 
     input:
-    tuple val(id), path(picks), path(facts), path(segmentation)
+    tuple val(meta), path(picks), path(facts), path(segmentation)
     val settings
 
     output:
-    tuple val(id), path('export/*'), emit: files
+    tuple val(meta), path('export/*'), topic: published
 
     script:
     """
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning export --picks ${picks} --id ${id} --segmentation ${segmentation} --settings settings.json --output export
+    template-learning export --picks ${picks} --id ${meta.id} --segmentation ${segmentation} --settings settings.json --output export
     """
 
     stub:
     """
     mkdir export
-    touch export/${id}.csv
+    touch export/${meta.id}.csv
     """
 }

@@ -3,6 +3,7 @@ include { state_option } from '../training_state'
 process FINETUNE {
     tag 'on annotated tomograms'
     label 'training'
+    label 'gpu'
 
     input:
     path model, stageAs: 'model.keras'
@@ -12,8 +13,8 @@ process FINETUNE {
     val seed
 
     output:
-    path 'finetune/finetuned.keras', emit: model
-    path 'finetune/*.{csv,json}', emit: facts
+    path 'finetune/finetuned.keras', emit: model, topic: published
+    path 'finetune/*.{csv,json}', topic: published
 
     script:
     def shapes = library ? '--library library' : ''

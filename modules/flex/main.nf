@@ -1,15 +1,15 @@
 process FLEX {
-    tag "${id}"
+    tag "${meta.id}"
     label 'medium'
 
     input:
-    tuple val(id), val(reading), path(structure, stageAs: 'structure/*')       // reading: one line of JSON
+    tuple val(meta), val(reading), path(structure, stageAs: 'structure/*')       // reading: one line of JSON
     val settings
     val seed
 
     output:
-    tuple val(id), path("${id}_c*.cif.gz"), emit: conformers
-    path "${id}.flex.json", emit: facts
+    tuple val(meta), path("flex/${meta.id}_c*.cif.gz"), emit: conformers, topic: published
+    path "flex/${meta.id}.flex.json", topic: published
 
     script:
     """
@@ -19,11 +19,12 @@ process FLEX {
     cat > reading.json <<'READING'
     ${reading}
     READING
-    template-learning flex ${structure} --id ${id} --reading reading.json --settings settings.json --seed ${seed} --output .
+    template-learning flex ${structure} --id ${meta.id} --reading reading.json --settings settings.json --seed ${seed} --output flex
     """
 
     stub:
     """
-    touch ${id}_c000.cif.gz ${id}_c001.cif.gz ${id}.flex.json
+    mkdir flex
+    touch flex/${meta.id}_c000.cif.gz flex/${meta.id}_c001.cif.gz flex/${meta.id}.flex.json
     """
 }

@@ -1,26 +1,28 @@
 process LABEL {
-    tag "${id}"
+    tag "${meta.id}"
     label 'medium'
+    label 'per_tomogram'
 
     input:
-    tuple val(id), path(placed), path(facts), path(tomogram)
+    tuple val(meta), path(placed), path(facts), path(tomogram)
     path library, stageAs: 'library/*'
     val settings
 
     output:
-    tuple val(id), path("${id}.labels.mrc"), path("${id}.instances.mrc"), path("${id}.particles.csv"), emit: truth
-    path "${id}.*.json", emit: facts
+    tuple val(meta), path("label/${meta.id}.labels.mrc"), path("label/${meta.id}.instances.mrc"), path("label/${meta.id}.particles.csv"), emit: truth, topic: published
+    path "label/${meta.id}.*.json", topic: published
 
     script:
     """
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning label --placed ${placed} --library library --tomogram ${tomogram} --id ${id} --settings settings.json --output .
+    template-learning label --placed ${placed} --library library --tomogram ${tomogram} --id ${meta.id} --settings settings.json --output label
     """
 
     stub:
     """
-    touch ${id}.labels.mrc ${id}.instances.mrc ${id}.particles.csv ${id}.particles.csv.json
+    mkdir label
+    touch label/${meta.id}.labels.mrc label/${meta.id}.instances.mrc label/${meta.id}.particles.csv label/${meta.id}.particles.csv.json
     """
 }

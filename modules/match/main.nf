@@ -1,30 +1,31 @@
 process MATCH {
-    tag "${id}"
+    tag "${meta.id}"
     label 'large'
 
     input:
-    tuple val(id), path(tomogram, stageAs: 'tomogram/*'), val(voxel_size_angstrom), path(tilt_facts)    // '' where the header's holds; [] for the user's
+    tuple val(meta), path(tomogram, stageAs: 'tomogram/*'), path(tilt_facts)    // [] for the user's tomograms
     path library, stageAs: 'library/*'
     val settings
     val contrast
 
     output:
-    tuple val(id), path("${id}.picks.csv"), path("${id}.picks.csv.json"), emit: picks
-    tuple path("${id}.scores.mrc"), path("${id}.scores.mrc.json"), emit: scores
+    tuple val(meta), path("match/${meta.id}.picks.csv"), path("match/${meta.id}.picks.csv.json"), emit: picks, topic: published
+    path "match/${meta.id}.scores.mrc*", topic: published
 
     script:
-    def size = voxel_size_angstrom ? "--voxel-size-angstrom ${voxel_size_angstrom}" : ''
+    def size = meta.voxel_size_angstrom ? "--voxel-size-angstrom ${meta.voxel_size_angstrom}" : ''
     def taken = tilt_facts ? "--tilt-facts ${tilt_facts}" : ''
     def sign = tilt_facts ? 'protein_dark' : contrast     // simulated ones have facts
     """
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning match --tomogram ${tomogram} --library library --id ${id} --settings settings.json --contrast ${sign} ${taken} ${size} --output .
+    template-learning match --tomogram ${tomogram} --library library --id ${meta.id} --settings settings.json --contrast ${sign} ${taken} ${size} --output match
     """
 
     stub:
     """
-    touch ${id}.picks.csv ${id}.picks.csv.json ${id}.scores.mrc ${id}.scores.mrc.json
+    mkdir match
+    touch match/${meta.id}.picks.csv match/${meta.id}.picks.csv.json match/${meta.id}.scores.mrc match/${meta.id}.scores.mrc.json
     """
 }

@@ -1,25 +1,27 @@
 process RECONSTRUCT {
-    tag "${id}"
+    tag "${meta.id}"
     label 'medium'
+    label 'per_tomogram'
 
     input:
-    tuple val(id), path(tilts), path(facts), path(angles)
+    tuple val(meta), path(tilts), path(facts), path(angles)
     val settings
 
     output:
-    tuple val(id), path("${id}.mrc"), emit: tomogram
-    path "${id}.mrc.json", emit: facts
+    tuple val(meta), path("reconstruct/${meta.id}.mrc"), emit: tomogram, topic: published
+    path "reconstruct/${meta.id}.mrc.json", topic: published
 
     script:
     """
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning reconstruct --tilts ${tilts} --angles ${angles} --id ${id} --settings settings.json --output .
+    template-learning reconstruct --tilts ${tilts} --angles ${angles} --id ${meta.id} --settings settings.json --output reconstruct
     """
 
     stub:
     """
-    touch ${id}.mrc ${id}.mrc.json
+    mkdir reconstruct
+    touch reconstruct/${meta.id}.mrc reconstruct/${meta.id}.mrc.json
     """
 }

@@ -3,45 +3,27 @@ process REPORT {
     label 'medium'
 
     input:
-    val ids                                         // of the user's tomograms that are shown
-    path tomograms, stageAs: 'tomograms/?/*'
-    val annotated                                   // of those with annotations
-    path annotations, stageAs: 'annotations/?/*'
-    path check, stageAs: 'run/check/*'
-    path volume, stageAs: 'run/volume/*'
-    path flex, stageAs: 'run/flex/*'
-    path design, stageAs: 'run/design/*'
-    path tetris, stageAs: 'run/tetris/*'
-    path simulate, stageAs: 'run/simulate/*'
-    path reconstruct, stageAs: 'run/reconstruct/*'
-    path label, stageAs: 'run/label/*'
-    path train, stageAs: 'run/train/*'
-    path calibrate, stageAs: 'run/calibrate/*'
-    path finetune, stageAs: 'run/finetune/*'
-    path segment, stageAs: 'run/segment/*'
-    path cluster, stageAs: 'run/cluster/*'
-    path evaluate, stageAs: 'run/evaluate/*'
+    tuple val(ids), path(tomograms, stageAs: 'tomograms/?/*'), val(annotated), path(annotations, stageAs: 'annotations/?/*')     // of the user's tomograms that are shown
+    path library, stageAs: 'run/volume/*'
+    tuple val(names), path(files, stageAs: 'files/?/*')      // of the run: <stage>/<file name>, sorted
 
     output:
-    path 'report.html', emit: page
+    path 'report/report.html', emit: page           // no topic: REPORT is made from what is published
 
     script:
-    // The report finds a user's tomogram and annotations by the id, whatever their files are called.
-    def linked = ids.withIndex().collect { id, index ->
-        def one = [tomograms].flatten()[index]
-        "ln -s \"\$PWD\"/${one} run/tomograms/${id}.mrc${one.name.endsWith('.gz') ? '.gz' : ''}"
-    } + annotated.withIndex().collect { id, index ->
-        def one = [annotations].flatten()[index]
-        "ln -s \"\$PWD\"/${one} 'run/tomograms/${id}.${one.name.tokenize('.')[-1].toLowerCase()}'"
-    }
+    // The report finds a file of the run by its stage, a user's tomogram and annotations by the id, whatever they are called.
+    def links = [names, [files].flatten()].transpose() +
+        [ids, [tomograms].flatten()].transpose().collect { id, one -> ["tomograms/${id}.mrc${one.name.endsWith('.gz') ? '.gz' : ''}", one] } +
+        [annotated, [annotations].flatten()].transpose().collect { id, one -> ["tomograms/${id}.${one.name.tokenize('.')[-1].toLowerCase()}", one] }
     """
-    mkdir -p run/tomograms
-    ${linked.join('\n    ')}
-    template-learning report --data run --output report.html
+    mkdir -p run/tomograms ${names.collect { name -> "run/${name.tokenize('/')[0]}" }.unique().join(' ')}
+    ${links.collect { name, one -> "ln -s \"\$PWD\"/${one} 'run/${name}'" }.join('\n    ')}
+    template-learning report --data run --output report/report.html
     """
 
     stub:
     """
-    touch report.html
+    mkdir report
+    touch report/report.html
     """
 }

@@ -1,28 +1,30 @@
 process SEGMENT {
-    tag "${id}"
+    tag "${meta.id}"
     label 'network'
+    label 'gpu'
 
     input:
-    tuple val(id), path(tomogram, stageAs: 'tomogram/*'), val(voxel_size_angstrom), val(simulated)      // '' where the header's holds; true or false
+    tuple val(meta), path(tomogram, stageAs: 'tomogram/*')     // meta.simulated; meta.voxel_size_angstrom where the header's does not hold
     path model, stageAs: 'model.keras'
     val settings
 
     output:
-    tuple val(id), path("${id}.segmentation.mrc"), path("${id}.probability.mrc"), path("${id}.segmentation.mrc.json"), emit: segmentation
-    path "${id}.probabilities.mrc.gz", optional: true, emit: probabilities      // with segment.keep_probabilities
+    tuple val(meta), path("segment/${meta.id}.segmentation.mrc"), path("segment/${meta.id}.probability.mrc"), path("segment/${meta.id}.segmentation.mrc.json"), emit: segmentation, topic: published
+    path "segment/${meta.id}.probabilities.mrc.gz", optional: true, topic: published     // with segment.keep_probabilities
 
     script:
-    def size = voxel_size_angstrom ? "--voxel-size-angstrom ${voxel_size_angstrom}" : ''
-    def ours = simulated ? '--simulated' : ''
+    def size = meta.voxel_size_angstrom ? "--voxel-size-angstrom ${meta.voxel_size_angstrom}" : ''
+    def ours = meta.simulated ? '--simulated' : ''
     """
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning segment --model model.keras --tomogram ${tomogram} --id ${id} --settings settings.json ${size} ${ours} --output .
+    template-learning segment --model model.keras --tomogram ${tomogram} --id ${meta.id} --settings settings.json ${size} ${ours} --output segment
     """
 
     stub:
     """
-    touch ${id}.segmentation.mrc ${id}.probability.mrc ${id}.segmentation.mrc.json
+    mkdir segment
+    touch segment/${meta.id}.segmentation.mrc segment/${meta.id}.probability.mrc segment/${meta.id}.segmentation.mrc.json
     """
 }

@@ -1,16 +1,18 @@
 process SIMULATE {
-    tag "${id}"
+    tag "${meta.id}"
     label 'large'
+    label 'gpu'
+    label 'per_tomogram'
 
     input:
-    tuple val(id), val(row), path(placed), path(facts)      // row: one line of JSON, the tomogram's row of the design
+    tuple val(meta), val(row), path(placed), path(facts)      // row: one line of JSON, the tomogram's row of the design
     path library, stageAs: 'library/*'
     val settings
     val seed
 
     output:
-    tuple val(id), path("${id}.tilts.mrc"), path("${id}.tilts.mrc.json"), path("${id}.tlt"), emit: tilts
-    path "${id}.waves.npy*", optional: true, emit: waves         // with simulate.keep_waves
+    tuple val(meta), path("simulate/${meta.id}.tilts.mrc"), path("simulate/${meta.id}.tilts.mrc.json"), path("simulate/${meta.id}.tlt"), emit: tilts, topic: published
+    path "simulate/${meta.id}.waves.npy*", optional: true, topic: published     // with simulate.keep_waves
 
     script:
     """
@@ -20,11 +22,12 @@ process SIMULATE {
     cat > row.json <<'ROW'
     ${row}
     ROW
-    template-learning simulate --placed ${placed} --library library --row row.json --settings settings.json --seed ${seed} --output .
+    template-learning simulate --placed ${placed} --library library --row row.json --settings settings.json --seed ${seed} --output simulate
     """
 
     stub:
     """
-    touch ${id}.tilts.mrc ${id}.tilts.mrc.json ${id}.tlt
+    mkdir simulate
+    touch simulate/${meta.id}.tilts.mrc simulate/${meta.id}.tilts.mrc.json simulate/${meta.id}.tlt
     """
 }

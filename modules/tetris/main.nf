@@ -1,26 +1,28 @@
 process TETRIS {
-    tag "${id}"
+    tag "${meta.id}"
     label 'medium'
+    label 'per_tomogram'
 
     input:
-    val id
+    val meta
     path library, stageAs: 'library/*'
     val settings
     val seed
 
     output:
-    tuple val(id), path("${id}.placed.csv"), path("${id}.placed.csv.json"), emit: placed
+    tuple val(meta), path("tetris/${meta.id}.placed.csv"), path("tetris/${meta.id}.placed.csv.json"), emit: placed, topic: published
 
     script:
     """
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning tetris --library library --id ${id} --settings settings.json --seed ${seed} --output .
+    template-learning tetris --library library --id ${meta.id} --settings settings.json --seed ${seed} --output tetris
     """
 
     stub:
     """
-    touch ${id}.placed.csv ${id}.placed.csv.json
+    mkdir tetris
+    touch tetris/${meta.id}.placed.csv tetris/${meta.id}.placed.csv.json
     """
 }

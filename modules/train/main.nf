@@ -3,6 +3,7 @@ include { state_option } from '../training_state'
 process TRAIN {
     tag 'network'
     label 'training'
+    label 'gpu'
 
     input:
     path design, stageAs: 'design.csv'
@@ -11,9 +12,9 @@ process TRAIN {
     val seed
 
     output:
-    path 'train/trained.keras', emit: network
-    path 'train/history.csv', emit: history
-    path 'train/*.json', emit: facts
+    path 'train/trained.keras', emit: network, topic: published
+    path 'train/history.csv', topic: published
+    path 'train/*.json', topic: published
 
     script:
     """

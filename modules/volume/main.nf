@@ -1,13 +1,13 @@
 process VOLUME {
-    tag "${name}"
+    tag "${meta.id}"
     label 'medium'
 
     input:
-    tuple val(name), val(molecules), path(structures, stageAs: 'structures/?/*')    // molecules: one line of JSON
+    tuple val(meta), val(molecules), path(structures, stageAs: 'structures/?/*')    // molecules: one line of JSON
     val settings
 
     output:
-    path "${name}", emit: library
+    path "volume/${meta.id}", emit: library, topic: published
 
     script:
     """
@@ -17,12 +17,12 @@ process VOLUME {
     cat > molecules.json <<'MOLECULES'
     ${molecules}
     MOLECULES
-    template-learning volume --molecules molecules.json --settings settings.json --output ${name}
+    template-learning volume --molecules molecules.json --settings settings.json --output volume/${meta.id}
     """
 
     stub:
     """
-    mkdir ${name}
-    touch ${name}/library.csv
+    mkdir -p volume/${meta.id}
+    touch volume/${meta.id}/library.csv
     """
 }

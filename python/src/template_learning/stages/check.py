@@ -99,7 +99,7 @@ def check_run(request: Path, output: Path) -> None:
         settings.export = settings.export.model_copy(update={"class_names": list(classes)})
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "settings.json", settings.model_dump(mode="json"))
-    write_json(output / "stage_settings.json", settings.stage_settings())
+    write_json(output / "stage_settings.json", {"seed": settings.seed, **settings.stage_settings()})
     write_json(
         output / "inputs.json",
         {

@@ -1,0 +1,124 @@
+// A model and tomograms -> picks, in the simulated tomograms held out of training and in the user's.
+
+include { SEGMENT                           } from '../modules/segment/main'
+include { CLUSTER                           } from '../modules/cluster/main'
+include { MATCH                             } from '../modules/match/main'
+include { EXPORT                            } from '../modules/export/main'
+include { EVALUATE as EVALUATE_SIMULATED    } from '../modules/evaluate/main'
+include { EVALUATE as EVALUATE_EXPERIMENTAL } from '../modules/evaluate/main'
+include { EVALUATE as EVALUATE_MATCHED      } from '../modules/evaluate/main'
+include { json; section                     } from './json'
+include { earlier_files; has_earlier; by_id } from './results'
+
+workflow PICKING {
+    take:
+    settings            // value: map of the seed, and of each stage to what its tasks are given
+    library             // value: [library folders]
+    rows                // [meta (id), row of the design]
+    tilts               // [meta, tilt series, its facts, angles]
+    simulated           // [meta, tomogram]
+    truth               // [meta, labels, instances, particles.csv]
+    model               // value
+    tomograms           // [meta (id, voxel_size_angstrom or null), tomogram, annotations or [], mask or []]: the user's
+    plan                // map
+
+    main:
+    earlier = Channel.empty()
+    held_out = rows.filter { _meta, row -> row.split == 'test' }.map { meta, _row -> [meta] }
+    tests = held_out.join(simulated)                                    // [meta, tomogram]
+    own = tomograms.map { meta, tomogram, _annotations, _mask -> [meta + [simulated: false], tomogram] }
+
+    segmentation = Channel.empty()              // [meta, segmentation, probability, facts]
+    if (plan.runs.segment) {
+        SEGMENT(
+            tests.map { meta, tomogram -> [meta + [simulated: true], tomogram] }.mix(own),
+            model,
+            section(settings, 'segment'),
+        )
+        segmentation = SEGMENT.out.segmentation
+    }
+    else if (plan.runs.cluster || plan.runs.export) {
+        segmentation = earlier_files(plan.from, 'segment', ['.segmentation.mrc', '.probability.mrc', '.segmentation.mrc.json'])
+        earlier = earlier.mix(segmentation)
+    }
+
+    picks = Channel.empty()                     // [meta, picks.csv, its facts]
+    if (plan.runs.cluster) {
+        CLUSTER(
+            segmentation,
+            section(settings, 'cluster'),
+        )
+        picks = CLUSTER.out.picks
+    }
+    else if (plan.runs.export || plan.runs.evaluate) {
+        picks = earlier_files(plan.from, 'cluster', ['.picks.csv', '.picks.csv.json'])
+        earlier = earlier.mix(picks)
+    }
+
+    matched = Channel.empty()                   // [meta, picks.csv, its facts]
+    if (plan.runs.match) {
+        taken = Channel.empty()                 // [meta, facts of the tilt series]
+        if (plan.runs.simulate) {
+            taken = tilts.map { meta, _series, facts, _angles -> [meta, facts] }
+        }
+        else if (has_earlier(plan.from, 'simulate')) {
+            taken = earlier_files(plan.from, 'simulate', ['.tilts.mrc.json'])
+        }
+        MATCH(
+            tests.join(taken).mix(own.map { meta, tomogram -> [meta, tomogram, []] }),
+            library,
+            section(settings, 'match'),
+            settings.map { all -> all.segment.contrast },
+        )
+        matched = MATCH.out.picks
+    }
+    else if (plan.runs.evaluate && has_earlier(plan.from, 'match')) {
+        matched = earlier_files(plan.from, 'match', ['.picks.csv', '.picks.csv.json'])
+        earlier = earlier.mix(matched)
+    }
+
+    if (plan.runs.export) {
+        EXPORT(
+            picks.join(segmentation).map { meta, table, facts, classes, _probability, _facts -> [meta, table, facts, classes] },
+            section(settings, 'export'),
+        )
+    }
+
+    if (plan.runs.evaluate) {
+        truth_simulated = by_id(held_out.join(truth)).map { id, _labels, _instances, particles -> [id, particles, []] }
+        truth_experimental = by_id(tomograms.filter { _meta, _tomogram, annotations, _mask -> annotations })
+            .map { id, _tomogram, annotations, mask -> [id, annotations, mask] }
+        EVALUATE_SIMULATED(
+            evaluation('simulated', picks, truth_simulated),
+            section(settings, 'evaluate'),
+        )
+        EVALUATE_EXPERIMENTAL(
+            evaluation('experimental', picks, truth_experimental),
+            section(settings, 'evaluate'),
+        )
+        EVALUATE_MATCHED(
+            evaluation('simulated_matched', matched, truth_simulated).mix(evaluation('experimental_matched', matched, truth_experimental)),
+            section(settings, 'evaluate_matched'),
+        )
+    }
+
+    emit:
+    earlier             // files of an earlier run that took the place of a stage's: tuples
+}
+
+// EVALUATE's input of one set of tomograms, none where it has none: [meta (id), CSV table, picks with facts, truths, masks].
+// ``picks`` is [meta, picks.csv, its facts], ``known`` [id, truth, mask or []].
+def evaluation(set, picks, known) {
+    return by_id(picks).join(known)
+        .map { id, table, facts, truth, mask -> [id: id, table: table, facts: facts, truth: truth, mask: mask] }
+        .toSortedList { a, b -> a.id <=> b.id }
+        .filter { all -> all }
+        .map { all ->
+            def masks = all.findAll { one -> one.mask }.collect { one -> one.mask }
+            def lines = all.withIndex().collect { one, index ->
+                def mask = one.mask ? "masks/${masks.indexOf(one.mask) + 1}/${one.mask.name}" : ''
+                "${one.id},picks/${one.table.name},truth/${index + 1}/${one.truth.name},${mask}"
+            }
+            [[id: set], (['id,picks,truth,mask'] + lines).join('\n'), all.collectMany { one -> [one.table, one.facts] }, all.collect { one -> one.truth }, masks]
+        }
+}

@@ -1,0 +1,108 @@
+// Library -> samples, tilt series, tomograms and truth.
+
+include { DESIGN                     } from '../modules/design/main'
+include { TETRIS                     } from '../modules/tetris/main'
+include { SIMULATE                   } from '../modules/simulate/main'
+include { RECONSTRUCT                } from '../modules/reconstruct/main'
+include { LABEL                      } from '../modules/label/main'
+include { json; section              } from './json'
+include { checked_id                 } from './results'
+include { earlier_files; has_earlier } from './results'
+
+workflow SIMULATED_TOMOGRAMS {
+    take:
+    settings            // value: map of the seed, and of each stage to what its tasks are given
+    library             // value: [library folders]
+    plan                // map
+
+    main:
+    seed = settings.map { all -> all.seed }
+    earlier = Channel.empty()
+
+    // --- which tomograms
+    design = Channel.empty()
+    if (plan.design_table) {
+        design = Channel.value(plan.design_table)
+    }
+    else if (plan.runs.design) {
+        DESIGN(
+            section(settings, 'design'),
+            seed,
+        )
+        design = DESIGN.out.table.first()
+    }
+    else if (has_earlier(plan.from, 'design/design.csv')) {
+        design = Channel.value(file("${plan.from}/design/design.csv"))
+        earlier = earlier.mix(design)
+    }
+    rows = design.splitCsv(header: true).map { row -> [[id: checked_id(row.id)], row] }
+
+    // --- samples
+    placed = Channel.empty()                    // [meta, placed.csv, its facts]
+    if (plan.runs.tetris) {
+        TETRIS(
+            rows.map { meta, _row -> meta },
+            library,
+            section(settings, 'tetris'),
+            seed,
+        )
+        placed = TETRIS.out.placed
+    }
+    else if (plan.runs.simulate || plan.runs.label) {
+        placed = earlier_files(plan.from, 'tetris', ['.placed.csv', '.placed.csv.json'])
+        earlier = earlier.mix(placed)
+    }
+
+    // --- tilt series
+    tilts = Channel.empty()
+    if (plan.runs.simulate) {
+        SIMULATE(
+            rows.join(placed).map { meta, row, table, facts -> [meta, json(row.findAll { _column, value -> value != '' }), table, facts] },
+            library,
+            section(settings, 'simulate'),
+            seed,
+        )
+        tilts = SIMULATE.out.tilts
+    }
+    else if (plan.runs.reconstruct) {
+        tilts = earlier_files(plan.from, 'simulate', ['.tilts.mrc', '.tilts.mrc.json', '.tlt'])
+        earlier = earlier.mix(tilts)
+    }
+
+    // --- tomograms
+    simulated = Channel.empty()
+    if (plan.runs.reconstruct) {
+        RECONSTRUCT(
+            tilts,
+            section(settings, 'reconstruct'),
+        )
+        simulated = RECONSTRUCT.out.tomogram
+    }
+    else if ((plan.runs.label || plan.runs.train || plan.runs.calibrate || plan.runs.segment || plan.runs.match || plan.runs.report) && has_earlier(plan.from, 'reconstruct')) {
+        simulated = earlier_files(plan.from, 'reconstruct', ['.mrc'])
+        earlier = earlier.mix(simulated)
+    }
+
+    // --- truth
+    truth = Channel.empty()
+    if (plan.runs.label) {
+        LABEL(
+            placed.join(simulated),
+            library,
+            section(settings, 'label'),
+        )
+        truth = LABEL.out.truth
+    }
+    else if ((plan.runs.train || plan.runs.calibrate || plan.runs.segment || plan.runs.evaluate || plan.runs.report) && has_earlier(plan.from, 'label')) {
+        truth = earlier_files(plan.from, 'label', ['.labels.mrc', '.instances.mrc', '.particles.csv'])
+        earlier = earlier.mix(truth)
+    }
+
+    emit:
+    design              // value: the table
+    rows                // [meta (id), row of the design]
+    tilts               // [meta, tilt series, its facts, angles]
+    simulated           // [meta, tomogram]
+    truth               // [meta, labels, instances, particles.csv]
+    earlier             // files of an earlier run that took the place of a stage's: tuples or files
+}
