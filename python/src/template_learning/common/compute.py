@@ -13,17 +13,17 @@ Function = Callable[..., Any]
 CPU_INFORMATION = Path("/proc/cpuinfo")
 
 
-def compiled(function: Function) -> Function:
+def jit(function: Function) -> Function:
     """Decorator: machine code of ``function``, which runs without the interpreter's lock."""
-    return _compiled(function, fastmath=False)
+    return _jit(function, fastmath=False)
 
 
-def compiled_fast_math(function: Function) -> Function:
+def jit_fast_math(function: Function) -> Function:
     """The same, with sums free to be reordered: faster, and equal to rounding."""
-    return _compiled(function, fastmath=True)
+    return _jit(function, fastmath=True)
 
 
-def _compiled(function: Function, fastmath: bool) -> Function:
+def _jit(function: Function, fastmath: bool) -> Function:
     try:
         return numba.njit(function, nogil=True, fastmath=fastmath, cache=True)
     except RuntimeError:  # no folder can be written, as in a read-only image

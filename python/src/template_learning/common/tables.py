@@ -13,7 +13,7 @@ class TableRow(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Reading(TableRow):
+class MoleculeInput(TableRow):
     """How a molecule is read from its file; what is not given is as the file has it, or found by rule."""
 
     assembly: str | None = Field(default=None, description="structures: biological assembly to build, as the file numbers it")

@@ -75,11 +75,11 @@ def segment_volume(
     border.  ``spectrum`` is the radial spectrum to match where the settings ask for it, ``band_voxels`` the band that the
     network was trained on.
     """
-    mean, deviation = grey_statistics(volume)
-    if not np.isfinite(deviation) or deviation == 0:
+    mean, std = grey_statistics(volume)
+    if not np.isfinite(std) or std == 0:
         raise BadInput("tomogram: grey values are NaN, infinite or all the same")
     sign = 1.0 if settings.contrast == "protein_dark" else -1.0
-    grey = ((np.asarray(volume, dtype=np.float32) - mean) * (sign / deviation)).astype(np.float32)
+    grey = ((np.asarray(volume, dtype=np.float32) - mean) * (sign / std)).astype(np.float32)
     if settings.match_spectrum:
         grey = match_spectrum(grey, spectrum)
     if band_voxels is not None:

@@ -47,7 +47,7 @@ class TrainingTomogram:
     labels: NDArray[Any]
     voxel_size_angstrom: float
     mean: float
-    deviation: float
+    std: float
     centre: NDArray[np.int64]
     class_id: NDArray[np.int64]
     along_beam: NDArray[np.float64]
@@ -59,7 +59,7 @@ class TrainingTomogram:
 
     def normalised(self) -> NDArray[np.float32]:
         """Its grey values, in memory, of zero mean and unit deviation."""
-        return (np.asarray(self.data, dtype=np.float32) - np.float32(self.mean)) / np.float32(self.deviation)
+        return (np.asarray(self.data, dtype=np.float32) - np.float32(self.mean)) / np.float32(self.std)
 
 
 def grey_statistics(data: NDArray[Any]) -> tuple[float, float]:
@@ -84,8 +84,8 @@ def open_tomogram(folder: Path, identifier: str, row: DesignRow | None = None) -
     labels, _ = read_mrc(labels_path, memory_map=True)
     if labels.shape != data.shape:
         raise BadInput(f"{labels_path}: shape {labels.shape} (z, y, x), that of the tomogram {data.shape} was expected")
-    mean, deviation = grey_statistics(data)
-    if not np.isfinite(deviation) or deviation == 0:
+    mean, std = grey_statistics(data)
+    if not np.isfinite(std) or std == 0:
         raise BadInput(f"{path}: grey values are NaN, infinite or all the same; a tomogram was expected")
     rows = [row for row in read_table(folder / f"{identifier}.particles.csv", ParticleRow) if row.class_id > 0]
     position = np.array([(row.z_angstrom, row.y_angstrom, row.x_angstrom) for row in rows]).reshape(-1, 3)
@@ -95,7 +95,7 @@ def open_tomogram(folder: Path, identifier: str, row: DesignRow | None = None) -
         labels=labels,
         voxel_size_angstrom=voxel_size,
         mean=mean,
-        deviation=deviation,
+        std=std,
         centre=np.round(position / voxel_size).astype(np.int64),
         class_id=np.array([row.class_id for row in rows], dtype=np.int64),
         along_beam=np.array([row.axis_z for row in rows], dtype=float),
@@ -209,8 +209,10 @@ class Patches(keras.utils.PyDataset):
         settings = self.settings
         generator = generator_for(self.root_seed, "patches", f"{self.split}-{self.first + index}")
         begun = self.begun(self.first + index)
-        let_in = self.let_in(begun)
-        greys, labels = zip(*(self._patch(generator, let_in, begun) for _ in range(settings.batch_size)), strict=True)
+        tomograms_admitted = self.tomograms_admitted(begun)
+        greys, labels = zip(
+            *(self._patch(generator, tomograms_admitted, begun) for _ in range(settings.batch_size)), strict=True
+        )
         return np.stack(greys, dtype=np.float32)[..., None], np.stack(labels)
 
     def _band_of(self, tomogram: TrainingTomogram) -> tuple[tuple[float, float], float] | None:
@@ -226,7 +228,7 @@ class Patches(keras.utils.PyDataset):
         if least is None or least >= tomogram.total_dose_e_per_angstrom2:
             return None
         tilts = tomogram.tilt_range_deg, tomogram.tilt_step_deg
-        return noise_share(tomogram.data, tomogram.mean, tomogram.deviation, *tilts)
+        return noise_share(tomogram.data, tomogram.mean, tomogram.std, *tilts)
 
     def _bank_of(self, tomogram: TrainingTomogram, band_voxels: tuple[float, float] | None) -> NoiseBank:
         """Noise of that tilt series, made when it is first asked for."""
@@ -242,19 +244,21 @@ class Patches(keras.utils.PyDataset):
         over = self.settings.dose_curriculum_fraction * self.settings.epochs * self.settings.steps_per_epoch
         return 1.0 if self.split == "validation" or batch >= over else batch / over
 
-    def let_in(self, begun: float) -> int:
+    def tomograms_admitted(self, begun: float) -> int:
         """How many of the tomograms, from the highest dose down, patches are drawn from."""
         first_with_particles = min(int(rows[0, 0]) for rows in self.particles.values())
         return max(1 + first_with_particles, math.ceil((0.2 + 0.8 * begun) * len(self.tomograms)))
 
-    def _patch(self, generator: np.random.Generator, let_in: int, begun: float) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    def _patch(
+        self, generator: np.random.Generator, tomograms_admitted: int, begun: float
+    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
         settings = self.settings
         edge = settings.patch_voxels
         if generator.random() < settings.background_fraction:
-            number = int(generator.integers(let_in))
+            number = int(generator.integers(tomograms_admitted))
             centre = generator.integers(0, np.array(self.tomograms[number].data.shape))
         else:
-            known = {group: int(np.searchsorted(rows[:, 0], let_in)) for group, rows in self.particles.items()}
+            known = {group: int(np.searchsorted(rows[:, 0], tomograms_admitted)) for group, rows in self.particles.items()}
             group = int(generator.choice([group for group, count in known.items() if count > 0]))
             rows = self.particles[group][: known[group]]
             if settings.bootstrap:
@@ -270,10 +274,10 @@ class Patches(keras.utils.PyDataset):
         margin = MARGIN_VOXELS if self.band[number] else 0
         wide = tuple(slice(max(0, one.start - margin), one.stop + margin) for one in window)
         grey = np.asarray(tomogram.data[wide], dtype=np.float32)
-        mean, deviation = tomogram.mean, tomogram.deviation
+        mean, std = tomogram.mean, tomogram.std
         if settings.normalisation == "patch":
-            mean, deviation = float(grey.mean()), max(float(grey.std()), 1e-6 * tomogram.deviation)
-        grey = (grey - mean) / deviation
+            mean, std = float(grey.mean()), max(float(grey.std()), 1e-6 * tomogram.std)
+        grey = (grey - mean) / std
         band_voxels, spread = self.band[number] or (None, 1.0)
         if band_voxels is not None:
             inner = tuple(

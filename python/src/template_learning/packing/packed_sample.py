@@ -11,7 +11,7 @@ from template_learning.common.files import read_table
 from template_learning.common.geometry import Grid, rotation_from_angles
 from template_learning.common.provenance import grid_of, read_sidecar
 from template_learning.common.tables import LibraryRow, ParticleRow
-from template_learning.packing.membranes import SPECIES, Vesicle, given_way
+from template_learning.packing.membranes import SPECIES, Vesicle, remove_clashing_lipids
 from template_learning.structures.library import LibraryEntry, read_library
 
 
@@ -34,7 +34,7 @@ def read_placed(placed: Path, library_folders: Sequence[Path]) -> PlacedSample:
     rows = read_table(placed, ParticleRow)
     grid = grid_of(placed)
     library = read_library(library_folders)
-    facts = {vesicle["particle"]: vesicle for vesicle in read_sidecar(placed).get("vesicles", [])}
+    metadata = {vesicle["particle"]: vesicle for vesicle in read_sidecar(placed).get("vesicles", [])}
     by_number = {row.particle: row for row in rows}
     for row in rows:
         vesicle = None if row.molecule in library else Vesicle.named(row.molecule)
@@ -43,7 +43,7 @@ def read_placed(placed: Path, library_folders: Sequence[Path]) -> PlacedSample:
         if row.rot_deg is None or row.tilt_deg is None or row.psi_deg is None:
             raise BadInput(f"{placed}: particle {row.particle} has no rot_deg, tilt_deg and psi_deg")
         if vesicle is not None:
-            own = facts.get(row.particle, {"molecules": [], "lipid_distance_angstrom": 0.0})
+            own = metadata.get(row.particle, {"molecules": [], "lipid_distance_angstrom": 0.0})
             others = [_atoms_at(by_number[number], library) - _position(row) for number in own["molecules"]]
             library[row.molecule] = vesicle_entry(vesicle, others, own["lipid_distance_angstrom"])
     return PlacedSample(rows, library, grid)
@@ -51,7 +51,7 @@ def read_placed(placed: Path, library_folders: Sequence[Path]) -> PlacedSample:
 
 def vesicle_entry(vesicle: Vesicle, others: Sequence[np.ndarray], lipid_distance_angstrom: float) -> LibraryEntry:
     """A vesicle as an entry of the library, without the lipids that molecules set in it (their atoms, from its centre) push away."""
-    atoms = given_way(vesicle.atoms(), others, lipid_distance_angstrom)
+    atoms = remove_clashing_lipids(vesicle.atoms(), others, lipid_distance_angstrom)
     row = LibraryRow(
         molecule=vesicle.name,
         species=SPECIES,

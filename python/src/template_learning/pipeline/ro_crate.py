@@ -142,7 +142,11 @@ def _parameters(settings: Entity) -> list[Entity]:
 
 def _seeds(sidecars: Iterable[Entity]) -> list[Entity]:
     """Root seed of every item; what its generator starts from follows from that, the stage and the id."""
-    found = {(facts["stage"].lower(), str(facts["id"])): facts["seed"] for facts in sidecars if facts.get("seed") is not None}
+    found = {
+        (metadata["stage"].lower(), str(metadata["id"])): metadata["seed"]
+        for metadata in sidecars
+        if metadata.get("seed") is not None
+    }
     return [
         {"@id": f"#seed-{stage}-{item}", "@type": "PropertyValue", "name": f"seed of {stage} {item}", "value": json.dumps(seed)}
         for (stage, item), seed in sorted(found.items())
@@ -150,24 +154,24 @@ def _seeds(sidecars: Iterable[Entity]) -> list[Entity]:
 
 
 def _software(sidecars: Iterable[Entity]) -> list[Entity]:
-    found = {one for facts in sidecars for one in [*facts["versions"].items(), *_programs(facts)]}
+    found = {one for metadata in sidecars for one in [*metadata["versions"].items(), *_programs(metadata)]}
     return [
         {"@id": f"#software-{name}-{version}", "@type": "SoftwareApplication", "name": name, "softwareVersion": version}
         for name, version in sorted(found)
     ]
 
 
-def _programs(facts: Entity) -> list[tuple[str, str]]:
+def _programs(metadata: Entity) -> list[tuple[str, str]]:
     """The programs that a stage's engine ran, and their versions."""
-    named = [(facts.get("program"), facts.get("program_version")), ("MULTEM", facts.get("multem_version"))]
+    named = [(metadata.get("program"), metadata.get("program_version")), ("MULTEM", metadata.get("multem_version"))]
     return [(name, version) for name, version in named if name and version]
 
 
 def _images(sidecars: Iterable[Entity], sha256: Entity) -> list[Entity]:
     stages: dict[str, set[str]] = {}
-    for facts in sidecars:
-        if facts.get("image"):
-            stages.setdefault(facts["image"], set()).add(facts["stage"].upper())
+    for metadata in sidecars:
+        if metadata.get("image"):
+            stages.setdefault(metadata["image"], set()).add(metadata["stage"].upper())
     images = []
     for image, used in sorted(stages.items()):
         kind = "SIFImage" if image.endswith(".sif") else "DockerImage"

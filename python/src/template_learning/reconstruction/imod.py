@@ -37,7 +37,7 @@ def reconstruct(
     with TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "angles.tlt").write_text("".join(f"{angle:.4f}\n" for angle in angles_deg))
-        commands = command_lines(
+        commands = imod_commands(
             tilts, work, grid, width, grid.voxel_size_angstrom / pixel_angstrom, _has_option("tilt", "FalloffIsTrueSigma")
         )
         for command in commands:
@@ -49,7 +49,7 @@ def reconstruct(
     return np.asarray(tomogram, dtype=np.float32), {"program": "IMOD", "program_version": imod_version(), "commands": shown}
 
 
-def command_lines(tilts: Path, work: Path, grid: Grid, width: int, ratio: float, true_sigma: bool) -> list[list[str]]:
+def imod_commands(tilts: Path, work: Path, grid: Grid, width: int, ratio: float, true_sigma: bool) -> list[list[str]]:
     """The calls that turn the tilt series into ``work/tomogram.mrc``: bin, back-project, turn to [z, y, x].
 
     ``ratio`` is the tomogram's voxel over the series' pixel; ``true_sigma`` whether this ``tilt`` knows

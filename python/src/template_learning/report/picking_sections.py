@@ -11,13 +11,13 @@ from template_learning.common.geometry import Grid
 from template_learning.common.tables import CurveRow, PickRow, TomogramScoreRow
 from template_learning.picking.assignment import match
 from template_learning.picking.scores import Tomogram
-from template_learning.report.blocks import NOTHING, Block, Illustration, Section, Table, Text, counted, number
+from template_learning.report.blocks import NOTHING, Block, Illustration, ReportSection, Table, Text, counted, number
 from template_learning.report.figures import (
     CLASS_COLOURS,
     INK,
-    Curve,
     Marks,
     Panel,
+    PlottedCurve,
     Trace,
     curve_figure,
     line_figure,
@@ -38,7 +38,7 @@ SMOOTHING_VOXELS = 1.0
 SETS = {"simulated": "held-out simulated tomograms", "experimental": "experimental tomograms"}
 
 
-def training_section(run: Run) -> Section | None:
+def training_section(run: Run) -> ReportSection | None:
     """Losses and score of each epoch."""
     rows = run.table("train/history.csv")
     if not rows:
@@ -69,10 +69,10 @@ def training_section(run: Run) -> Section | None:
     caption = f"Training of the network: {counted(len(rows), 'epoch')}.{kept}"
     last_loss = f"the training loss ends at {column('loss')[-1]:.3f}"
     figure = Illustration(line_figure(panels), f"Training curves over {counted(len(rows), 'epoch')}; {last_loss}.", caption)
-    return Section("training", "Training", [figure])
+    return ReportSection("training", "Training", [figure])
 
 
-def finetuning_section(run: Run) -> Section | None:
+def finetuning_section(run: Run) -> ReportSection | None:
     """What fine-tuning gains on tomograms that were not taught: means over them for each split and number of epochs."""
     rows = run.table("finetune/finetuning.csv")
     if not rows:
@@ -107,10 +107,10 @@ def finetuning_section(run: Run) -> Section | None:
         Table(columns, lines, "Mean F1 of the tested tomograms"),
         Table(names, each, "Each tested tomogram", "Each tested tomogram"),
     ]
-    return Section("finetuning", "Fine-tuning", blocks)
+    return ReportSection("finetuning", "Fine-tuning", blocks)
 
 
-def scores_section(run: Run, which: str, evaluation: dict[str, Any]) -> Section:
+def scores_section(run: Run, which: str, evaluation: dict[str, Any]) -> ReportSection:
     """Figures of merit of one set of tomograms: together, against the threshold, one by one, by orientation."""
     title = SETS.get(which, which)
     settings = EvaluateSettings.model_validate(evaluation["settings"])
@@ -139,7 +139,7 @@ def scores_section(run: Run, which: str, evaluation: dict[str, Any]) -> Section:
         blocks.append(_orientation_table(orientation, "Recall by orientation"))
     if matched:
         blocks.append(_orientation_table(matched, "Recall by orientation, template matching"))
-    return Section(f"scores-{which}", f"Scores: {title}", blocks)
+    return ReportSection(f"scores-{which}", f"Scores: {title}", blocks)
 
 
 def _joint_table(evaluation: dict[str, Any], regions: Sequence[str], names: dict[int, str], caption: str) -> Table:
@@ -195,7 +195,7 @@ def _curve_illustration(
         crossing = joint["crossing"]
         sizes = run.minimum_sizes(evaluation["tomograms"]) if settings.rank == "size" else []
         curves.append(
-            Curve(
+            PlottedCurve(
                 title=_region(region, regions),
                 threshold=[row.threshold for row in here],
                 precision=[row.precision for row in here],
@@ -288,7 +288,7 @@ def _orientation_table(orientation: Sequence[dict[str, Any]], caption: str) -> T
     return Table(["axis to beam", "particles", "found", "recall"], lines, caption)
 
 
-def picks_section(run: Run, which: str, items: Sequence[str]) -> Section | None:
+def picks_section(run: Run, which: str, items: Sequence[str]) -> ReportSection | None:
     """Tomograms of a set with their segmentation and picks, and what was picked in each."""
     if not items:
         return None
@@ -318,7 +318,7 @@ def picks_section(run: Run, which: str, items: Sequence[str]) -> Section | None:
     lines = [_pick_cells(item, run.picks[item]) for item in items]
     columns = ["tomogram", "segments", "selected", "at the border", "median size (voxels)", "median score"]
     blocks.append(Table(columns, lines, "Picks"))
-    return Section(f"picks-{which}", f"Picks: {title}", blocks)
+    return ReportSection(f"picks-{which}", f"Picks: {title}", blocks)
 
 
 def _pick_cells(item: str, picks: Sequence[PickRow]) -> list[str]:

@@ -118,13 +118,13 @@ class Run:
 
     def minimum_sizes(self, items: Iterable[str]) -> list[int]:
         """The different sizes in voxels from which on segments of these tomograms were selected, as CLUSTER says."""
-        facts = (read_sidecar(self.folder / f"cluster/{item}.picks.csv") for item in items)
-        return sorted({int(size) for one in facts for size in (one.get("minimum_size_voxels") or {}).values()})
+        metadata = (read_sidecar(self.folder / f"cluster/{item}.picks.csv") for item in items)
+        return sorted({int(size) for one in metadata for size in (one.get("minimum_size_voxels") or {}).values()})
 
     def minimum_scores(self, items: Iterable[str]) -> list[float]:
         """The different scores from which on segments of these tomograms were selected; none where any score counted."""
-        facts = (read_sidecar(self.folder / f"cluster/{item}.picks.csv") for item in items)
-        return sorted({float(score) for one in facts for score in (one.get("minimum_score") or {}).values() if score > 0})
+        metadata = (read_sidecar(self.folder / f"cluster/{item}.picks.csv") for item in items)
+        return sorted({float(score) for one in metadata for score in (one.get("minimum_score") or {}).values() if score > 0})
 
     @cached_property
     def minimum_size_origin(self) -> str:

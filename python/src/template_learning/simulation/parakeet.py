@@ -35,7 +35,7 @@ from template_learning.simulation.acquisition import acquire, tilt_angles
 from template_learning.simulation.potential import Sample
 from template_learning.simulation.series import design_lens, placed_sample, shown
 
-PROGRAM = "parakeet.run"
+PARAKEET = "parakeet.run"
 BORDER_ANGSTROM = 100.0
 """Parakeet's margin, and beyond it its padding, on each side of the image."""
 SLICE_ANGSTROM = 3.0
@@ -178,7 +178,7 @@ def configuration_of_tilt(
     return {**common, **parts}
 
 
-def write_structure(path: Path, atoms: tuple[NDArray[np.floating], NDArray[np.uint8]]) -> None:
+def write_parakeet_structure(path: Path, atoms: tuple[NDArray[np.floating], NDArray[np.uint8]]) -> None:
     """Write atoms (positions in ångström, atomic numbers) as mmCIF, all in one residue, without displacements."""
     residue = gemmi.Residue()
     residue.name, residue.seqid = "UNL", gemmi.SeqId("1")
@@ -216,10 +216,10 @@ class Program:
     @classmethod
     def find(cls) -> "Program":
         """The one on the PATH; BadInput where there is none."""
-        path = shutil.which(PROGRAM)
+        path = shutil.which(PARAKEET)
         if path is None:
             raise BadInput(
-                f"simulate.engine = 'parakeet': {PROGRAM} is not on the PATH; run in the image `parakeet`, or take 'native'"
+                f"simulate.engine = 'parakeet': {PARAKEET} is not on the PATH; run in the image `parakeet`, or take 'native'"
             )
         with open(path, encoding="utf-8", errors="replace") as handle:
             first = handle.readline()
@@ -251,9 +251,9 @@ class Program:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["no message"]
-            raise Fault(f"{PROGRAM} ended with exit code {done.returncode}: {said[-1][:300]}")
+            raise Fault(f"{PARAKEET} ended with exit code {done.returncode}: {said[-1][:300]}")
         if gpu is not None and "GPU not present" in done.stderr:
-            raise BadInput(f"simulate.device: {PROGRAM} finds no GPU (CUDA_VISIBLE_DEVICES={gpu}); cpu or auto was expected")
+            raise BadInput(f"simulate.device: {PARAKEET} finds no GPU (CUDA_VISIBLE_DEVICES={gpu}); cpu or auto was expected")
 
 
 def choose_workers(settings: SimulateCommandSettings, tilts: int) -> list[str | None]:
@@ -299,7 +299,7 @@ def simulate_by_parakeet(
     Tilts are spread over the GPUs of CUDA_VISIBLE_DEVICES, or over processors.  Raises BadInput for wrong input, a missing
     program or GPU, what Parakeet does not model, and too small a disk; Fault where Parakeet fails.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     checked_id(row.id)
     check_asked({name: getattr(row, name) for name in NOT_MODELLED}, settings)
     program = Program.find()
@@ -320,7 +320,7 @@ def simulate_by_parakeet(
         folder = Path(name).resolve()
         files = [f"molecule_{kind}.cif" for kind in range(len(sample.atoms))]
         for file, atoms in zip(files, sample.atoms, strict=True):
-            write_structure(folder / file, atoms)
+            write_parakeet_structure(folder / file, atoms)
         paths = [f"../{file}" for file in files]
         common = configuration(sample, paths, float(grid.extent_angstrom[2]), row, settings, detector)
 
@@ -369,6 +369,6 @@ def simulate_by_parakeet(
         device="cpu" if workers[0] is None else "gpu",
         workers=len(workers),
         disk_bytes_expected=needed,
-        simulation_seconds=round(time.perf_counter() - begun, 3),
+        simulation_seconds=round(time.perf_counter() - started, 3),
         **program.versions,
     )

@@ -13,7 +13,7 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, existing, read_mrc, read_table
 from template_learning.common.provenance import sha256_of, write_json
 from template_learning.common.stages import ORDER
-from template_learning.common.tables import DesignRow, Reading
+from template_learning.common.tables import DesignRow, MoleculeInput
 from template_learning.learning.model_card import read_card
 from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
 from template_learning.settings import Settings, complaints
@@ -31,15 +31,15 @@ class _InputRow(BaseModel):
     file: Path | None = None
 
 
-class StructureInput(_InputRow, Reading):
+class StructureInput(_InputRow, MoleculeInput):
     """A template or distractor: its file, and how it is read."""
 
     class_name: str = Field(default="target", alias="class")
     share: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
-    def reading(self) -> Reading:
+    def reading(self) -> MoleculeInput:
         """How the file is read."""
-        return Reading(**self.model_dump(include=set(Reading.model_fields)))
+        return MoleculeInput(**self.model_dump(include=set(MoleculeInput.model_fields)))
 
 
 class TomogramInput(_InputRow):

@@ -110,12 +110,12 @@ def finetune_model(
             rows += _scores(network, carried, taught, tested, settings, split, 0)
             for epochs in settings.finetune.epochs:
                 kept = shared or output / f"split{split}_{epochs}_state.npz"
-                finetuned = _teach(network, card, taught, settings, epochs, root_seed, kept)
+                finetuned = _train_further(network, card, taught, settings, epochs, root_seed, kept)
                 selection = _choose_selection(finetuned, card, taught, settings)
                 rows += _scores(finetuned, selection, taught, tested, settings, split, epochs)
         epochs = max(settings.finetune.epochs)
         kept = shared or output / "finetuned_state.npz"
-        finetuned = _teach(network, card, annotated, settings, epochs, root_seed, kept)
+        finetuned = _train_further(network, card, annotated, settings, epochs, root_seed, kept)
         selection = _choose_selection(finetuned, card, annotated, settings)
     names = ", ".join(one.volume.identifier for one in annotated)
     finetuning = {
@@ -214,13 +214,13 @@ def _open(
     if settings.segment.contrast == "protein_bright":
         log.warning("%s: inverted for the network, as segment.contrast = protein_bright says", path)
         data = -np.asarray(data, dtype=np.float32)
-    mean, deviation = grey_statistics(data)
-    if not np.isfinite(deviation) or deviation == 0:
+    mean, std = grey_statistics(data)
+    if not np.isfinite(std) or std == 0:
         raise BadInput(f"{path}: grey values are NaN, infinite or all the same; a tomogram was expected")
     if settings.segment.match_spectrum:
-        grey = (np.asarray(data, dtype=np.float32) - np.float32(mean)) / np.float32(deviation)
+        grey = (np.asarray(data, dtype=np.float32) - np.float32(mean)) / np.float32(std)
         data = match_spectrum(grey, card.radial_spectrum)
-        mean, deviation = grey_statistics(data)
+        mean, std = grey_statistics(data)
     grid = Grid(shape=data.shape, voxel_size_angstrom=voxel_size)
     centre = np.array([(p.z_angstrom, p.y_angstrom, p.x_angstrom) for p in truth], dtype=float).reshape(-1, 3) / voxel_size
     class_id = np.array([particle.class_id for particle in truth], dtype=np.int64)
@@ -234,7 +234,7 @@ def _open(
         labels=labels,
         voxel_size_angstrom=voxel_size,
         mean=mean,
-        deviation=deviation,
+        std=std,
         centre=np.round(centre).astype(np.int64),
         class_id=class_id,
         along_beam=np.array([particle.axis_z for particle in truth], dtype=float),
@@ -244,7 +244,7 @@ def _open(
     return Annotated(volume=volume, truth=truth, grid=grid, band_voxels=card.band_voxels)
 
 
-def _teach(
+def _train_further(
     network: Any,
     card: ModelCard,
     taught: Sequence[Annotated],

@@ -9,7 +9,7 @@ from rich.progress import track
 
 from template_learning.common.files import checked_id
 from template_learning.common.provenance import generator_for, made_with, write_json
-from template_learning.common.tables import Reading
+from template_learning.common.tables import MoleculeInput
 from template_learning.flexing.conformers import RMSD_POINTS, Geometry, draw_conformer, find_modes, rms
 from template_learning.settings import FlexSettings
 from template_learning.structures.molecules import read_molecule
@@ -17,7 +17,12 @@ from template_learning.structures.structure import StructureWriter
 
 
 def flex_template(
-    structure: Path, template_id: str, settings: FlexSettings, root_seed: int, output: Path, reading: Reading | None = None
+    structure: Path,
+    template_id: str,
+    settings: FlexSettings,
+    root_seed: int,
+    output: Path,
+    reading: MoleculeInput | None = None,
 ) -> None:
     """Write ``<id>_c000.cif.gz``, ``<id>_c001.cif.gz`` ... (all-atom mmCIF) and ``<id>.flex.json`` of one template.
 
@@ -70,12 +75,12 @@ def flex_template(
             "stage": "flex",
             "id": template_id,
             "structure": structure.name,
-            "reading": (reading or Reading()).model_dump(exclude_none=True),
+            "reading": (reading or MoleculeInput()).model_dump(exclude_none=True),
             "seed": root_seed,
             "settings": settings.model_dump(mode="json"),
             **made_with(),
             "notes": list(modes.notes),
-            **modes.facts,
+            **modes.metadata,
             "eigenvalue": modes.eigenvalue,
             "collectivity": modes.collectivity,
             "rejected_draws": rejected,

@@ -13,8 +13,14 @@ from template_learning.common.tables import PickRow
 from template_learning.settings import MatchCommandSettings
 from template_learning.structures.library import read_library
 from template_learning.template_matching import pytom
-from template_learning.template_matching.pytme import PROGRAM, search_by_pytme
-from template_learning.template_matching.search import Imaging, chosen_templates, exclusion_radius, find_peaks, template_in_box
+from template_learning.template_matching.pytme import PYTME, search_by_pytme
+from template_learning.template_matching.search import (
+    TiltSeriesOptics,
+    chosen_templates,
+    exclusion_radius,
+    find_peaks,
+    template_in_box,
+)
 
 
 def match_tomogram(
@@ -36,18 +42,18 @@ def match_tomogram(
 
     Raises BadInput where the engine's program or GPU is missing or a file is wrong, Fault where the program fails.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     checked_id(identifier)
     if settings.engine == "pytom":
         pytom.find_gpus()
-    elif shutil.which(PROGRAM) is None:
-        raise BadInput(f"match.run = true: {PROGRAM} is not on the PATH; run in the image `match`, or leave match.run at false")
+    elif shutil.which(PYTME) is None:
+        raise BadInput(f"match.run = true: {PYTME} is not on the PATH; run in the image `match`, or leave match.run at false")
     search = pytom.search_by_pytom if settings.engine == "pytom" else search_by_pytme
     data, voxel_size = read_mrc(existing(tomogram), need_voxel_size=voxel_size_angstrom is None)
     voxel_size = voxel_size_angstrom or voxel_size
-    imaging = Imaging.of_settings(settings)
+    imaging = TiltSeriesOptics.of_settings(settings)
     if tilt_facts is not None:
-        imaging = Imaging.of_simulation(tilt_facts)
+        imaging = TiltSeriesOptics.of_simulation(tilt_facts)
     templates = chosen_templates(read_library(libraries), settings.templates)
     if not templates:
         raise BadInput(f"{libraries[0]}: no templates in the library; those of the target were expected")
@@ -90,5 +96,5 @@ def match_tomogram(
             radius_angstrom=min(radii),
             peaks=len(picks),
             selected=sum(pick.selected for pick in picks),
-            matching_seconds=round(time.perf_counter() - begun, 3),
+            matching_seconds=round(time.perf_counter() - started, 3),
         )

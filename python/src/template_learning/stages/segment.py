@@ -51,7 +51,7 @@ def segment_tomogram(
             probability = segment_on_own_grid(network, card, data, voxel_size, settings, str(tomogram))
     classes, best = classes_and_probability(probability, settings)
     minimum = scaled_minimum_size(card, voxel_size)
-    facts: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "voxel_size_angstrom": voxel_size,
         "model_voxel_size_angstrom": card.voxel_size_angstrom,
         "model_band_pass_angstrom": card.band_pass_angstrom,
@@ -59,7 +59,7 @@ def segment_tomogram(
     # What the report sets the tomogram beside, where the training tomograms are not in the run.
     looks = {"training_spectrum": card.radial_spectrum, "training_grey_histogram": card.grey_histogram}
     if settings.engine == "deepfinder":
-        facts |= deepfinder_program.program("segment")
+        metadata |= deepfinder_program.program("segment")
     for name, volume, more in (
         (
             "segmentation",
@@ -78,7 +78,7 @@ def segment_tomogram(
     ):
         path = output / f"{identifier}.{name}.mrc"
         write_mrc(path, volume, voxel_size)
-        write_sidecar(path, stage="segment", item=identifier, seed=None, settings=settings, **facts, **more)
+        write_sidecar(path, stage="segment", item=identifier, seed=None, settings=settings, **metadata, **more)
     if settings.keep_probabilities:
         # Half precision: its steps below 1 are 0.0005 at most, and it compresses better.
         volumes = np.moveaxis(probability, -1, 0).astype(np.float16)
