@@ -1,13 +1,13 @@
 """Loops that decide the speed, compiled by numba and kept on disk between processes; how many threads may run them, and which GPUs."""
 
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numba
+
+from template_learning.common.programs import words_of
 
 Function = Callable[..., Any]
 CPU_INFORMATION = Path("/proc/cpuinfo")
@@ -48,8 +48,4 @@ def visible_gpus(environment: Mapping[str, str]) -> list[str]:
     given = environment.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [part.strip() for part in given.split(",") if part.strip() not in ("", "-1", "NoDevFiles")]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    asked = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return said.stdout.split() if said.returncode == 0 else []
+    return words_of(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"])

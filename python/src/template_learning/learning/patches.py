@@ -18,7 +18,7 @@ from scipy.spatial import KDTree
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, read_mrc, read_table
 from template_learning.common.provenance import generator_for
-from template_learning.common.tables import DesignRow, ParticleRow
+from template_learning.common.tables import DesignRow, ParticleRow, positions
 from template_learning.learning.noise import MARGIN_VOXELS, NoiseBank, added_noise, noise_bank, noise_share
 from template_learning.learning.spectrum import band_pass, band_pass_inside
 from template_learning.settings import TrainSettings
@@ -88,7 +88,7 @@ def open_tomogram(folder: Path, identifier: str, row: DesignRow | None = None) -
     if not np.isfinite(std) or std == 0:
         raise BadInput(f"{path}: grey values are NaN, infinite or all the same; a tomogram was expected")
     rows = [row for row in read_table(folder / f"{identifier}.particles.csv", ParticleRow) if row.class_id > 0]
-    position = np.array([(row.z_angstrom, row.y_angstrom, row.x_angstrom) for row in rows]).reshape(-1, 3)
+    position = positions(rows)[:, ::-1]
     return TrainingTomogram(
         identifier=identifier,
         data=data,

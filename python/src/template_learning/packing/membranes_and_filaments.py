@@ -1,6 +1,5 @@
 """What TETRIS places before the molecules: vesicles with the molecules set in their membranes, and filaments."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from template_learning.common.errors import BadInput
 from template_learning.common.geometry import random_rotations
+from template_learning.common.log import tell
 from template_learning.common.tables import LibraryRow
 from template_learning.packing.atom_distances import NeighbourSearch
 from template_learning.packing.filaments import MICROTUBULE, Lattice, chain, unit_frame
@@ -262,4 +262,4 @@ class _Placer:
 
 
 def _tell(line: str) -> None:
-    print(f"TETRIS: {line}", file=sys.stderr)
+    tell(f"TETRIS: {line}")

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from template_learning.common.geometry import Grid
-from template_learning.common.tables import ParticleRow, PickRow
+from template_learning.common.tables import ParticleRow, PickRow, positions
 from template_learning.picking.assignment import matched_after
-from template_learning.picking.scores import Tomogram, classes_of, curve_of, positions_of
+from template_learning.picking.scores import Tomogram, classes_of, curve_of
 from template_learning.picking.selection import Selection, confidence
 from template_learning.settings import EvaluateSettings
 
@@ -125,7 +125,7 @@ def _outcomes(
         one = tomogram.of_class(class_id)
         found = sorted(one.picks, key=lambda pick: -pick.score)
         radius = settings.match_radius_voxels * tomogram.grid.voxel_size_angstrom
-        yield found, np.diff(matched_after(positions_of(found), positions_of(one.truth), radius))
+        yield found, np.diff(matched_after(positions(found), positions(one.truth), radius))
 
 
 def score_probability(

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from template_learning.common.files import read_mrc, read_table
 from template_learning.common.geometry import Grid
-from template_learning.common.tables import CurveRow, PickRow, TomogramScoreRow
+from template_learning.common.tables import CurveRow, PickRow, TomogramScoreRow, positions
 from template_learning.picking.assignment import match
 from template_learning.picking.scores import Tomogram
 from template_learning.report.blocks import NOTHING, Block, Illustration, ReportSection, Table, Text, counted, number
@@ -384,12 +383,12 @@ def sorted_marks(run: Run, item: str, grid: Grid) -> Marks:
     truth = run.particles(item, grid)
     none = np.zeros((0, 3))
     if truth is None:
-        return Marks(none, none, none, _positions(picks), radius * grid.voxel_size_angstrom)
+        return Marks(none, none, none, positions(picks), radius * grid.voxel_size_angstrom)
     counted_here = Tomogram(item, grid, picks, truth).within(settings.border_voxels, False)
     hits, false, missed = [none], [none], [none]
     for class_id in sorted({row.class_id for row in counted_here.picks} | {row.class_id for row in counted_here.truth}):
         part = counted_here.of_class(class_id)
-        found, there = _positions(part.picks), _positions(part.truth)
+        found, there = positions(part.picks), positions(part.truth)
         pairs = match(found, there, settings.match_radius_voxels * grid.voxel_size_angstrom)
         right = np.isin(np.arange(len(found)), [pick for pick, _, _ in pairs])
         seen = np.isin(np.arange(len(there)), [particle for _, particle, _ in pairs])
@@ -398,10 +397,6 @@ def sorted_marks(run: Run, item: str, grid: Grid) -> Marks:
         missed.append(there[~seen])
     together = [np.concatenate(parts) for parts in (hits, false, missed)]
     return Marks(together[0], together[1], together[2], none, radius * grid.voxel_size_angstrom)
-
-
-def _positions(rows: Sequence[Any]) -> NDArray[np.float64]:
-    return np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in rows], dtype=float).reshape(-1, 3)
 
 
 def richest_depth(marks: Marks, plane: Plane, grid: Grid) -> float:

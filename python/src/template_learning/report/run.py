@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from template_learning.common.errors import BadInput
+from template_learning.common.errors import BadInput, first_problem
 from template_learning.common.files import existing, read_table
 from template_learning.common.geometry import Grid
 from template_learning.common.provenance import read_sidecar
@@ -70,9 +70,8 @@ class Run:
         try:
             return Settings.model_validate(present_names(content))
         except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            raise BadInput(f"{self.folder / 'check/settings.json'}: {name}: {first['msg']}") from None
+            name, problem = first_problem(error)
+            raise BadInput(f"{self.folder / 'check/settings.json'}: {name}: {problem}") from None
 
     @cached_property
     def design(self) -> list[DesignRow]:

@@ -8,7 +8,6 @@ entropy: two runs differ in it, whatever the seed.
 import os
 import queue
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -25,9 +24,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from template_learning.common.compute import processors, visible_gpus
-from template_learning.common.errors import BadInput, Fault
+from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, replacing, write_mrc
 from template_learning.common.geometry import Grid
+from template_learning.common.programs import find_program, run_program, words_of
 from template_learning.common.provenance import seed_for, write_sidecar
 from template_learning.common.tables import DesignRow
 from template_learning.settings import SimulateCommandSettings, SimulateSettings
@@ -216,17 +216,13 @@ class Program:
     @classmethod
     def find(cls) -> "Program":
         """The one on the PATH; BadInput where there is none."""
-        path = shutil.which(PARAKEET)
-        if path is None:
-            raise BadInput(
-                f"simulate.engine = 'parakeet': {PARAKEET} is not on the PATH; run in the image `parakeet`, or take 'native'"
-            )
+        path = find_program(PARAKEET, "simulate.engine = 'parakeet'", "run in the image `parakeet`, or take 'native'")
         with open(path, encoding="utf-8", errors="replace") as handle:
             first = handle.readline()
         python = first[2:].strip() if first.startswith("#!/") else sys.executable
         wanted = "from importlib.metadata import version as v; print(v('python-parakeet'), v('python-multem'))"
-        said = subprocess.run([python, "-c", wanted], capture_output=True, text=True, check=False).stdout.split()
-        parakeet, multem = said if len(said) == 2 else ("unknown", "unknown")
+        found = words_of([python, "-c", wanted])
+        parakeet, multem = found if len(found) == 2 else ("unknown", "unknown")
         return cls(path, python, {"program": "Parakeet", "program_version": parakeet, "multem_version": multem})
 
     def run(self, folder: Path, *arguments: str, seed: int, gpu: str | None = None) -> None:
@@ -246,12 +242,9 @@ class Program:
             "../sample.h5",
             *arguments,
         ]
-        one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        environment = {**os.environ, **one, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["no message"]
-            raise Fault(f"{PARAKEET} ended with exit code {done.returncode}: {said[-1][:300]}")
+        single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment = {**os.environ, **single, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})}
+        done = run_program(PARAKEET, command, folder=folder, environment=environment)
         if gpu is not None and "GPU not present" in done.stderr:
             raise BadInput(f"simulate.device: {PARAKEET} finds no GPU (CUDA_VISIBLE_DEVICES={gpu}); cpu or auto was expected")
 

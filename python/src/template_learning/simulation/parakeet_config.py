@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from scipy.spatial.transform import Rotation
 
 from template_learning.common.compute import processors
-from template_learning.common.errors import BadInput
+from template_learning.common.errors import BadInput, problems
 from template_learning.common.files import existing, replacing, write_mrc
 from template_learning.common.provenance import generator_for, write_sidecar
 from template_learning.simulation.acquisition import Acquisition
@@ -228,8 +228,7 @@ def read_parakeet_config(path: Path) -> ParakeetConfig:
     except yaml.YAMLError as error:
         raise BadInput(f"{path}: not YAML ({error})") from None
     except ValidationError as error:
-        lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
-        raise BadInput(f"{path}: " + "; ".join(lines)) from None
+        raise BadInput(f"{path}: " + "; ".join(f"{field}: {problem}" for field, problem in problems(error))) from None
 
 
 def structure_file(name: str, beside: Path, structures: Path | None) -> tuple[Path, bool]:

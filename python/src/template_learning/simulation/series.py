@@ -15,7 +15,7 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import existing, replacing
 from template_learning.common.geometry import Grid, rotation_from_angles
 from template_learning.common.provenance import read_sidecar, write_json
-from template_learning.common.tables import DesignRow
+from template_learning.common.tables import DesignRow, positions
 from template_learning.packing.packed_sample import read_placed
 from template_learning.settings import SimulateCommandSettings
 from template_learning.simulation.acquisition import Acquisition
@@ -46,12 +46,11 @@ def placed_sample(placed: Path, library_folders: Sequence[Path]) -> tuple[Sample
     rows, grid = packed.rows, packed.grid
     names = sorted({row.molecule for row in rows})
     angles = np.array([(row.rot_deg, row.tilt_deg, row.psi_deg) for row in rows], dtype=float).reshape(-1, 3)
-    position = np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in rows]).reshape(-1, 3)
     return Sample(
         atoms=[packed.library[name].atoms() for name in names],
         kind=np.array([names.index(row.molecule) for row in rows], dtype=np.int64),
         rotation=rotation_from_angles(angles).as_matrix() if rows else np.zeros((0, 3, 3)),
-        position_angstrom=position - grid.centre_angstrom,
+        position_angstrom=positions(rows) - grid.centre_angstrom,
         ice=Slab(float(grid.extent_angstrom[2])),
     ), grid
 

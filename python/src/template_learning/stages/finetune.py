@@ -1,6 +1,5 @@
 """FINETUNE: a model trained on simulations taught further on annotated tomograms, and what that gains on others."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, read_mrc, read_table, write_table
 from template_learning.common.geometry import Grid
+from template_learning.common.log import tell
 from template_learning.common.provenance import generator_for, versions, write_sidecar
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resample
-from template_learning.common.tables import ParticleRow, PickRow
+from template_learning.common.tables import ParticleRow, PickRow, positions
 from template_learning.labelling.labels import draw_labels
 from template_learning.learning.inference import classes_and_probability, segment_volume
 from template_learning.learning.model_card import ModelCard
@@ -32,8 +32,6 @@ from template_learning.picking.selection import Selection, segments_by, selectio
 from template_learning.settings import FinetuneCommandSettings, OptimizerSettings
 from template_learning.structures.library import LibraryEntry, read_library
 from template_learning.template_matching.search import chosen_templates
-
-log = logging.getLogger(__name__)
 
 
 class AnnotatedRow(BaseModel):
@@ -209,10 +207,10 @@ def _open(
     if unknown:
         raise BadInput(f"{folder / row.annotations}: class {unknown[0]}; the model knows {', '.join(map(str, card.classes))}")
     if abs(card.voxel_size_angstrom / voxel_size - 1) > VOXEL_SIZE_TOLERANCE:
-        log.warning("%s: resampled from %g to the model's %g Å", path, voxel_size, card.voxel_size_angstrom)
+        tell(f"{path}: resampled from {voxel_size:g} to the model's {card.voxel_size_angstrom:g} Å")
         data, voxel_size = resample(data, card.voxel_size_angstrom / voxel_size), card.voxel_size_angstrom
     if settings.segment.contrast == "protein_bright":
-        log.warning("%s: inverted for the network, as segment.contrast = protein_bright says", path)
+        tell(f"{path}: inverted for the network, as segment.contrast = protein_bright says")
         data = -np.asarray(data, dtype=np.float32)
     mean, std = grey_statistics(data)
     if not np.isfinite(std) or std == 0:
@@ -222,7 +220,7 @@ def _open(
         data = match_spectrum(grey, card.radial_spectrum)
         mean, std = grey_statistics(data)
     grid = Grid(shape=data.shape, voxel_size_angstrom=voxel_size)
-    centre = np.array([(p.z_angstrom, p.y_angstrom, p.x_angstrom) for p in truth], dtype=float).reshape(-1, 3) / voxel_size
+    centre = positions(truth)[:, ::-1] / voxel_size
     class_id = np.array([particle.class_id for particle in truth], dtype=np.int64)
     if settings.finetune.labels == "shape":
         labels = draw_shapes(truth, library, grid, settings, row.annotations)
@@ -312,8 +310,8 @@ def _scores(
         matched = sum(
             len(
                 match(
-                    _positions([pick for pick in picks if pick.class_id == number]),
-                    _positions([particle for particle in one.truth if particle.class_id == number]),
+                    positions([pick for pick in picks if pick.class_id == number]),
+                    positions([particle for particle in one.truth if particle.class_id == number]),
                     radius,
                 )
             )
@@ -334,7 +332,3 @@ def _scores(
             )
         )
     return rows
-
-
-def _positions(rows: Sequence[PickRow] | Sequence[ParticleRow]) -> NDArray[np.float64]:
-    return np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in rows], dtype=float).reshape(-1, 3)

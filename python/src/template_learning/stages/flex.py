@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import track
 
 from template_learning.common.files import checked_id
+from template_learning.common.log import tell
 from template_learning.common.provenance import generator_for, made_with, write_json
 from template_learning.common.tables import MoleculeInput
 from template_learning.flexing.conformers import RMSD_POINTS, Geometry, draw_conformer, find_modes, rms
@@ -34,7 +35,7 @@ def flex_template(
     modes = find_modes(molecule, settings)
     console = Console(stderr=True)
     for note in modes.notes:
-        console.print(f"{template_id}: {note}", highlight=False, markup=False, soft_wrap=True)
+        tell(f"{template_id}: {note}")
     geometry = Geometry.of(molecule)
     writer = StructureWriter(molecule)
     conformers: list[dict[str, Any]] = []
@@ -62,12 +63,9 @@ def flex_template(
         )
     distances = np.array([c["rmsd_angstrom"] for c in conformers])
     rejected = sum(int(c["draws"]) - bool(c["accepted"]) for c in conformers)
-    console.print(
+    tell(
         f"{template_id}: {len(conformers)} conformers, RMSD {distances.min():.1f} to {distances.max():.1f} Å "
-        f"(median {np.median(distances):.1f}), {rejected} draws rejected",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+        f"(median {np.median(distances):.1f}), {rejected} draws rejected"
     )
     write_json(
         output / f"{template_id}.flex.json",

@@ -1,6 +1,5 @@
 """MATCH: a tomogram and a library of molecules in, picks of template matching out."""
 
-import shutil
 import time
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, existing, read_mrc, write_mrc, write_table
+from template_learning.common.programs import find_program
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.tables import PickRow
 from template_learning.settings import MatchCommandSettings
@@ -46,8 +46,8 @@ def match_tomogram(
     checked_id(identifier)
     if settings.engine == "pytom":
         pytom.find_gpus()
-    elif shutil.which(PYTME) is None:
-        raise BadInput(f"match.run = true: {PYTME} is not on the PATH; run in the image `match`, or leave match.run at false")
+    else:
+        find_program(PYTME, "match.run = true", "run in the image `match`, or leave match.run at false")
     search = pytom.search_by_pytom if settings.engine == "pytom" else search_by_pytme
     data, voxel_size = read_mrc(existing(tomogram), need_voxel_size=voxel_size_angstrom is None)
     voxel_size = voxel_size_angstrom or voxel_size

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, read_mrc, write_mrc
+from template_learning.common.log import tell
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE
 from template_learning.deepfinder import program as deepfinder_program
 from template_learning.deepfinder import steps
-from template_learning.learning.inference import classes_and_probability, log, segment_on_own_grid
+from template_learning.learning.inference import classes_and_probability, segment_on_own_grid
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import load_model
 from template_learning.learning.network import device_scope
@@ -44,7 +45,7 @@ def segment_tomogram(
         data, header_voxel_size = read_mrc(tomogram, need_voxel_size=voxel_size_angstrom is None)
         voxel_size = voxel_size_angstrom or header_voxel_size
         if settings.contrast == "protein_bright":
-            log.warning("%s: inverted for the network, as segment.contrast = protein_bright says", tomogram)
+            tell(f"{tomogram}: inverted for the network, as segment.contrast = protein_bright says")
         if settings.engine == "deepfinder":
             probability = _by_deepfinder(network, card, data, voxel_size, settings, str(tomogram))
         else:

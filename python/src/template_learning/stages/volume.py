@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import track
 
-from template_learning.common.errors import BadInput
+from template_learning.common.errors import BadInput, first_problem
 from template_learning.common.files import checked_id, existing, replacing, write_mrc, write_table
+from template_learning.common.log import tell
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.tables import LibraryRow, MoleculeInput
 from template_learning.settings import VolumeSettings
@@ -49,7 +50,7 @@ def build_library(molecules: Path, settings: VolumeSettings, output: Path) -> No
     for entry in track(entries, description="VOLUME", console=console, transient=True, disable=not console.is_terminal):
         structure = read_molecule(molecules.parent / entry.file, entry.reading)
         for note in structure.notes:
-            console.print(f"{entry.molecule}: {note}", highlight=False, markup=False, soft_wrap=True)
+            tell(f"{entry.molecule}: {note}")
         rows.append(write_entry(structure, entry, settings, output))
         metadata[entry.molecule] = {"file": entry.file, "notes": structure.notes}
     rows.sort(key=lambda row: row.molecule)
@@ -84,8 +85,8 @@ def _read_molecules(path: Path) -> list[Molecule]:
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}: not JSON ({error})") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise BadInput(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        field, problem = first_problem(error)
+        raise BadInput(f"{path}: {field}: {problem}") from None
     if not entries:
         raise BadInput(f"{path}: lists no molecules; at least one was expected")
     names: set[str] = set()

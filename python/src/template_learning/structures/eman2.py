@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,8 +9,9 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
-from template_learning.common.errors import BadInput, Fault
+from template_learning.common.errors import Fault
 from template_learning.common.files import read_mrc
+from template_learning.common.programs import find_program, run_program, words_of
 from template_learning.structures.density import cube_edge
 
 E2PDB2MRC = "e2pdb2mrc.py"
@@ -25,12 +25,8 @@ def eman2_command(atoms: Path, density: Path, voxel_size_angstrom: float, resolu
 
 def program() -> dict[str, str]:
     """Name and version for the sidecars; BadInput where the program is not on the PATH."""
-    if shutil.which(E2PDB2MRC) is None:
-        raise BadInput(f"volume.engine = 'eman2': {E2PDB2MRC} is not on the PATH; run in the image `eman2`, or take 'native'")
-    version = "unknown"
-    if shutil.which("e2version.py"):
-        said = subprocess.run(["e2version.py"], capture_output=True, text=True, check=False).stdout.split()
-        version = next((word for word in said if word[:1].isdigit()), version)
+    find_program(E2PDB2MRC, "volume.engine = 'eman2'", "run in the image `eman2`, or take 'native'")
+    version = next((word for word in words_of(["e2version.py"]) if word[:1].isdigit()), "unknown")
     return {"program": "EMAN2", "program_version": version}
 
 
@@ -49,10 +45,7 @@ def density_by_eman2(
         # The program asks the PATH for its Python: its own folder comes first.
         beside = str(Path(shutil.which(E2PDB2MRC) or E2PDB2MRC).parent)
         environment = {**os.environ, "PATH": f"{beside}{os.pathsep}{os.environ.get('PATH', '')}"}
-        done = subprocess.run(command, cwd=name, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0 or not density.is_file():
-            said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["no message"]
-            raise Fault(f"{E2PDB2MRC} ended with exit code {done.returncode}: {said[-1][:300]}")
+        run_program(E2PDB2MRC, command, folder=Path(name), environment=environment, leaves=density)
         grid, _ = read_mrc(density, need_voxel_size=False)
     if grid.shape != (edge,) * 3:
         raise Fault(f"{E2PDB2MRC} made {grid.shape} voxels (z, y, x); {(edge,) * 3} were expected")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, replacing
+from template_learning.common.log import tell
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.tables import MoleculeInput
 from template_learning.settings import Settings
@@ -111,9 +111,8 @@ def prepare_molecule(source: str, identifier: str, output: Path, reading: Molecu
         metadata = {"correlation": fitted.correlation, "threshold": fitted.threshold, "resolution": fitted.resolution_angstrom}
     else:
         structure = read_structure(path, _for_structure(path, reading))
-    console = Console(stderr=True)
     for note in structure.notes:
-        console.print(f"{identifier}: {note}", highlight=False, markup=False, soft_wrap=True)
+        tell(f"{identifier}: {note}")
     written = output / f"{identifier}.cif.gz"
     write_structure(written, structure)
     write_sidecar(

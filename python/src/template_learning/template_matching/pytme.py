@@ -1,7 +1,6 @@
 """Template matching by pytme's program."""
 
 import math
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from template_learning.common.compute import processors
 from template_learning.common.errors import Fault
 from template_learning.common.files import write_mrc
+from template_learning.common.programs import run_program, words_of
 from template_learning.settings import MatchCommandSettings
 from template_learning.template_matching.search import Search, TiltSeriesOptics
 
@@ -60,10 +60,7 @@ def search_by_pytme(
         write_mrc(work / "mask.mrc", mask, voxel_size_angstrom)
         (work / "angles.tlt").write_text("".join(f"{angle:.4f}\n" for angle in imaging.angles_deg))
         command = pytme_command(work, imaging, settings, invert=invert)
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=work)
-        if done.returncode != 0 or not (work / "scores.hdf5").is_file():
-            said = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
-            raise Fault(f"{PYTME} ended with exit code {done.returncode}: {said[-1].strip()}")
+        run_program(PYTME, command, folder=work, leaves=work / "scores.hdf5")
         scores = read_pytme_scores(work / "scores.hdf5", tomogram.shape)
     return Search(scores, " ".join(command).replace(str(work), "."), PYTME, pytme_version())
 
@@ -79,5 +76,4 @@ def read_pytme_scores(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
 
 def pytme_version() -> str:
     """The program's own word on its version."""
-    done = subprocess.run([PYTME, "--version"], capture_output=True, text=True, check=False)
-    return (done.stdout.split() or ["unknown"])[-1]
+    return (words_of([PYTME, "--version"]) or ["unknown"])[-1]

@@ -9,8 +9,6 @@ transfer here, which is the same in all directions and so may come before its ro
 
 import json
 import os
-import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +21,7 @@ from scipy import fft
 from template_learning.common.compute import visible_gpus
 from template_learning.common.errors import BadInput, Fault
 from template_learning.common.files import read_mrc, write_mrc
+from template_learning.common.programs import ProgramFault, find_program, run_program
 from template_learning.settings import MatchCommandSettings
 from template_learning.simulation.physics import wavelength_angstrom
 from template_learning.template_matching.search import Search, TiltSeriesOptics
@@ -35,10 +34,7 @@ NO_GPU = ("cudaErrorNoDevice", "cudaErrorInsufficientDriver", "No module named '
 
 def find_gpus() -> int:
     """How many GPUs the program may use; BadInput where it or they are missing."""
-    if shutil.which(PYTOM) is None:
-        raise BadInput(
-            f"match.engine = 'pytom': {PYTOM} is not on the PATH; install {NAME} (docs/template_matching.md), or take 'pytme'"
-        )
+    find_program(PYTOM, "match.engine = 'pytom'", f"install {NAME} (docs/template_matching.md), or take 'pytme'")
     gpus = len(visible_gpus(os.environ))
     if not gpus:
         raise BadInput(f"match.engine = 'pytom': {PYTOM} needs a GPU and there is none; take 'pytme', which needs none")
@@ -108,9 +104,14 @@ def search_by_pytom(
         write_mrc(work / "mask.mrc", mask, voxel_size_angstrom)
         (work / "angles.tlt").write_text("".join(f"{angle:.4f}\n" for angle in imaging.angles_deg))
         command = pytom_command(work, gpus, voxel_size_angstrom, settings)
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=work)
-        if done.returncode != 0 or not (work / "target_job.json").is_file():  # the last that it writes
-            raise failure(done)
+        try:
+            run_program(PYTOM, command, folder=work, leaves=work / "target_job.json")  # the last that it writes
+        except ProgramFault as fault:
+            if any(word in fault.output for word in NO_GPU):
+                raise BadInput(
+                    f"match.engine = 'pytom': {PYTOM} finds no GPU that it can use ({fault.last_line}); take 'pytme', or mend that"
+                ) from None
+            raise
         scores = read_pytom_scores(work / "target_scores.mrc", [edge + 2 * half for edge in tomogram.shape])
         metadata = json.loads((work / "target_job.json").read_text(encoding="utf-8"))
     inner = tuple(slice(half, half + edge) for edge in tomogram.shape)
@@ -137,12 +138,3 @@ def read_pytom_scores(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
     if scores.shape != tuple(shape):
         raise Fault(f"{PYTOM} gave scores of {scores.shape} voxels (z, y, x); {tuple(shape)} were expected")
     return scores
-
-
-def failure(done: subprocess.CompletedProcess[str]) -> Exception:
-    """What is to be raised where the program failed: BadInput without a GPU that it can use, else Fault."""
-    said = (done.stdout + done.stderr).strip().splitlines() or ["no message"]
-    last = said[-1].strip()[:300]
-    if done.returncode != 0 and any(word in line for word in NO_GPU for line in said):
-        return BadInput(f"match.engine = 'pytom': {PYTOM} finds no GPU that it can use ({last}); take 'pytme', or mend that")
-    return Fault(f"{PYTOM} ended with exit code {done.returncode}: {last}")
