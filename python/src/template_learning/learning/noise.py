@@ -108,8 +108,8 @@ class NoiseBank:
         """A cube [z, y, x] of ``edge`` voxels: two of the bank's places, mixed at random, so that no two are alike."""
         start = generator.integers(0, np.array(self.volume.shape) - edge + 1, size=(2, 3))
         turn = generator.uniform(0, 2 * math.pi)
-        one, other = (self.volume[tuple(slice(begin, begin + edge) for begin in place)] for place in start)
-        return np.asarray(one * np.float32(math.cos(turn)) + other * np.float32(math.sin(turn)), dtype=np.float32)
+        first, second = (self.volume[tuple(slice(begin, begin + edge) for begin in place)] for place in start)
+        return np.asarray(first * np.float32(math.cos(turn)) + second * np.float32(math.sin(turn)), dtype=np.float32)
 
 
 def noise_bank(

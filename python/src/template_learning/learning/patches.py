@@ -168,7 +168,7 @@ class Patches(keras.utils.PyDataset):
         super().__init__(workers=workers, max_queue_size=2 * workers)
         self.tomograms = list(tomograms)
         if settings.dose_curriculum_fraction > 0:
-            self.tomograms.sort(key=lambda one: -one.total_dose_e_per_angstrom2)
+            self.tomograms.sort(key=lambda tomogram: -tomogram.total_dose_e_per_angstrom2)
         self.settings = settings
         self.root_seed = root_seed
         self.split = split
@@ -193,7 +193,7 @@ class Patches(keras.utils.PyDataset):
         self.band = [self._band_of(tomogram) for tomogram in self.tomograms]
         self.noise_share = [self._noise_share_of(tomogram) for tomogram in self.tomograms]
         self.weights = [
-            ViewWeights(one, settings.loss.top_view_weight) for one in self.tomograms if settings.loss.top_view_weight != 1
+            ViewWeights(tomogram, settings.loss.top_view_weight) for tomogram in self.tomograms if settings.loss.top_view_weight != 1
         ]
         self.banks: dict[tuple[Any, ...], NoiseBank] = {}
         groups = np.unique(table[:, 0]) if settings.bootstrap else [0]
@@ -208,10 +208,10 @@ class Patches(keras.utils.PyDataset):
         """Batch ``first + index`` of this split."""
         settings = self.settings
         generator = generator_for(self.root_seed, "patches", f"{self.split}-{self.first + index}")
-        begun = self.begun(self.first + index)
-        tomograms_admitted = self.tomograms_admitted(begun)
+        progress = self.progress(self.first + index)
         greys, labels = zip(
-            *(self._patch(generator, tomograms_admitted, begun) for _ in range(settings.batch_size)), strict=True
+            *(self._patch(generator, self.tomograms_admitted(progress), progress) for _ in range(settings.batch_size)),
+            strict=True,
         )
         return np.stack(greys, dtype=np.float32)[..., None], np.stack(labels)
 
@@ -239,18 +239,18 @@ class Patches(keras.utils.PyDataset):
             self.banks[key] = noise_bank(self.settings.patch_voxels, *tilts, band_voxels, generator)
         return self.banks[key]
 
-    def begun(self, batch: int) -> float:
+    def progress(self, batch: int) -> float:
         """How far that batch is in the beginning with high doses, 0 to 1; 1 for validation."""
         over = self.settings.dose_curriculum_fraction * self.settings.epochs * self.settings.steps_per_epoch
         return 1.0 if self.split == "validation" or batch >= over else batch / over
 
-    def tomograms_admitted(self, begun: float) -> int:
+    def tomograms_admitted(self, progress: float) -> int:
         """How many of the tomograms, from the highest dose down, patches are drawn from."""
         first_with_particles = min(int(rows[0, 0]) for rows in self.particles.values())
-        return max(1 + first_with_particles, math.ceil((0.2 + 0.8 * begun) * len(self.tomograms)))
+        return max(1 + first_with_particles, math.ceil((0.2 + 0.8 * progress) * len(self.tomograms)))
 
     def _patch(
-        self, generator: np.random.Generator, tomograms_admitted: int, begun: float
+        self, generator: np.random.Generator, tomograms_admitted: int, progress: float
     ) -> tuple[NDArray[np.float32], NDArray[Any]]:
         settings = self.settings
         edge = settings.patch_voxels
@@ -258,9 +258,9 @@ class Patches(keras.utils.PyDataset):
             number = int(generator.integers(tomograms_admitted))
             centre = generator.integers(0, np.array(self.tomograms[number].data.shape))
         else:
-            known = {group: int(np.searchsorted(rows[:, 0], tomograms_admitted)) for group, rows in self.particles.items()}
-            group = int(generator.choice([group for group, count in known.items() if count > 0]))
-            rows = self.particles[group][: known[group]]
+            admitted = {group: int(np.searchsorted(rows[:, 0], tomograms_admitted)) for group, rows in self.particles.items()}
+            group = int(generator.choice([group for group, count in admitted.items() if count > 0]))
+            rows = self.particles[group][: admitted[group]]
             if settings.bootstrap:
                 number = int(generator.choice(np.unique(rows[:, 0])))
                 rows = rows[slice(*np.searchsorted(rows[:, 0], [number, number + 1]))]
@@ -272,7 +272,7 @@ class Patches(keras.utils.PyDataset):
         start = np.clip(centre - edge // 2, 0, np.array(tomogram.data.shape) - edge)
         window = tuple(slice(int(begin), int(begin) + edge) for begin in start)
         margin = MARGIN_VOXELS if self.band[number] else 0
-        wide = tuple(slice(max(0, one.start - margin), one.stop + margin) for one in window)
+        wide = tuple(slice(max(0, axis.start - margin), axis.stop + margin) for axis in window)
         grey = np.asarray(tomogram.data[wide], dtype=np.float32)
         mean, std = tomogram.mean, tomogram.std
         if settings.normalisation == "patch":
@@ -281,13 +281,13 @@ class Patches(keras.utils.PyDataset):
         band_voxels, spread = self.band[number] or (None, 1.0)
         if band_voxels is not None:
             inner = tuple(
-                slice(one.start - other.start, one.stop - other.start) for one, other in zip(window, wide, strict=True)
+                slice(axis.start - other.start, axis.stop - other.start) for axis, other in zip(window, wide, strict=True)
             )
             grey = band_pass_inside(grey, band_voxels, inner)
         if (noisy := self.noise_share[number]) is not None:
             # As a tomogram of a lower dose would be normalised.
             least = settings.augmentation.minimum_dose_e_per_angstrom2 or 0.0
-            share = (least / tomogram.total_dose_e_per_angstrom2) ** (begun * generator.random())
+            share = (least / tomogram.total_dose_e_per_angstrom2) ** (progress * generator.random())
             if (amount := added_noise(share, noisy)) > 0:
                 bank = self._bank_of(tomogram, band_voxels)
                 grey += np.float32(amount) * bank.draw(edge, generator)

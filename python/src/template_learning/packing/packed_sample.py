@@ -34,7 +34,7 @@ def read_placed(placed: Path, library_folders: Sequence[Path]) -> PlacedSample:
     rows = read_table(placed, ParticleRow)
     grid = grid_of(placed)
     library = read_library(library_folders)
-    metadata = {vesicle["particle"]: vesicle for vesicle in read_sidecar(placed).get("vesicles", [])}
+    vesicles = {vesicle["particle"]: vesicle for vesicle in read_sidecar(placed).get("vesicles", [])}
     by_number = {row.particle: row for row in rows}
     for row in rows:
         vesicle = None if row.molecule in library else Vesicle.named(row.molecule)
@@ -43,7 +43,7 @@ def read_placed(placed: Path, library_folders: Sequence[Path]) -> PlacedSample:
         if row.rot_deg is None or row.tilt_deg is None or row.psi_deg is None:
             raise BadInput(f"{placed}: particle {row.particle} has no rot_deg, tilt_deg and psi_deg")
         if vesicle is not None:
-            own = metadata.get(row.particle, {"molecules": [], "lipid_distance_angstrom": 0.0})
+            own = vesicles.get(row.particle, {"molecules": [], "lipid_distance_angstrom": 0.0})
             others = [_atoms_at(by_number[number], library) - positions([row])[0] for number in own["molecules"]]
             library[row.molecule] = vesicle_entry(vesicle, others, own["lipid_distance_angstrom"])
     return PlacedSample(rows, library, grid)

@@ -110,7 +110,7 @@ def _whole_size(tomograms: Sequence[Tomogram], settings: EvaluateSettings) -> di
     sizes = {}
     for class_id in classes_of(tomograms):
         ranked = _outcomes(tomograms, class_id, settings)
-        right = [pick for found, outcomes in ranked for pick, one in zip(found, outcomes, strict=True) if one]
+        right = [pick for found, outcomes in ranked for pick, matched in zip(found, outcomes, strict=True) if matched]
         right.sort(key=lambda pick: -pick.score)
         if right:
             sizes[class_id] = float(np.median([pick.size_voxels for pick in right[: (len(right) + 1) // 2]]))
@@ -122,10 +122,10 @@ def _outcomes(
 ) -> Iterator[tuple[list[PickRow], NDArray[np.int64]]]:
     """Of each tomogram the picks of a class, surest first, and which of them (1 or 0) are right."""
     for tomogram in tomograms:
-        one = tomogram.of_class(class_id)
-        found = sorted(one.picks, key=lambda pick: -pick.score)
+        of_class = tomogram.of_class(class_id)
+        found = sorted(of_class.picks, key=lambda pick: -pick.score)
         radius = settings.match_radius_voxels * tomogram.grid.voxel_size_angstrom
-        yield found, np.diff(matched_after(positions(found), positions(one.truth), radius))
+        yield found, np.diff(matched_after(positions(found), positions(of_class.truth), radius))
 
 
 def score_probability(

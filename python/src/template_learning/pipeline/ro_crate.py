@@ -30,8 +30,8 @@ Entity = dict[str, Any]
 def crate_of(paths: Iterable[str], settings: Entity, inputs: Entity, sidecars: Iterable[Entity], about: Entity) -> Entity:
     """The crate's content; the arguments are ``write_crate``'s files, read."""
     sidecars = list(sidecars)
-    outputs = [{"@id": one["path"], "@type": "File", "name": one["what"]} for one in index_of(paths)["files"]]
-    taken = [_input(number, one) for number, one in enumerate(inputs.get("files", []), start=1)]
+    outputs = [{"@id": entry["path"], "@type": "File", "name": entry["what"]} for entry in index_of(paths)["files"]]
+    taken = [_input(number, entry) for number, entry in enumerate(inputs.get("files", []), start=1)]
     values = [*_parameters(settings), *_seeds(sidecars)]
     images = _images(sidecars, about.get("image_sha256") or {})
     software = _software(sidecars)
@@ -119,16 +119,16 @@ def _references(entities: Iterable[Entity]) -> list[dict[str, str]]:
     return [{"@id": entity["@id"]} for entity in entities]
 
 
-def _input(number: int, one: Entity) -> Entity:
+def _input(number: int, entry: Entity) -> Entity:
     """A file that the run read: it lies outside the crate, so that its hash says which it was."""
     return {
         "@id": f"#input-{number}",
         "@type": "File",
-        "name": Path(one["path"]).name,
-        "description": f"{one['role']} {one['id']}",
-        "alternateName": one["path"],
-        "contentSize": str(one["bytes"]),
-        "sha256": one["sha256"],
+        "name": Path(entry["path"]).name,
+        "description": f"{entry['role']} {entry['id']}",
+        "alternateName": entry["path"],
+        "contentSize": str(entry["bytes"]),
+        "sha256": entry["sha256"],
     }
 
 
@@ -154,7 +154,7 @@ def _seeds(sidecars: Iterable[Entity]) -> list[Entity]:
 
 
 def _software(sidecars: Iterable[Entity]) -> list[Entity]:
-    found = {one for metadata in sidecars for one in [*metadata["versions"].items(), *_programs(metadata)]}
+    found = {entry for metadata in sidecars for entry in [*metadata["versions"].items(), *_programs(metadata)]}
     return [
         {"@id": f"#software-{name}-{version}", "@type": "SoftwareApplication", "name": name, "softwareVersion": version}
         for name, version in sorted(found)

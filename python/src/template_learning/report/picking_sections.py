@@ -146,7 +146,7 @@ def _joint_table(evaluation: dict[str, Any], regions: Sequence[str], names: dict
     for region in regions:
         classes = evaluation[region]["classes"]
         groups = [("all" if len(classes) > 1 else "", evaluation[region]["joint"])]
-        groups += [(names.get(int(one), one), score) for one, score in classes.items()] if len(classes) > 1 else []
+        groups += [(names.get(int(label), label), score) for label, score in classes.items()] if len(classes) > 1 else []
         lines += [[_region(region, regions), name, *_score_cells(score)] for name, score in groups]
     columns = [
         "region", "class", "particles", "picks", "precision", "recall", "F1", "95 % interval", "best F1 (threshold)",
@@ -230,7 +230,8 @@ def _score_illustration(
     caption = f"Scores of the selected picks in {counted(len(joint), 'tomogram')}, median F1 {middle:.2f}"
     caption += " (boxes span the quartiles)." if len(joint) >= 5 else "."
     by_angle, matched_by_angle = (
-        {_angles(one): float(one["recall"]) for one in each if one["recall"] is not None} for each in (orientation, matched)
+        {_angles(sector): float(sector["recall"]) for sector in each if sector["recall"] is not None}
+        for each in (orientation, matched)
     )
     if by_angle:
         caption += " Recall by the angle between the molecule's axis and the beam; at 0° it is seen from the top."
@@ -239,8 +240,8 @@ def _score_illustration(
     )
 
 
-def _angles(one: dict[str, Any]) -> str:
-    return f"{one['from_deg']:.0f}° to {one['to_deg']:.0f}°"
+def _angles(sector: dict[str, Any]) -> str:
+    return f"{sector['from_deg']:.0f}° to {sector['to_deg']:.0f}°"
 
 
 def _per_tomogram_table(rows: Sequence[TomogramScoreRow], regions: Sequence[str], names: dict[int, str]) -> Table:
@@ -283,7 +284,9 @@ def _sphere_illustration(cells: Sequence[dict[str, Any]], matched: Sequence[dict
 
 
 def _orientation_table(orientation: Sequence[dict[str, Any]], caption: str) -> Table:
-    lines = [[_angles(one), str(one["particles"]), str(one["found"]), number(one["recall"], 3)] for one in orientation]
+    lines = [
+        [_angles(sector), str(sector["particles"]), str(sector["found"]), number(sector["recall"], 3)] for sector in orientation
+    ]
     return Table(["axis to beam", "particles", "found", "recall"], lines, caption)
 
 

@@ -84,8 +84,8 @@ def _conformers(run: Run) -> list[Block]:
         conformers = metadata.get("conformers", [])
         if not conformers:
             continue
-        rmsd = np.percentile([one["rmsd_angstrom"] for one in conformers], (0, 25, 50, 75, 100))
-        kept = sum(not one["accepted"] for one in conformers)
+        rmsd = np.percentile([conformer["rmsd_angstrom"] for conformer in conformers], (0, 25, 50, 75, 100))
+        kept = sum(not conformer["accepted"] for conformer in conformers)
         lines.append(
             [
                 item,

@@ -320,10 +320,10 @@ def simulate_by_parakeet(
         def run(name: str, index: int, gpu: str | None, *steps: str) -> Path:
             inside = folder / name
             inside.mkdir()
-            one = configuration_of_tilt(
+            tilt = configuration_of_tilt(
                 common, settings, taken.angle_deg[index], taken.dose_per_tilt, taken.dose_at_end[index], gpu is not None
             )
-            (inside / "config.yaml").write_text(yaml.safe_dump(one, sort_keys=False))
+            (inside / "config.yaml").write_text(yaml.safe_dump(tilt, sort_keys=False))
             program.run(inside, "--steps", *steps, seed=seed_for(root_seed, "simulate", f"{row.id}/{name}"), gpu=gpu)
             return inside
 

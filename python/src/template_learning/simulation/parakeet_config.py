@@ -417,7 +417,7 @@ def simulate_parakeet(
     detector = config.microscope.detector
     grained = grain and config.simulation.ice
 
-    def one(index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def simulate_tilt(index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         generator = generator_for(root_seed, STAGE, f"{config_file.name}/{index}")
         wave, exit_angstrom = engine.exit_wave(taken.angle_deg[index], taken.dose_at_end[index], generator if grained else None)
         intensity = engine.intensity(wave, exit_angstrom, defocus_offset[index])
@@ -430,7 +430,7 @@ def simulate_parakeet(
         return engine.image(intensity), counts
 
     with ThreadPoolExecutor(min(processors(), len(taken.angle_deg))) as pool:
-        images = list(shown(pool.map(one, range(len(taken.angle_deg))), len(taken.angle_deg)))
+        images = list(shown(pool.map(simulate_tilt, range(len(taken.angle_deg))), len(taken.angle_deg)))
     output.mkdir(parents=True, exist_ok=True)
     seconds = {
         "simulation_seconds": round(time.perf_counter() - started, 3),

@@ -104,21 +104,21 @@ def finetune_model(
         rows: list[FinetuningRow] = []
         shared = shared_folder(state) if state else None
         for split in range(1, settings.finetune.splits + 1):
-            taught, tested = divide(annotated, settings.finetune.training_fraction, root_seed, split)
-            rows += _scores(network, carried, taught, tested, settings, split, 0)
+            trained, tested = divide(annotated, settings.finetune.training_fraction, root_seed, split)
+            rows += _scores(network, carried, trained, tested, settings, split, 0)
             for epochs in settings.finetune.epochs:
                 kept = shared or output / f"split{split}_{epochs}_state.npz"
-                finetuned = _train_further(network, card, taught, settings, epochs, root_seed, kept)
-                selection = _choose_selection(finetuned, card, taught, settings)
-                rows += _scores(finetuned, selection, taught, tested, settings, split, epochs)
+                finetuned = _train_further(network, card, trained, settings, epochs, root_seed, kept)
+                selection = _choose_selection(finetuned, card, trained, settings)
+                rows += _scores(finetuned, selection, trained, tested, settings, split, epochs)
         epochs = max(settings.finetune.epochs)
         kept = shared or output / "finetuned_state.npz"
         finetuned = _train_further(network, card, annotated, settings, epochs, root_seed, kept)
         selection = _choose_selection(finetuned, card, annotated, settings)
-    names = ", ".join(one.volume.identifier for one in annotated)
+    names = ", ".join(tomogram.volume.identifier for tomogram in annotated)
     finetuning = {
         "tomograms": len(annotated),
-        "annotations": sum(len(one.truth) for one in annotated),
+        "annotations": sum(len(tomogram.truth) for tomogram in annotated),
         "epochs": epochs,
         "settings": settings.model_dump(mode="json"),
         "seed": root_seed,
@@ -149,8 +149,8 @@ def divide(
 ) -> tuple[list[Annotated], list[Annotated]]:
     """A random division into taught and tested tomograms, at least one of each."""
     order = generator_for(root_seed, "finetune", f"split-{split}").permutation(len(annotated))
-    taught = int(np.clip(round(training_fraction * len(annotated)), 1, len(annotated) - 1))
-    return [annotated[i] for i in sorted(order[:taught])], [annotated[i] for i in sorted(order[taught:])]
+    trained = int(np.clip(round(training_fraction * len(annotated)), 1, len(annotated) - 1))
+    return [annotated[i] for i in sorted(order[:trained])], [annotated[i] for i in sorted(order[trained:])]
 
 
 def draw_spheres(
@@ -245,7 +245,7 @@ def _open(
 def _train_further(
     network: Any,
     card: ModelCard,
-    taught: Sequence[Annotated],
+    trained: Sequence[Annotated],
     settings: FinetuneCommandSettings,
     epochs: int,
     root_seed: int,
@@ -266,30 +266,30 @@ def _train_further(
             "band_pass_angstrom": card.band_pass_angstrom,
         }
     )
-    volumes: dict[str, list[TrainingTomogram]] = {"train": [one.volume for one in taught], "validation": []}
+    volumes: dict[str, list[TrainingTomogram]] = {"train": [tomogram.volume for tomogram in trained], "validation": []}
     training = Training(volumes, chosen, root_seed, len(card.classes) + 1, state, start=network.get_weights())
     training.run()
     return training.model()
 
 
-def _picks(network: Any, one: Annotated, selection: Selection, settings: FinetuneCommandSettings) -> list[PickRow]:
+def _picks(network: Any, tomogram: Annotated, selection: Selection, settings: FinetuneCommandSettings) -> list[PickRow]:
     # Sign and spectrum of the volume are the model's already.
     segment = settings.segment.model_copy(update={"contrast": "protein_dark", "match_spectrum": False})
-    probability = segment_volume(network, one.volume.data, segment, band_voxels=one.band_voxels)
+    probability = segment_volume(network, tomogram.volume.data, segment, band_voxels=tomogram.band_voxels)
     classes, best = classes_and_probability(probability, segment)
-    picks, _ = select_picks(classes, best, one.grid.voxel_size_angstrom, settings.cluster, selection)
+    picks, _ = select_picks(classes, best, tomogram.grid.voxel_size_angstrom, settings.cluster, selection)
     return picks
 
 
 def _choose_selection(
-    network: Any, card: ModelCard, taught: Sequence[Annotated], settings: FinetuneCommandSettings
+    network: Any, card: ModelCard, trained: Sequence[Annotated], settings: FinetuneCommandSettings
 ) -> Selection:
     everything = Selection(minimum_size_voxels={}, minimum_score={}, score_probability=None)
     return choose_selection(
         card.classes,
-        {one.volume.identifier: _picks(network, one, everything, settings) for one in taught},
-        {one.volume.identifier: one.truth for one in taught},
-        {one.volume.identifier: one.grid for one in taught},
+        {tomogram.volume.identifier: _picks(network, tomogram, everything, settings) for tomogram in trained},
+        {tomogram.volume.identifier: tomogram.truth for tomogram in trained},
+        {tomogram.volume.identifier: tomogram.grid for tomogram in trained},
         settings.evaluate,
     )
 
@@ -297,38 +297,38 @@ def _choose_selection(
 def _scores(
     network: Any,
     selection: Selection,
-    taught: Sequence[Annotated],
+    trained: Sequence[Annotated],
     tested: Sequence[Annotated],
     settings: FinetuneCommandSettings,
     split: int,
     epochs: int,
 ) -> list[FinetuningRow]:
     rows = []
-    for one in tested:
-        picks = [pick for pick in _picks(network, one, selection, settings) if pick.selected]
-        radius = settings.evaluate.match_radius_voxels * one.grid.voxel_size_angstrom
+    for tomogram in tested:
+        picks = [pick for pick in _picks(network, tomogram, selection, settings) if pick.selected]
+        radius = settings.evaluate.match_radius_voxels * tomogram.grid.voxel_size_angstrom
         matched = sum(
             len(
                 match(
                     positions([pick for pick in picks if pick.class_id == number]),
-                    positions([particle for particle in one.truth if particle.class_id == number]),
+                    positions([particle for particle in tomogram.truth if particle.class_id == number]),
                     radius,
                 )
             )
-            for number in {particle.class_id for particle in one.truth}
+            for number in {particle.class_id for particle in tomogram.truth}
         )
         rows.append(
             FinetuningRow(
                 split=split,
                 epochs=epochs,
-                taught=len(taught),
-                id=one.volume.identifier,
-                annotations=len(one.truth),
+                taught=len(trained),
+                id=tomogram.volume.identifier,
+                annotations=len(tomogram.truth),
                 selected=len(picks),
                 matched=matched,
                 precision=matched / len(picks) if picks else 0.0,
-                recall=matched / len(one.truth) if one.truth else 0.0,
-                f1=f_beta(matched, len(picks), len(one.truth), 1.0),
+                recall=matched / len(tomogram.truth) if tomogram.truth else 0.0,
+                f1=f_beta(matched, len(picks), len(tomogram.truth), 1.0),
             )
         )
     return rows

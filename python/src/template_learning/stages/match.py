@@ -65,10 +65,10 @@ def match_tomogram(
         density, mask = template_in_box(position, element, voxel_size, imaging, settings)
         if min(data.shape) < density.shape[0]:
             raise BadInput(f"{tomogram}: {data.shape} voxels (z, y, x), fewer than the template's box of {density.shape[0]}")
-        one = search(data, density, mask, voxel_size, imaging, settings, invert=dark)
-        better = one.scores > scores
-        scores[better], classes[better] = one.scores[better], entry.row.class_id
-        commands.append(one.command)
+        result = search(data, density, mask, voxel_size, imaging, settings, invert=dark)
+        better = result.scores > scores
+        scores[better], classes[better] = result.scores[better], entry.row.class_id
+        commands.append(result.command)
         radii.append(settings.radius_angstrom or exclusion_radius(position))
     mean, deviation = float(scores.mean(dtype=np.float64)), float(scores.std(dtype=np.float64))
     threshold = mean + settings.threshold_sigma * deviation
@@ -87,8 +87,8 @@ def match_tomogram(
             voxel_size_angstrom=voxel_size,
             templates=[entry.row.molecule for entry in templates],
             imaging={"from": "settings" if tilt_facts is None else tilt_facts.name, **vars(imaging)},
-            program=one.program,
-            program_version=one.program_version,
+            program=result.program,
+            program_version=result.program_version,
             commands=commands,
             score_mean=mean,
             score_deviation=deviation,

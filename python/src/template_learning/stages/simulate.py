@@ -64,7 +64,7 @@ def simulate_sample(
     imaging = TiltImaging(engine, row, settings, taken, draw_nuisances(row, grid.extent_angstrom, len(angles), generator))
     keep = KeptWaves.new(engine, angles) if settings.keep_waves else None
 
-    def one(index: int) -> NDArray[np.float32]:
+    def simulate_tilt(index: int) -> NDArray[np.float32]:
         if kept is not None:
             wave, exit_angstrom = engine.device.put(kept.wave[index]), float(kept.exit_angstrom[index])
         else:
@@ -77,7 +77,7 @@ def simulate_sample(
         return imaging.counts(wave, exit_angstrom, index, generator_for(root_seed, "simulate", f"{row.id}/{index}/counts"))
 
     with ThreadPoolExecutor(min(processors(), len(angles))) as pool:
-        images = np.stack(list(shown(pool.map(one, range(len(angles))), len(angles))))
+        images = np.stack(list(shown(pool.map(simulate_tilt, range(len(angles))), len(angles))))
     output.mkdir(parents=True, exist_ok=True)
     tilts = output / f"{row.id}.tilts.mrc"
     write_mrc(tilts, images, engine.pixel_angstrom, stack=True)

@@ -52,9 +52,9 @@ def description_of(structure: Structure) -> NDArray[np.float64]:
     return np.concatenate([quantile, [np.sqrt(len(QUANTILES)) * np.log(structure.mass_dalton) / 3]])
 
 
-def dissimilarity(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def dissimilarity(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """How different two descriptions are: about the relative difference in size, or in shape at one size."""
-    return float(np.sqrt(((one - other) ** 2).sum() / (2 * len(QUANTILES))))
+    return float(np.sqrt(((first - second) ** 2).sum() / (2 * len(QUANTILES))))
 
 
 def choose_distractors(
@@ -120,17 +120,17 @@ def _farthest_first(
     described = np.stack([candidate.description for candidate in candidates])
     nearest = np.full(len(candidates), np.inf)
     for other in avoided:
-        nearest = np.minimum(nearest, [dissimilarity(one, other) for one in described])
+        nearest = np.minimum(nearest, [dissimilarity(description, other) for description in described])
     if not avoided:
         # The first is the most ordinary one.
         middle = np.median(described, axis=0)
-        nearest = -np.array([dissimilarity(one, middle) for one in described])
+        nearest = -np.array([dissimilarity(description, middle) for description in described])
     chosen: list[Candidate] = []
     while len(chosen) < min(count, len(candidates)):
         best = int(nearest.argmax())
         if (chosen or avoided) and nearest[best] < least:
             break
         chosen.append(candidates[best])
-        away = np.array([dissimilarity(one, described[best]) for one in described])
+        away = np.array([dissimilarity(description, described[best]) for description in described])
         nearest = away if len(chosen) == 1 and not avoided else np.minimum(nearest, away)
     return chosen
