@@ -193,7 +193,9 @@ class Patches(keras.utils.PyDataset):
         self.band = [self._band_of(tomogram) for tomogram in self.tomograms]
         self.noise_share = [self._noise_share_of(tomogram) for tomogram in self.tomograms]
         self.weights = [
-            ViewWeights(tomogram, settings.loss.top_view_weight) for tomogram in self.tomograms if settings.loss.top_view_weight != 1
+            ViewWeights(tomogram, settings.loss.top_view_weight)
+            for tomogram in self.tomograms
+            if settings.loss.top_view_weight != 1
         ]
         self.banks: dict[tuple[Any, ...], NoiseBank] = {}
         groups = np.unique(table[:, 0]) if settings.bootstrap else [0]
