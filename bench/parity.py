@@ -111,7 +111,7 @@ def two_nucleosomes() -> tuple[Sample, Grid]:
 
 def parakeet_figures(folder: Path) -> dict[str, float]:
     """Correlation of noise-free images, the least of two tilts: with ice, whose grain is Parakeet's alone, without, and with a phase plate."""
-    run = call("parakeet", parakeet.PROGRAM, shutil.which(parakeet.PROGRAM) is not None, folder)
+    run = call("parakeet", parakeet.PARAKEET, shutil.which(parakeet.PARAKEET) is not None, folder)
     if run is None:
         return {}
     sample, grid = two_nucleosomes()
@@ -165,10 +165,10 @@ def eman2_figures(folder: Path) -> dict[str, float]:
     assert gaussian_width_angstrom(resolution) == resolution / np.pi
     expected = formula(molecule.position_angstrom, molecule.element, voxel, resolution, edge)
     figures = {"eman2_formula_error": float(np.abs(ours - expected).max() / expected.max())}
-    run = call("eman2", eman2.PROGRAM, shutil.which(eman2.PROGRAM) is not None, folder)
+    run = call("eman2", eman2.E2PDB2MRC, shutil.which(eman2.E2PDB2MRC) is not None, folder)
     if run is not None:
         eman2.write_pdb(folder / "atoms.pdb", molecule.position_angstrom, molecule.element)
-        words = eman2.command_line(folder / "atoms.pdb", folder / "density.mrc", voxel, resolution, edge)
+        words = eman2.eman2_command(folder / "atoms.pdb", folder / "density.mrc", voxel, resolution, edge)
         subprocess.run([*run, *words[1:]], check=True, capture_output=True)
         theirs, _ = read_mrc(folder / "density.mrc", need_voxel_size=False)
         figures["eman2_program_error"] = float(np.abs(ours / ours.max() - theirs / theirs.max()).max())

@@ -57,15 +57,15 @@ def main() -> None:
         }
         if name == MAPS[0]:
             modes = find_modes(fitted.structure, FlexSettings())
-    correlations = np.array([facts["correlation"] for facts in found.values()])
-    around = np.array([facts["correlation_around"] for facts in found.values()])
+    correlations = np.array([metadata["correlation"] for metadata in found.values()])
+    around = np.array([metadata["correlation_around"] for metadata in found.values()])
     report(
         "pseudoatoms",
         {
             "map_cc_min": float(correlations.min()),
             "map_cc_around_min": float(around.min()),
-            "peer_map_cc_min": min(facts["peer_correlation"] for facts in found.values()),
-            "seconds_max": max(facts["seconds"] for facts in found.values()),
+            "peer_map_cc_min": min(metadata["peer_correlation"] for metadata in found.values()),
+            "seconds_max": max(metadata["seconds"] for metadata in found.values()),
             "modes_of_first_map": float(len(modes.eigenvalue)),
         },
         FIGURES,

@@ -94,7 +94,7 @@ def against_parakeet(folder: Path) -> dict[str, float]:
     simulate(*door, "--output", folder / "grain")
     plain, grained = (mrcfile.read(folder / name / "optics.mrc") for name in ("plain", "grain"))
     counted = mrcfile.read(folder / "grain" / "image.mrc").astype(float)
-    facts = json.loads((folder / "grain" / "optics.mrc.json").read_text())
+    metadata = json.loads((folder / "grain" / "optics.mrc.json").read_text())
     peer = json.loads((ROOT / "bench" / "reference" / "parakeet.json").read_text())
     theirs = [prepared(image, BORDER_PIXELS) for image in optics]
     agreements = np.array(
@@ -122,8 +122,8 @@ def against_parakeet(folder: Path) -> dict[str, float]:
         "counts_variance_ratio": worst(variance),
         "noise_spectrum_ratio_min": (noise[0] / noise[1]).min(),
         "noise_spectrum_ratio_max": (noise[0] / noise[1]).max(),
-        "processor_seconds_per_tilt": facts["processor_seconds"] / len(optics),
-        "speedup_vs_parakeet": peer["seconds_per_tilt"] * len(optics) / facts["processor_seconds"],
+        "processor_seconds_per_tilt": metadata["processor_seconds"] / len(optics),
+        "speedup_vs_parakeet": peer["seconds_per_tilt"] * len(optics) / metadata["processor_seconds"],
     }
 
 
@@ -163,8 +163,8 @@ def crowded_sample(folder: Path, width_voxels: int = 192, share: float = 1.0, ti
         element = np.array([atom.element.atomic_number for atom in atoms], np.uint8)
         np.savez(folder / f"{name}.npz", position_angstrom=position.astype(np.float32), element=element)
         extent.append(2 * np.linalg.norm(position, axis=1).max())
-        facts = {"species": name, "role": "distractor", "class_id": 0, "share": 1.0, "mass_dalton": 1.0}
-        rows.append(LibraryRow(molecule=name, atom_count=len(atoms), density="none", atoms=f"{name}.npz", **facts))
+        metadata = {"species": name, "role": "distractor", "class_id": 0, "share": 1.0, "mass_dalton": 1.0}
+        rows.append(LibraryRow(molecule=name, atom_count=len(atoms), density="none", atoms=f"{name}.npz", **metadata))
     write_table(folder / "library.csv", LibraryRow, rows)
     cell = float(np.median(extent)) * 0.8
     shape, voxel = np.array([width_voxels, 192, 64]), 16.0

@@ -79,13 +79,13 @@ def matched(
     picks = read_table(table, PickRow)
     position = np.array([(pick.x_angstrom, pick.y_angstrom, pick.z_angstrom) for pick in picks])
     value = np.array([pick.score for pick in picks])
-    facts = read_sidecar(table)
+    metadata = read_sidecar(table)
     first = score(position, value, first=len(truth().beam_angle_deg))
     return {
-        **score(position, value, threshold=facts["threshold"]),
+        **score(position, value, threshold=metadata["threshold"]),
         "recall_top_of_first": first["recall_top"],
         "recall_side_of_first": first["recall_side"],
-        "seconds": facts["matching_seconds"],
+        "seconds": metadata["matching_seconds"],
     }
 
 

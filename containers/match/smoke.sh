@@ -4,12 +4,12 @@ python3 - <<'PYTHON'
 import importlib.util
 from pathlib import Path
 import numpy as np
-from template_learning.template_matching.search import Imaging, template_in_box
+from template_learning.template_matching.search import TiltSeriesOptics, template_in_box
 from template_learning.template_matching.pytme import search_by_pytme
 from template_learning.settings import MatchSettings
 assert importlib.util.find_spec("tme") is None, "pytme was not expected in the package's own environment"
 settings = MatchSettings(angular_step_deg=90)
-imaging = Imaging.of_settings(settings)
+imaging = TiltSeriesOptics.of_settings(settings)
 position = np.random.default_rng(1).uniform(-20, 20, (50, 3))
 density, mask = template_in_box(position - position.mean(axis=0), np.full(50, 6, np.uint8), 8.0, imaging, settings)
 half = len(density) // 2

@@ -17,10 +17,10 @@ from template_learning.simulation.ice import Slab
 from template_learning.simulation.multislice import Engine
 from template_learning.simulation.optics import Lens
 from template_learning.simulation.potential import Sample
-from template_learning.simulation.scattering import physical_matter
+from template_learning.simulation.scattering import physical_scattering
 from template_learning.stages.tetris import pack_sample
 from template_learning.structures.library import LibraryEntry, read_library
-from template_learning.template_matching.search import Imaging
+from template_learning.template_matching.search import TiltSeriesOptics
 
 
 def balls(shape, centres, radius):
@@ -140,10 +140,10 @@ def pack_and_check(folder: Path, output: Path, seed: int = 1, **options: Any) ->
     """The table and sidecar of a packing, its distance checked from the atoms of the table."""
     chosen = TetrisSettings.model_validate({"shape_voxels": (24, 32, 40), **options})
     path = pack_sample([folder], "s1", chosen, seed, output)
-    particles, facts = read_table(path, ParticleRow), json.loads((output / "s1.placed.csv.json").read_text())
+    particles, metadata = read_table(path, ParticleRow), json.loads((output / "s1.placed.csv.json").read_text())
     closest = closest_atoms(placed_atoms(particles, read_library([folder])), chosen.minimum_distance_angstrom + 1.0)
     assert closest >= chosen.minimum_distance_angstrom - 2e-3  # the table is rounded
-    return particles, facts
+    return particles, metadata
 
 
 CELL_OPTIONS: dict[str, Any] = {
@@ -207,15 +207,15 @@ def blobs_projected(points, angles, shape, sigma):
     return images + 10
 
 
-def write_tilt_series(folder, images, angles, pixel, **facts):
+def write_tilt_series(folder, images, angles, pixel, **metadata):
     folder.mkdir(exist_ok=True)
     write_mrc(folder / "a.tilts.mrc", images, pixel, stack=True)
     (folder / "a.tlt").write_text("".join(f"{angle:.2f}\n" for angle in angles))
-    write_sidecar(folder / "a.tilts.mrc", stage="simulate", item="a", seed=1, settings={}, **facts)
+    write_sidecar(folder / "a.tilts.mrc", stage="simulate", item="a", seed=1, settings={}, **metadata)
     return folder / "a.tilts.mrc", folder / "a.tlt"
 
 
-VACUUM = replace(physical_matter(), ice_volt=0.0)
+VACUUM = replace(physical_scattering(), ice_volt=0.0)
 
 
 def one_molecule(position, element, ice=None, centre=(0.0, 0.0, 0.0)) -> Sample:
@@ -231,7 +231,7 @@ def one_molecule(position, element, ice=None, centre=(0.0, 0.0, 0.0)) -> Sample:
 def engine_of(sample: Sample, **changes) -> Engine:
     given_values = {
         "sample": sample,
-        "matter": VACUUM,
+        "scattering": VACUUM,
         "lens": Lens(defocus_angstrom=-10000.0),
         "shape": (64, 64),
         "pixel_angstrom": 4.0,
@@ -293,7 +293,7 @@ ATOM 2 C CA . GLY A 2 4 2 3 A 2
 MATCHED_VOXEL = 8.0
 
 
-IMAGED = Imaging(
+IMAGED = TiltSeriesOptics(
     angles_deg=(-60.0, 0.0, 60.0),
     defocus_um=-2.5,
     phase_shift_deg=90.0,
@@ -336,12 +336,12 @@ def rods_of_two_classes(folder: Path) -> Path:
 def write_matched_tomogram(folder: Path, grey: np.ndarray, phase_shift_deg: float, spherical_aberration_mm: float) -> Path:
     """A tomogram t1.mrc, and beside it the facts of its tilt series."""
     write_mrc(folder / "t1.mrc", grey, MATCHED_VOXEL)
-    facts = {
+    metadata = {
         "angles_deg": [-60, 0, 60],
         "row": {"defocus_um": -1.0, "phase_shift_deg": phase_shift_deg},
         "settings": {"microscope": {"voltage_kv": 300, "spherical_aberration_mm": spherical_aberration_mm}},
     }
-    write_json(folder / "t1.tilts.mrc.json", facts)
+    write_json(folder / "t1.tilts.mrc.json", metadata)
     return folder / "t1.mrc"
 
 

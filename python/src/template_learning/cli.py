@@ -9,7 +9,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from template_learning.common.errors import BadInput, Fault
-from template_learning.settings import Section, complaints
+from template_learning.settings import SettingsSection, complaints
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Model = TypeVar("Model", bound=BaseModel)
@@ -33,7 +33,7 @@ def _model(path: Path | None, model: type[Model]) -> Model:
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}: not JSON ({error})") from None
     except ValidationError as error:
-        if issubclass(model, Section):
+        if issubclass(model, SettingsSection):
             raise BadInput(f"{path}: {complaints(error, model)}") from None
         lines = (f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors())
         raise BadInput(f"{path}: " + "; ".join(lines)) from None
@@ -51,11 +51,11 @@ def flex(
     ] = None,
 ) -> None:
     """Flex one template: all-atom conformers as <id>_c000.cif.gz ... and <id>.flex.json."""
-    from template_learning.common.tables import Reading
+    from template_learning.common.tables import MoleculeInput
     from template_learning.settings import FlexSettings
     from template_learning.stages.flex import flex_template
 
-    flex_template(structure, identifier, _model(settings, FlexSettings), seed, output, _model(reading, Reading))
+    flex_template(structure, identifier, _model(settings, FlexSettings), seed, output, _model(reading, MoleculeInput))
 
 
 @app.command()
@@ -71,10 +71,12 @@ def prepare(
     mass_dalton: Annotated[float | None, typer.Option(min=1.0, help="map: the molecule's mass [from the volume]")] = None,
 ) -> None:
     """Clean a molecule, build its assembly, or turn a density map into pseudo-atoms: <id>.cif.gz."""
-    from template_learning.common.tables import Reading
+    from template_learning.common.tables import MoleculeInput
     from template_learning.structures.molecules import prepare_molecule
 
-    reading = Reading(assembly=assembly, resolution_angstrom=resolution_angstrom, threshold=threshold, mass_dalton=mass_dalton)
+    reading = MoleculeInput(
+        assembly=assembly, resolution_angstrom=resolution_angstrom, threshold=threshold, mass_dalton=mass_dalton
+    )
     prepare_molecule(source, identifier, output, reading)
 
 
@@ -83,9 +85,9 @@ def distractors(
     folder: Annotated[Path, typer.Argument(help="structures to choose from, searched through")],
     output: Annotated[Path, typer.Option(help="the table to write: id, path, share")],
     count: Annotated[int, typer.Option(min=1, help="how many at most")] = 100,
-    least_kilodalton: Annotated[float, typer.Option(help="lightest")] = 30.0,
-    most_kilodalton: Annotated[float, typer.Option(help="heaviest")] = 1000.0,
-    least_unlikeness: Annotated[float, typer.Option(help="least relative difference in size or shape of any two")] = 0.02,
+    minimum_kilodalton: Annotated[float, typer.Option(help="lightest")] = 30.0,
+    maximum_kilodalton: Annotated[float, typer.Option(help="heaviest")] = 1000.0,
+    minimum_dissimilarity: Annotated[float, typer.Option(help="least relative difference in size or shape of any two")] = 0.02,
     template: Annotated[list[Path] | None, typer.Option(help="structure to keep away from; may be repeated")] = None,
     by_mass: Annotated[bool, typer.Option("--by-mass", help="shares of equal mass instead of equal number")] = False,
 ) -> None:
@@ -96,9 +98,9 @@ def distractors(
         folder,
         output,
         count=count,
-        least_kilodalton=least_kilodalton,
-        most_kilodalton=most_kilodalton,
-        least_unlikeness=least_unlikeness,
+        minimum_kilodalton=minimum_kilodalton,
+        maximum_kilodalton=maximum_kilodalton,
+        minimum_dissimilarity=minimum_dissimilarity,
         templates=template,
         share="mass" if by_mass else "equal",
     )

@@ -78,7 +78,7 @@ VesicleRadius = Annotated[float, Field(ge=60)]
 Filled = Annotated[float, Field(gt=0, le=1)]
 
 
-class Section(BaseModel):
+class SettingsSection(BaseModel):
     """Settings of one stage: unknown names are refused, values are checked against their bounds."""
 
     model_config = ConfigDict(extra="forbid")
@@ -102,7 +102,7 @@ class Section(BaseModel):
         return type(self).model_validate(_merged(self.model_dump(), changes))
 
 
-class FlexSettings(Section):
+class FlexSettings(SettingsSection):
     """FLEX: conformers of each template by normal-mode analysis (ProDy's anisotropic network model)."""
 
     conformers: int = Field(25, ge=1, description="conformers for each template (paper: 25 ribosome, 100 nucleosome, 80 FAS)")
@@ -129,7 +129,7 @@ class FlexSettings(Section):
     redraws: int = Field(20, ge=1, description="draws of a conformer, of which the least damaged is kept when all fail")
 
 
-class VolumeSettings(Section):
+class VolumeSettings(SettingsSection):
     """VOLUME: densities of the molecules on a grid, for packing and labels."""
 
     engine: Literal["native", "eman2"] = Field(
@@ -139,7 +139,7 @@ class VolumeSettings(Section):
     resolution_angstrom: float = Field(32.0, gt=0, description="Gaussian per atom: 1/e half-width = resolution / pi")
 
 
-class NuisanceSettings(Section):
+class NuisanceSettings(SettingsSection):
     """What goes wrong at the microscope; a list of levels each, as the design's other factors."""
 
     gold_fiducials: list[NotNegative] = Field([0.0], min_length=1, description="gold beads of 10 nm, mean number; 0 = none")
@@ -156,7 +156,7 @@ class NuisanceSettings(Section):
     )
 
 
-class DesignSettings(Section):
+class DesignSettings(SettingsSection):
     """DESIGN: which tomograms are simulated, one row each."""
 
     scheme: Literal["factorial", "sobol"] = Field(
@@ -178,7 +178,7 @@ class DesignSettings(Section):
     nuisances: NuisanceSettings = NuisanceSettings()
 
 
-class StopSettings(Section):
+class StopSettings(SettingsSection):
     """When a sample is full: at the first of these that is reached, and in any case when no more fit."""
 
     molecules: int | None = Field(None, ge=1, description="this many molecules; none = no limit")
@@ -189,7 +189,7 @@ class StopSettings(Section):
     )
 
 
-class VesicleSettings(Section):
+class VesicleSettings(SettingsSection):
     """Closed lipid bilayers, and the molecules that are set in them."""
 
     count: int = Field(0, ge=0, description="vesicles, placed before the molecules, which also go inside")
@@ -210,7 +210,7 @@ class VesicleSettings(Section):
         return self
 
 
-class FilamentSettings(Section):
+class FilamentSettings(SettingsSection):
     """Helical chains and microtubules."""
 
     counts: list[str] = Field(
@@ -230,7 +230,7 @@ class FilamentSettings(Section):
     length_angstrom: float = Field(1000.0, gt=0, description="length of filaments and microtubules")
 
 
-class TetrisSettings(Section):
+class TetrisSettings(SettingsSection):
     """TETRIS: molecules packed tightly in a box."""
 
     shape_voxels: tuple[int, int, int] = Field(
@@ -297,7 +297,7 @@ class TetrisSettings(Section):
         return self
 
 
-class MicroscopeSettings(Section):
+class MicroscopeSettings(SettingsSection):
     """The microscope: of the tilt series that SIMULATE makes, and of the user's tomograms for MATCH."""
 
     voltage_kv: float = Field(300.0, gt=0, description="acceleration voltage")
@@ -308,7 +308,7 @@ class MicroscopeSettings(Section):
     )
 
 
-class SimulateSettings(Section):
+class SimulateSettings(SettingsSection):
     """SIMULATE: tilt series of the packed samples."""
 
     engine: Literal["native", "parakeet"] = Field(
@@ -343,7 +343,7 @@ class SimulateSettings(Section):
     keep_waves: bool = Field(False, description="also write <id>.waves.npy, to image the same sample again with other optics")
 
 
-class ReconstructSettings(Section):
+class ReconstructSettings(SettingsSection):
     """RECONSTRUCT: tomograms by weighted back-projection."""
 
     engine: Literal["native", "imod"] = Field(
@@ -359,7 +359,7 @@ class ReconstructSettings(Section):
     )
 
 
-class LabelSettings(Section):
+class LabelSettings(SettingsSection):
     """LABEL: ground-truth segmentations and coordinates."""
 
     kind: Literal["shape", "sphere"] = Field(
@@ -374,7 +374,7 @@ class LabelSettings(Section):
     )
 
 
-class AugmentationSettings(Section):
+class AugmentationSettings(SettingsSection):
     """How a training patch is changed each time that it is drawn."""
 
     random_shift_voxels: int = Field(13, ge=0, description="patches are centred on a particle, shifted by up to this")
@@ -397,7 +397,7 @@ class AugmentationSettings(Section):
     )
 
 
-class LossSettings(Section):
+class LossSettings(SettingsSection):
     """What is made small: the Tversky loss and the cross-entropy, summed."""
 
     tversky_weight: float = Field(1.0, ge=0, description="weight of the Tversky loss (DeepFinder: 1)")
@@ -423,7 +423,7 @@ class LossSettings(Section):
         return self
 
 
-class OptimizerSettings(Section):
+class OptimizerSettings(SettingsSection):
     """How the weights follow the loss."""
 
     name: Literal["adam", "muon"] = Field(
@@ -442,7 +442,7 @@ class OptimizerSettings(Section):
     )
 
 
-class TrainSettings(Section):
+class TrainSettings(SettingsSection):
     """TRAIN: DeepFinder's network on the simulated tomograms (defaults: DeepFinder's own)."""
 
     engine: Literal["native", "deepfinder"] = Field(
@@ -506,7 +506,7 @@ class TrainSettings(Section):
         return self
 
 
-class SegmentSettings(Section):
+class SegmentSettings(SettingsSection):
     """SEGMENT: the network applied to whole tomograms in overlapping tiles."""
 
     engine: Literal["native", "deepfinder"] = Field(
@@ -537,7 +537,7 @@ class SegmentSettings(Section):
     )
 
 
-class ClusterSettings(Section):
+class ClusterSettings(SettingsSection):
     """CLUSTER: picks from segmentations."""
 
     engine: Literal["native", "deepfinder"] = Field(
@@ -586,7 +586,7 @@ class ClusterSettings(Section):
         return self.minimum_size_voxels is not None or self.minimum_score is not None
 
 
-class MatchSettings(Section):
+class MatchSettings(SettingsSection):
     """MATCH: template matching by pytme or pytom-match-pick beside the network, for comparison; off unless `run`."""
 
     run: bool = Field(False, description="true: the tomograms are also searched by template matching")
@@ -618,7 +618,7 @@ class MatchSettings(Section):
     tilt_step_deg: float = Field(3.0, gt=0, description="the user's tomograms: their step")
 
 
-class EvaluateSettings(Section):
+class EvaluateSettings(SettingsSection):
     """EVALUATE: picks scored against what is there."""
 
     match_radius_voxels: float = Field(
@@ -630,7 +630,7 @@ class EvaluateSettings(Section):
     )
 
 
-class FinetuneSettings(Section):
+class FinetuneSettings(SettingsSection):
     """FINETUNE: a trained model taught further on annotated experimental tomograms (paper: 10 steps x 10 or 30 epochs)."""
 
     splits: int = Field(3, ge=1, description="random divisions of the tomograms into taught and tested ones (paper: 3)")
@@ -645,7 +645,7 @@ class FinetuneSettings(Section):
     sphere_radius_angstrom: float = Field(60.0, gt=0, description="sphere: its radius")
 
 
-class ExportSettings(Section):
+class ExportSettings(SettingsSection):
     """EXPORT: picks in the formats of other programs."""
 
     formats: list[Literal["csv", "relion5", "relion4", "copick", "deepfinder", "imod"]] = Field(
@@ -682,7 +682,7 @@ class MatchCommandSettings(MatchSettings):
     microscope: MicroscopeSettings = MicroscopeSettings()
 
 
-class CalibrateSettings(Section):
+class CalibrateSettings(SettingsSection):
     """What the choice of the size threshold depends on (no section of its own: made of three)."""
 
     segment: SegmentSettings = SegmentSettings()
@@ -690,7 +690,7 @@ class CalibrateSettings(Section):
     evaluate: EvaluateSettings = EvaluateSettings()
 
 
-class FinetuneCommandSettings(Section):
+class FinetuneCommandSettings(SettingsSection):
     """What fine-tuning depends on (no section of its own: made of six)."""
 
     finetune: FinetuneSettings = FinetuneSettings()
@@ -706,7 +706,7 @@ def series_pixel_size_angstrom(reconstruct: ReconstructSettings) -> float:
     return reconstruct.voxel_size_angstrom / 2
 
 
-class Settings(Section):
+class Settings(SettingsSection):
     """All settings of a run: what it works on, then one section a stage."""
 
     templates: str | None = Field(
@@ -773,7 +773,7 @@ class Settings(Section):
             self.simulate = self.simulate.model_copy(update={"pixel_size_angstrom": pixel})
         return self
 
-    def for_stage(self, stage: str) -> Section:
+    def for_stage(self, stage: str) -> SettingsSection:
         """What a task of that stage is given; ``evaluate_matched`` is EVALUATE of what template matching found."""
         if stage == "simulate":
             return SimulateCommandSettings(**dict(self.simulate), microscope=self.microscope)
@@ -793,7 +793,7 @@ class Settings(Section):
         if stage == "evaluate_matched":  # what matching finds has no size
             return self.evaluate.model_copy(update={"rank": "score"})
         section = getattr(self, stage)
-        assert isinstance(section, Section)
+        assert isinstance(section, SettingsSection)
         return section
 
     def stage_settings(self) -> dict[str, dict[str, Any]]:
@@ -851,7 +851,7 @@ def present_section(stage: str, content: Mapping[str, Any]) -> dict[str, Any]:
     return {**sections, **own}
 
 
-def complaints(error: ValidationError, model: type[Section]) -> str:
+def complaints(error: ValidationError, model: type[SettingsSection]) -> str:
     """What is wrong with the parameters, in one line: each one's name, value and what is allowed, or its new name.
 
     ``model`` is ``Settings``, or what one stage is given.
@@ -860,11 +860,11 @@ def complaints(error: ValidationError, model: type[Section]) -> str:
     return "; ".join(_complaint(dict(one), model, own) for one in error.errors())
 
 
-def _is_one(model: type[Section], section: Any) -> bool:
-    return isinstance(section, type) and issubclass(model, section) and issubclass(section, Section)
+def _is_one(model: type[SettingsSection], section: Any) -> bool:
+    return isinstance(section, type) and issubclass(model, section) and issubclass(section, SettingsSection)
 
 
-def _complaint(error: Mapping[str, Any], model: type[Section], own: str) -> str:
+def _complaint(error: Mapping[str, Any], model: type[SettingsSection], own: str) -> str:
     parts = [str(part) for part in error["loc"]]
     name = ".".join([own, *parts] if own else parts)
     if own and parts[:1] == ["microscope"]:

@@ -2,7 +2,7 @@
 
 import numba
 import pytest
-from template_learning.common.compute import compiled
+from template_learning.common.compute import jit
 
 
 def test_machine_code_without_a_folder_to_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -13,4 +13,4 @@ def test_machine_code_without_a_folder_to_keep_it(monkeypatch: pytest.MonkeyPatc
 
     original = numba.njit
     monkeypatch.setattr(numba, "njit", refuse)
-    assert compiled(lambda value: value + 1)(2) == 3
+    assert jit(lambda value: value + 1)(2) == 3

@@ -10,8 +10,8 @@ from template_learning.common.stages import NAMES
 @pytest.mark.parametrize("stage", [*NAMES, *HELPERS])
 def test_a_sidecar_names_a_stage_or_a_helping_command(tmp_path: Path, stage: str) -> None:
     write_sidecar(tmp_path / "a.csv", stage=stage, item="a", seed=7, settings={})
-    facts = read_sidecar(tmp_path / "a.csv")
-    assert (facts["stage"], facts["id"], facts["seed"], facts["file"]) == (stage, "a", 7, "a.csv")
+    metadata = read_sidecar(tmp_path / "a.csv")
+    assert (metadata["stage"], metadata["id"], metadata["seed"], metadata["file"]) == (stage, "a", 7, "a.csv")
 
 
 @pytest.mark.parametrize("stage", ["VOLUME", "simulate-parakeet", "picking", ""])

@@ -37,7 +37,7 @@ def test_sparse_networks_are_held_by_fewer_springs_and_those_that_fall_apart_ref
     contacts = np.bincount(joined_pairs(thin.position_angstrom, 15.0).ravel())
     assert np.median(contacts) < 8
     modes = find_modes(thin, FlexSettings())
-    assert modes.facts["loose_nodes"] < 343 / 2
+    assert modes.metadata["loose_nodes"] < 343 / 2
     assert modes.eigenvalue.min() > 1e-6
     with pytest.raises(BadInput, match=r"cloud: springs of 15 Å join fewer than half of the 343 nodes"):
         find_modes(chain_of(node_cloud(343, spread=4.0)), FlexSettings())
@@ -51,12 +51,12 @@ def test_loose_ends_follow_their_chain():
     structure = chain_of(np.concatenate([body, tail]))
     loose = find_modes(structure, PAPER)
     held = find_modes(structure, FlexSettings(minimum_contacts=8, minimum_collectivity=0.1))
-    assert held.facts["loose_nodes"] >= 9
+    assert held.metadata["loose_nodes"] >= 9
     assert any("loose ends" in note for note in held.notes)
     assert held.collectivity.min() >= 0.1 > loose.collectivity.min()
     moved = held.displacement(np.full(14, 10.0))
     np.testing.assert_allclose(moved[-9:], np.tile(moved[-1], (9, 1)))
-    assert find_modes(structure, PAPER).facts["zero_modes"] >= 6
+    assert find_modes(structure, PAPER).metadata["zero_modes"] >= 6
 
 
 def test_a_chain_apart_follows_the_nearest_node():

@@ -62,15 +62,15 @@ def test_tiles_give_what_one_piece_gives(trained: Path) -> None:
 
 
 def test_an_inverted_tomogram_is_told_of(
-    toy: tuple[Path, Path], trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    toy: tuple[Path, Path], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, dark = trained / "trained.keras", toy[1] / "t3.mrc"
     write_mrc(tmp_path / "bright.mrc", -read_mrc(dark)[0], VOXEL)
     segment_tomogram(model, dark, "dark", SegmentSettings(), tmp_path)
-    assert not caplog.messages
+    assert not capsys.readouterr().err
     segment_tomogram(model, tmp_path / "bright.mrc", "bright", SegmentSettings(contrast="protein_bright"), tmp_path)
     told = f"{tmp_path / 'bright.mrc'}: inverted for the network, as segment.contrast = protein_bright says"
-    assert caplog.messages == [told]
+    assert capsys.readouterr().err.splitlines() == [told]
     same = [read_mrc(tmp_path / f"{name}.segmentation.mrc")[0] for name in ("dark", "bright")]
     assert np.array_equal(*same)
 

@@ -46,8 +46,8 @@ def test_card_and_segmentation_say_how_the_training_tomograms_looked(
         shares.append(np.bincount(inside, minlength=80) / inside.size / 0.125)
     assert card.grey_histogram == pytest.approx(np.mean(shares, axis=0), abs=2e-4)
     segment_tomogram(trained / "trained.keras", toy[1] / "t3.mrc", "t3", SegmentSettings(), tmp_path)
-    facts = read_sidecar(tmp_path / "t3.segmentation.mrc")
-    assert (facts["training_spectrum"], facts["training_grey_histogram"]) == (card.radial_spectrum, card.grey_histogram)
+    metadata = read_sidecar(tmp_path / "t3.segmentation.mrc")
+    assert (metadata["training_spectrum"], metadata["training_grey_histogram"]) == (card.radial_spectrum, card.grey_histogram)
 
 
 def test_models_that_cannot_be_loaded_are_refused_in_words(trained: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_patches_hold_what_the_tomogram_holds_there(toy: tuple[Path, Path]) -> N
     tomogram = open_tomogram(toy[1], "t0")
     assert set(tomogram.class_id) == {1}
     batch = Patches([tomogram], chosen, 3, split="train", first=0, count=5)[2]
-    data = (np.asarray(tomogram.data) - tomogram.mean) / tomogram.deviation
+    data = (np.asarray(tomogram.data) - tomogram.mean) / tomogram.std
     windows = np.lib.stride_tricks.sliding_window_view(data, (16, 16, 16))
     labels = np.lib.stride_tricks.sliding_window_view(np.asarray(tomogram.labels), (16, 16, 16))
     for grey, truth in zip(*batch, strict=True):
@@ -104,7 +104,7 @@ def test_high_doses_come_first_and_the_others_by_and_by(toy: tuple[Path, Path]) 
 
     def taken_from_low_dose(split: Literal["train", "validation"], batches: range) -> float:
         patches = Patches(tomograms, chosen, 3, split=split, first=0, count=100)
-        low = (np.asarray(tomograms[0].data) - tomograms[0].mean) / tomograms[0].deviation
+        low = (np.asarray(tomograms[0].data) - tomograms[0].mean) / tomograms[0].std
         greys = [grey for batch in batches for grey in patches[batch][0][..., 0]]
         there = [all(np.isclose(low, grey[5, 5, x], atol=1e-6, rtol=0).any() for x in range(4, 8)) for grey in greys]
         return float(np.mean(there))

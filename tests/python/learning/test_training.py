@@ -13,7 +13,7 @@ from template_learning.common.tables import ParticleRow
 from template_learning.learning.inference import segment_volume
 from template_learning.learning.model_file import load_model
 from template_learning.learning.patches import open_tomogram
-from template_learning.learning.training import HistoryRow, Training, arithmetic, what_is_learnt
+from template_learning.learning.training import HistoryRow, Training, dtype_policy, training_fingerprint
 from template_learning.settings import (
     SegmentSettings,
     TrainSettings,
@@ -130,8 +130,8 @@ def test_another_label_dose_or_grey_value_is_another_training(toy: tuple[Path, P
         dataclasses.replace(tomogram, mean=tomogram.mean + 1e-9),
         open_tomogram(toy[1], "t0", imaged(61.0)),
     ]
-    assert what_is_learnt(tomogram) == what_is_learnt(open_tomogram(toy[1], "t0", imaged(60.0)))
-    assert all(what_is_learnt(other) != what_is_learnt(tomogram) for other in others)
+    assert training_fingerprint(tomogram) == training_fingerprint(open_tomogram(toy[1], "t0", imaged(60.0)))
+    assert all(training_fingerprint(other) != training_fingerprint(tomogram) for other in others)
 
 
 def test_mixed_precision_trains_and_gives_sound_probabilities(toy: tuple[Path, Path], tmp_path: Path) -> None:
@@ -152,10 +152,10 @@ def test_automatic_precision_is_half_where_the_processor_has_instructions_for_it
     listed = tmp_path / "cpuinfo"
     listed.write_text(f"model name\t: one\nflags\t\t: {flags}\n\nmodel name\t: two\nflags\t\t: {flags}\n")
     monkeypatch.setattr(machine_code, "CPU_INFORMATION", listed)
-    assert arithmetic(TrainSettings(precision="auto", device="cpu")) == expected
-    assert arithmetic(TrainSettings(precision="mixed_bfloat16", device="cpu")) == "mixed_bfloat16"
+    assert dtype_policy(TrainSettings(precision="auto", device="cpu")) == expected
+    assert dtype_policy(TrainSettings(precision="mixed_bfloat16", device="cpu")) == "mixed_bfloat16"
     listed.unlink()  # not a Linux
-    assert arithmetic(TrainSettings(precision="auto", device="cpu")) == "float32"
+    assert dtype_policy(TrainSettings(precision="auto", device="cpu")) == "float32"
 
 
 def test_averaged_epochs_keep_the_mean_of_their_weights(

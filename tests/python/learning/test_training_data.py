@@ -112,7 +112,7 @@ def test_tomograms_with_few_particles_are_drawn_as_often_where_asked(
         {"bootstrap": bootstrap, "background_fraction": 0.0, "batch_size": 200, "augmentation": {"rotation": "none"}}
     )
     patches = Patches(tomograms, settings, 1, split="train", first=0, count=1)[0][0]
-    grey = [(np.asarray(one.data) - one.mean) / one.deviation for one in tomograms]
+    grey = [(np.asarray(one.data) - one.mean) / one.std for one in tomograms]
 
     def distance(number: int, value: float) -> float:
         return float(np.abs(grey[number] - value).min())

@@ -16,9 +16,9 @@ from ..strict_device import STRICT
 def test_a_device_places_the_same_molecules(
     packing_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
-    host, facts = pack_and_check(packing_library, tmp_path / "host", **options)
+    host, metadata = pack_and_check(packing_library, tmp_path / "host", **options)
     monkeypatch.setattr("template_learning.packing.tetris.choose_device", lambda asked, stage: STRICT)
     there, same = pack_and_check(packing_library, tmp_path / "device", **options)
     assert len(host) > 60
     assert there == host
-    assert same["misfits"] == facts["misfits"]
+    assert same["misfits"] == metadata["misfits"]

@@ -12,15 +12,15 @@ from template_learning.packing.membranes import (
     HEADS_APART_ANGSTROM,
     Vesicle,
     bilayer_profile,
-    given_way,
     patches,
+    remove_clashing_lipids,
 )
 from template_learning.simulation.ice import Slab
 from template_learning.simulation.multislice import Engine
 from template_learning.simulation.optics import Lens
 from template_learning.simulation.physics import VOLT_ANGSTROM2, scattering_factor
 from template_learning.simulation.potential import Sample
-from template_learning.simulation.scattering import physical_matter
+from template_learning.simulation.scattering import physical_scattering
 
 
 def test_a_leaflet_holds_whole_lipids_and_two_heads_stand_out() -> None:
@@ -42,13 +42,13 @@ def test_heads_and_chains_stand_out_of_the_ice_as_their_potentials_say() -> None
     def volt(element: int) -> float:
         return VOLT_ANGSTROM2 * float(scattering_factor(element, np.zeros(1))[0])
 
-    matter = physical_matter()
+    scattering = physical_scattering()
 
     def true(atoms: dict[int, float], volume_angstrom3: float) -> float:
-        return sum(count * volt(element) for element, count in atoms.items()) - volume_angstrom3 * matter.ice_volt
+        return sum(count * volt(element) for element, count in atoms.items()) - volume_angstrom3 * scattering.ice_volt
 
     def simulated(atoms: dict[int, float]) -> float:
-        return sum(n * (volt(z) - matter.displaced_angstrom3 * matter.ice_volt) for z, n in atoms.items() if z > 1)
+        return sum(n * (volt(z) - scattering.displaced_angstrom3 * scattering.ice_volt) for z, n in atoms.items() if z > 1)
 
     protein = {6: 4.94, 7: 1.36, 8: 1.48, 16: 0.04, 1: 7.76}  # the mean residue, 111.2 Da at 0.73 mL/g
     scale = simulated(protein) / true(protein, 111.2 * 1.212)
@@ -111,7 +111,7 @@ def test_two_leaflets_are_dark_in_projection() -> None:
     )
     common = {
         "sample": sample,
-        "matter": physical_matter(),
+        "scattering": physical_scattering(),
         "shape": (128, 128),
         "pixel_angstrom": 4.0,
         "padding_angstrom": 0.0,
@@ -140,7 +140,7 @@ def test_two_leaflets_are_dark_in_projection() -> None:
 def test_lipids_give_way_and_no_more() -> None:
     atoms = Vesicle(80.0, 2).atoms()
     other = np.random.default_rng(0).normal(size=(400, 3)) * 8 + [80.0, 0, 0]
-    position, element = given_way(atoms, [other], 3.0)
+    position, element = remove_clashing_lipids(atoms, [other], 3.0)
     assert len(position) == len(element)
     assert cKDTree(other).query(position)[0].min() >= 3.0
     gone = len(atoms[1]) - len(element)

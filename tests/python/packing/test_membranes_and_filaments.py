@@ -39,21 +39,21 @@ def _position(row: ParticleRow) -> np.ndarray:
 def _packed(folder: Path, output: Path, seed: int = 1, **options: Any) -> tuple[list[ParticleRow], dict[str, Any]]:
     """The table and sidecar of a packing, its distance checked from the atoms of the table."""
     path = pack_sample([folder], "s1", TetrisSettings.model_validate(CELL_OPTIONS).changed(options), seed, output)
-    rows, facts = read_table(path, ParticleRow), json.loads((output / "s1.placed.csv.json").read_text())
-    least, _ = _closest_and_all_atoms(rows, facts, path, folder)
+    rows, metadata = read_table(path, ParticleRow), json.loads((output / "s1.placed.csv.json").read_text())
+    least, _ = _closest_and_all_atoms(rows, metadata, path, folder)
     assert least >= 3.0 - 2e-3  # the table is rounded
-    return rows, facts
+    return rows, metadata
 
 
 def _closest_and_all_atoms(
-    rows: list[ParticleRow], facts: dict[str, Any], placed: Path, cell_library: Path
+    rows: list[ParticleRow], metadata: dict[str, Any], placed: Path, cell_library: Path
 ) -> tuple[float, np.ndarray]:
     """Least distance (10 Å where none are nearer) of atoms of two rows, not of one filament, and all atoms (N, 3)."""
     library = read_placed(placed, [cell_library]).library
     trees = [cKDTree(_rotation(row).apply(library[row.molecule].atoms()[0].astype(float)) + _position(row)) for row in rows]
     filament = {
         unit: number
-        for number, one in enumerate(facts["filaments"])
+        for number, one in enumerate(metadata["filaments"])
         for unit in range(one["first_particle"], one["last_particle"] + 1)
     }
     least = 10.0
@@ -75,25 +75,25 @@ def packed(cell_library: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 def test_all_is_placed_and_keeps_its_distance(
     packed: tuple[list[ParticleRow], dict[str, Any], Path], cell_library: Path
 ) -> None:
-    rows, facts, folder = packed
+    rows, metadata, folder = packed
     species = [row.species for row in rows]
     assert [row.particle for row in rows] == list(range(1, len(rows) + 1))
     assert species.count("vesicle") == 2
     assert species.count("channel") == 8
-    assert len(facts["filaments"]) == 2
-    units = [range(f["first_particle"], f["last_particle"] + 1) for f in facts["filaments"]]
+    assert len(metadata["filaments"]) == 2
+    units = [range(f["first_particle"], f["last_particle"] + 1) for f in metadata["filaments"]]
     assert species.count("unit") == sum(map(len, units)) >= 10
     assert species.count("disc") + species.count("ball") == 60
-    least, everything = _closest_and_all_atoms(rows, facts, folder / "s1.placed.csv", cell_library)
-    assert facts["closest_approach_angstrom"] == pytest.approx(least, abs=2e-3)
+    least, everything = _closest_and_all_atoms(rows, metadata, folder / "s1.placed.csv", cell_library)
+    assert metadata["closest_approach_angstrom"] == pytest.approx(least, abs=2e-3)
     assert (everything > -VOXEL_ANGSTROM / 2 - 1e-2).all()
     assert (everything < np.array([44, 44, 30]) * VOXEL_ANGSTROM - VOXEL_ANGSTROM / 2 + 1e-2).all()
 
 
 def test_membrane_molecules_stand_along_the_normal(packed: tuple[list[ParticleRow], dict[str, Any], Path]) -> None:
-    rows, facts, _ = packed
+    rows, metadata, _ = packed
     seen = 0
-    for vesicle in facts["vesicles"]:
+    for vesicle in metadata["vesicles"]:
         centre = rows[vesicle["particle"] - 1]
         found = Vesicle.named(centre.molecule)
         assert found is not None
@@ -111,10 +111,10 @@ def test_membrane_molecules_stand_along_the_normal(packed: tuple[list[ParticleRo
 def test_filaments_of_the_table_have_the_rise_and_twist_asked_for(
     packed: tuple[list[ParticleRow], dict[str, Any], Path], cell_library: Path
 ) -> None:
-    rows, facts, _ = packed
+    rows, metadata, _ = packed
     atom = read_library([cell_library])["unit"].atoms()[0]
     frame = unit_frame(atom)
-    for filament in facts["filaments"]:
+    for filament in metadata["filaments"]:
         units = rows[filament["first_particle"] - 1 : filament["last_particle"]]
         for one, other in pairwise(units):
             before, after = (_rotation(row) * frame.inv() for row in (one, other))
@@ -128,7 +128,7 @@ def test_filaments_of_the_table_have_the_rise_and_twist_asked_for(
 def test_the_sample_is_simulated_and_labelled_through_the_same_door(
     packed: tuple[list[ParticleRow], dict[str, Any], Path], cell_library: Path, tmp_path: Path
 ) -> None:
-    rows, facts, folder = packed
+    rows, metadata, folder = packed
     sample, grid = placed_sample(folder / "s1.placed.csv", [cell_library])
     assert len(sample.kind) == len(rows)
     centre = sample.position_angstrom[0] + grid.centre_angstrom
@@ -146,7 +146,7 @@ def test_the_sample_is_simulated_and_labelled_through_the_same_door(
     distance = np.linalg.norm(np.stack([x, y, z], axis=1) * VOXEL_ANGSTROM - _position(rows[0]), axis=1)
     assert np.abs(distance - found.radius_angstrom).max() < HALF_THICKNESS_ANGSTROM + 1.5 * VOXEL_ANGSTROM
     assert len(read_table(tmp_path / "s1.particles.csv", ParticleRow)) == len(rows)
-    assert facts["vesicles"][0]["particle"] == 1
+    assert metadata["vesicles"][0]["particle"] == 1
 
 
 def test_seeds_and_nothing_where_nothing_is_asked_for(cell_library: Path, tmp_path: Path) -> None:
@@ -158,19 +158,19 @@ def test_seeds_and_nothing_where_nothing_is_asked_for(cell_library: Path, tmp_pa
     assert one == again != other
     nothing = {"count": 0, "membrane_molecules": []}
     off: dict[str, Any] = {"vesicles": nothing, "filaments": {"counts": []}}
-    bare, facts = _packed(cell_library, tmp_path / "d", **small | off)
+    bare, metadata = _packed(cell_library, tmp_path / "d", **small | off)
     other_radii, _ = _packed(
         cell_library, tmp_path / "e", **small | off | {"vesicles": {**nothing, "radius_angstrom": (60, 61)}}
     )
     assert bare == other_radii
-    assert facts["vesicles"] == facts["filaments"] == []
+    assert metadata["vesicles"] == metadata["filaments"] == []
     assert len(bare) == 5
 
 
 def test_a_microtubule_in_the_box(cell_library: Path, tmp_path: Path) -> None:
     options = {"vesicles": {"count": 0, "membrane_molecules": []}, "filaments": {"counts": [], "microtubules": ["unit=1"]}}
-    rows, facts = _packed(cell_library, tmp_path, **options, shape_voxels=(40, 44, 44), stop_at={"molecules": 3})
-    assert facts["filaments"][0]["units"] == 13 * 3
+    rows, metadata = _packed(cell_library, tmp_path, **options, shape_voxels=(40, 44, 44), stop_at={"molecules": 3})
+    assert metadata["filaments"][0]["units"] == 13 * 3
     units = np.array([_position(row) for row in rows if row.species == "unit"])
     if len(units) == 39:
         around = units - units.mean(axis=0)

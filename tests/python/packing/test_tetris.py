@@ -32,24 +32,24 @@ from ..builders import VOXEL_ANGSTROM, angles_of, closest_atoms, pack_and_check,
 def test_atoms_keep_the_distance_and_stay_in_the_box(
     packing_library: Path, tmp_path: Path, distance_angstrom: float, options: dict[str, Any]
 ) -> None:
-    particles, facts = pack_and_check(
+    particles, metadata = pack_and_check(
         packing_library, tmp_path, minimum_distance_angstrom=distance_angstrom, margin_angstrom=16, **options
     )
     assert len(particles) > 20
     atoms = placed_atoms(particles, read_library([packing_library]))
     closest = closest_atoms(atoms, 100.0)
     assert closest >= distance_angstrom
-    assert facts["closest_approach_angstrom"] == pytest.approx(closest, abs=2e-3)  # the table is rounded
+    assert metadata["closest_approach_angstrom"] == pytest.approx(closest, abs=2e-3)  # the table is rounded
     everything = np.concatenate(atoms)
     assert (everything > 16 - VOXEL_ANGSTROM / 2).all()
     assert (everything < np.array([40, 32, 24]) * VOXEL_ANGSTROM - VOXEL_ANGSTROM / 2 - 16).all()
-    assert facts["shape_voxels"] == [24, 32, 40]
-    assert facts["voxel_size_angstrom"] == VOXEL_ANGSTROM
-    assert facts["molecules"] == len(particles)
+    assert metadata["shape_voxels"] == [24, 32, 40]
+    assert metadata["voxel_size_angstrom"] == VOXEL_ANGSTROM
+    assert metadata["molecules"] == len(particles)
 
 
 def test_the_papers_bodies_share_no_voxel(packing_library: Path, tmp_path: Path) -> None:
-    particles, facts = pack_and_check(
+    particles, metadata = pack_and_check(
         packing_library, tmp_path, minimum_distance_angstrom=0.0, smoothing_voxels=1.65, density_threshold=0.25
     )
     library = read_library([packing_library])
@@ -63,27 +63,27 @@ def test_the_papers_bodies_share_no_voxel(packing_library: Path, tmp_path: Path)
         bodies += value > 1.001 * 0.25 * smooth.max()  # the table is rounded
     assert len(particles) > 60
     assert bodies.max() == 1
-    assert facts["filled_fraction"] == pytest.approx(bodies.mean(), rel=0.01)
+    assert metadata["filled_fraction"] == pytest.approx(bodies.mean(), rel=0.01)
 
 
 def test_touching_molecules_are_near_the_distance_asked(packing_library: Path, tmp_path: Path) -> None:
     # the guard costs at most a voxel's diagonal: a packing that kept everything far apart would pass the test above
-    particles, facts = pack_and_check(
+    particles, metadata = pack_and_check(
         packing_library, tmp_path, excluded_volume="atoms", packing_voxel_size_angstrom=4.0, minimum_distance_angstrom=10
     )
-    assert 10.0 <= facts["closest_approach_angstrom"] <= 10.0 + 4.0 * np.sqrt(3)
+    assert 10.0 <= metadata["closest_approach_angstrom"] <= 10.0 + 4.0 * np.sqrt(3)
     assert len(particles) > 60
 
 
 @pytest.mark.parametrize("ratio", [0.5, 2.0, 5.0])
 def test_templates_and_species_keep_their_shares(packing_library: Path, tmp_path: Path, ratio: float) -> None:
-    particles, facts = pack_and_check(packing_library, tmp_path, distractors_per_template=ratio, retries=3)
+    particles, metadata = pack_and_check(packing_library, tmp_path, distractors_per_template=ratio, retries=3)
     count = Counter(row.class_id for row in particles)
     assert abs(count[0] - ratio * count[1]) <= max(1.0, ratio)
     species = Counter(row.species for row in particles)
     assert abs(species["ball"] - 2 * species["rod"]) <= 2
     assert abs(species["rod"] - species["chip"]) <= 1
-    assert facts["molecules_by_species"] == dict(sorted(species.items()))
+    assert metadata["molecules_by_species"] == dict(sorted(species.items()))
     assert {row.molecule for row in particles} == {"disc_0", "disc_1", "ball", "rod", "chip"}
     assert [row.particle for row in particles] == list(range(1, len(particles) + 1))
 
@@ -94,8 +94,8 @@ def test_no_distractors_when_none_are_asked_for(packing_library: Path, tmp_path:
 
 
 def test_count_limit_and_the_first_in_the_centre(packing_library: Path, tmp_path: Path) -> None:
-    particles, facts = pack_and_check(packing_library, tmp_path, seed=5, stop_at={"molecules": 7})
-    assert (facts["stage"], facts["seed"]) == ("tetris", 5)  # the root
+    particles, metadata = pack_and_check(packing_library, tmp_path, seed=5, stop_at={"molecules": 7})
+    assert (metadata["stage"], metadata["seed"]) == ("tetris", 5)  # the root
     assert len(particles) == 7
     first = np.array([particles[0].x_angstrom, particles[0].y_angstrom, particles[0].z_angstrom])
     centre = Grid(shape=(24, 32, 40), voxel_size_angstrom=VOXEL_ANGSTROM).centre_angstrom
@@ -142,8 +142,8 @@ def test_orientations_are_uniform_where_most_tries_are_refused(packing_library: 
     ],
 )
 def test_packing_ends_where_it_was_told_to(packing_library: Path, tmp_path: Path, options: dict[str, Any], ended: str) -> None:
-    particles, facts = pack_and_check(packing_library, tmp_path, **options)
-    assert facts["ended"] == ended
+    particles, metadata = pack_and_check(packing_library, tmp_path, **options)
+    assert metadata["ended"] == ended
     species = Counter(row.species for row in particles)
     stop = options.get("stop_at", {})
     if "templates" in stop:
@@ -151,12 +151,12 @@ def test_packing_ends_where_it_was_told_to(packing_library: Path, tmp_path: Path
     if "maximum_counts" in options:
         assert species == {"disc": 3, "ball": 5, "chip": 2}
     if "protein_mg_per_ml" in stop:
-        assert 20 <= facts["protein_mg_per_ml"] < 22
+        assert 20 <= metadata["protein_mg_per_ml"] < 22
         dalton = sum(14.0 * len(atoms) for atoms in placed_atoms(particles, read_library([packing_library])))
         millilitre = 24 * 32 * 40 * VOXEL_ANGSTROM**3 * 1e-24
-        assert facts["protein_mg_per_ml"] == pytest.approx(dalton * 1.66054e-21 / millilitre, rel=1e-4)
+        assert metadata["protein_mg_per_ml"] == pytest.approx(dalton * 1.66054e-21 / millilitre, rel=1e-4)
     if "occupancy" in stop:
-        assert 0.2 <= facts["filled_fraction"] < 0.22
+        assert 0.2 <= metadata["filled_fraction"] < 0.22
 
 
 def test_more_distractors_fill_what_the_largest_species_leaves(packing_library: Path, tmp_path: Path) -> None:
@@ -176,27 +176,27 @@ def test_a_slab_keeps_its_thickness(packing_library: Path, tmp_path: Path) -> No
 def test_samples_are_filled_to_their_own_depths(packing_library: Path, tmp_path: Path) -> None:
     depths = set()
     for number in range(3):
-        particles, facts = pack_and_check(
+        particles, metadata = pack_and_check(
             packing_library, tmp_path / str(number), seed=number, filled_thickness_fraction=(0.4, 0.8)
         )
         height = np.concatenate(placed_atoms(particles, read_library([packing_library])))[:, 2]
-        depths.add(facts["slab_thickness_angstrom"])
-        assert 0.4 * 24 * VOXEL_ANGSTROM <= facts["slab_thickness_angstrom"] <= 0.8 * 24 * VOXEL_ANGSTROM
-        assert np.abs(height - 11.5 * VOXEL_ANGSTROM).max() <= (facts["slab_thickness_angstrom"] + VOXEL_ANGSTROM) / 2
+        depths.add(metadata["slab_thickness_angstrom"])
+        assert 0.4 * 24 * VOXEL_ANGSTROM <= metadata["slab_thickness_angstrom"] <= 0.8 * 24 * VOXEL_ANGSTROM
+        assert np.abs(height - 11.5 * VOXEL_ANGSTROM).max() <= (metadata["slab_thickness_angstrom"] + VOXEL_ANGSTROM) / 2
     assert len(depths) == 3
     with pytest.raises(ValidationError, match="the least first was expected"):
         TetrisSettings(filled_thickness_fraction=(0.8, 0.4))
 
 
 def test_the_density_falls_along_x_when_asked(packing_library: Path, tmp_path: Path) -> None:
-    particles, facts = pack_and_check(packing_library, tmp_path, shape_voxels=(24, 48, 128), density_gradient=0.8)
+    particles, metadata = pack_and_check(packing_library, tmp_path, shape_voxels=(24, 48, 128), density_gradient=0.8)
     x = np.array([row.x_angstrom for row in particles]) / (128 * VOXEL_ANGSTROM)
     left, middle, right = np.histogram(x, bins=3, range=(0, 1))[0]
     assert left > 1.15 * middle
     assert middle > 1.25 * right
     even, even_facts = pack_and_check(packing_library, tmp_path, shape_voxels=(24, 48, 128))
     assert 0.4 < len(particles) / len(even) < 0.8
-    filled = np.array([facts["filled_fraction"], even_facts["filled_fraction"]], float)
+    filled = np.array([metadata["filled_fraction"], even_facts["filled_fraction"]], float)
     assert filled[0] / filled[1] == pytest.approx(len(particles) / len(even), rel=0.1)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
-from template_learning.picking.assignment import Curve, threshold_curve
+from template_learning.picking.assignment import ThresholdCurve, threshold_curve
 from template_learning.picking.scores import recall_by_angle, recall_on_sphere
 
 from ..builders import truth_row
@@ -39,15 +39,15 @@ def test_curve_against_the_hungarian_method_threshold_by_threshold(seed):
 
 
 def test_crossing_and_best():
-    curve = Curve(np.array([9.0, 5.0, 4.0, 2.0]), np.array([2, 4, 8, 20]), np.array([2, 4, 5, 6]), 6)
+    curve = ThresholdCurve(np.array([9.0, 5.0, 4.0, 2.0]), np.array([2, 4, 8, 20]), np.array([2, 4, 5, 6]), 6)
     threshold, value = curve.crossing
     # Precision 1 and 5/8, recall 4/6 and 5/6 at thresholds 5 and 4: they meet 1/3 / (1/3 + 5/24) of the way.
     share = (1 / 3) / (1 / 3 + 5 / 24)
     assert threshold == pytest.approx(5 - share)
     assert value == pytest.approx(1 - share * 3 / 8)
     assert curve.best == 1
-    assert Curve(np.array([9.0]), np.array([2]), np.array([2]), 6).crossing is None
-    assert Curve(np.zeros(0), np.zeros(0, int), np.zeros(0, int), 6).best is None
+    assert ThresholdCurve(np.array([9.0]), np.array([2]), np.array([2]), 6).crossing is None
+    assert ThresholdCurve(np.zeros(0), np.zeros(0, int), np.zeros(0, int), 6).best is None
 
 
 def test_recall_by_angle_counts_both_ends():

@@ -32,8 +32,8 @@ def test_selection_by_the_expected_f1(tmp_path):
         ([(0.5, 0.2), (0.65, 0.26)], 2),
         ([(0.95, 0.9)], 0),
     ]:
-        facts = {"minimum_size_voxels": {1: 1}, "minimum_score": {1: 0.8}, "score_probability": {1: steps}}
-        write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, **facts)
+        metadata = {"minimum_size_voxels": {1: 1}, "minimum_score": {1: 0.8}, "score_probability": {1: steps}}
+        write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, **metadata)
         cluster_segmentation(*files, "a", chosen, tmp_path)
         picks = read_table(tmp_path / "a.picks.csv", PickRow)
         assert sum(pick.selected for pick in picks) == selected
@@ -53,11 +53,11 @@ def test_a_crumb_is_less_likely_right_than_a_whole_molecule_where_the_model_know
     write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
     write_mrc(tmp_path / "a.probability.mrc", np.full(volume.shape, 0.8, np.float32), 8.0)
     files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
-    facts = {"minimum_size_voxels": {1: 1}, "minimum_score": {1: 0.5}, "score_probability": {1: [(0.1, 0.1), (0.7, 0.9)]}}
+    metadata = {"minimum_size_voxels": {1: 1}, "minimum_score": {1: 0.5}, "score_probability": {1: [(0.1, 0.1), (0.7, 0.9)]}}
     large, whole, crumb = (len(np.argwhere(balls((20, 24, 24), [(8, 10, 10)], radius))) for radius in (5, 3, 2))
     for size, taken in ((None, 3), (whole, 2), (large, 1)):
         more = {} if size is None else {"whole_size_voxels": {1: size}}
-        write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, **facts, **more)
+        write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, **metadata, **more)
         for select, count in (("threshold", 3), ("expected_f1", taken)):
             cluster_segmentation(*files, "a", ClusterSettings(radius_voxels=3, chosen_by=select), tmp_path)
             picks = read_table(tmp_path / "a.picks.csv", PickRow)

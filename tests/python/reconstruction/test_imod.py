@@ -10,7 +10,7 @@ from template_learning.common.errors import BadInput, Fault
 from template_learning.common.files import read_mrc
 from template_learning.common.geometry import Grid
 from template_learning.common.provenance import read_sidecar
-from template_learning.reconstruction.imod import command_lines
+from template_learning.reconstruction.imod import imod_commands
 from template_learning.settings import ReconstructSettings
 from template_learning.stages.reconstruct import reconstruct_series
 
@@ -66,9 +66,9 @@ def test_the_imod_engine_calls_the_three_programs(tmp_path, stand_ins):
     np.save(stand_ins / "expected.npy", expected)
     reconstruct_series(*series, "a", ReconstructSettings(engine="imod", voxel_size_angstrom=13.0), tmp_path)
     np.testing.assert_array_equal(read_mrc(tmp_path / "a.mrc")[0], expected)
-    facts = read_sidecar(tmp_path / "a.mrc")
-    assert (facts["program"], facts["program_version"]) == ("IMOD", "4.8.2")
-    assert facts["commands"] == [
+    metadata = read_sidecar(tmp_path / "a.mrc")
+    assert (metadata["program"], metadata["program_version"]) == ("IMOD", "4.8.2")
+    assert metadata["commands"] == [
         f"newstack -input a.tilts.mrc -output ./binned.mrc -bin 2 -antialias 6 -size {x},{y} -mode 2",
         f"tilt -InputProjections ./binned.mrc -OutputFile ./slices.rec -TILTFILE ./angles.tlt -THICKNESS {z} -WIDTH {x} "
         "-RADIAL 0.5,0.5 -MODE 2 -PERPENDICULAR",
@@ -81,7 +81,7 @@ def test_the_imod_engine_calls_the_three_programs(tmp_path, stand_ins):
 )
 def test_binning_by_whole_and_other_numbers(tmp_path, ratio, bins):
     grid = Grid(shape=(10, 20, 24), voxel_size_angstrom=8.0)
-    newstack, tilt, _ = command_lines(tmp_path / "a.mrc", tmp_path, grid, 30, ratio, true_sigma=False)
+    newstack, tilt, _ = imod_commands(tmp_path / "a.mrc", tmp_path, grid, 30, ratio, true_sigma=False)
     assert f"binned.mrc {bins} " in " ".join(newstack)
     assert newstack[newstack.index("-size") + 1] == "30,20"
     assert "-FalloffIsTrueSigma" not in tilt
@@ -89,7 +89,7 @@ def test_binning_by_whole_and_other_numbers(tmp_path, ratio, bins):
 
 def test_newer_tilts_are_told_what_the_falloff_means(tmp_path):
     grid = Grid(shape=(10, 20, 24), voxel_size_angstrom=8.0)
-    _, tilt, _ = command_lines(tmp_path / "a.mrc", tmp_path, grid, 24, 2.0, true_sigma=True)
+    _, tilt, _ = imod_commands(tmp_path / "a.mrc", tmp_path, grid, 24, 2.0, true_sigma=True)
     assert tilt[tilt.index("-FalloffIsTrueSigma") + 1] == "1"
 
 

@@ -15,7 +15,7 @@ from template_learning.common.files import write_mrc, write_table
 from template_learning.common.geometry import Grid
 from template_learning.common.provenance import write_json, write_sidecar
 from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow, PickRow
-from template_learning.learning.spectrum import radial_spectrum as model_spectrum
+from template_learning.learning.spectrum import radial_power_spectrum as model_spectrum
 from template_learning.report.domain_gap import as_the_network_sees, domain_gap_section, training_look
 from template_learning.report.picking_sections import richest_depth, shown_tomograms, sorted_marks
 from template_learning.report.run import Run
@@ -30,8 +30,8 @@ from ..builders import pick
 def test_the_report_shows_how_far_conformers_lie(tmp_path):
     (tmp_path / "flex").mkdir()
     conformers = [{"rmsd_angstrom": rmsd, "accepted": rmsd < 4} for rmsd in (1.0, 2.0, 3.0, 4.0, 5.0)]
-    facts = {"conformers": conformers, "rejected_draws": 7, "nodes": 1234, "loose_nodes": 12, "zero_modes": 8}
-    (tmp_path / "flex/one.flex.json").write_text(json.dumps(facts))
+    metadata = {"conformers": conformers, "rejected_draws": 7, "nodes": 1234, "loose_nodes": 12, "zero_modes": 8}
+    (tmp_path / "flex/one.flex.json").write_text(json.dumps(metadata))
     section = molecules_section(Run.open(tmp_path))
     assert section is not None
     (table,) = section.blocks
@@ -93,10 +93,10 @@ def make_run(folder):
             for k, (x, y, z) in enumerate(positions.tolist(), 1)
         ]  # fmt: skip
         write_table(folder / f"tetris/{name}.placed.csv", ParticleRow, rows)
-        facts = {"shape_voxels": SHAPE, "voxel_size_angstrom": VOXEL, "filled_fraction": 0.21, "protein_mg_per_ml": 180.0}
-        facts["closest_approach_angstrom"] = 3.25 + len(name) * (name not in TESTS)
+        metadata = {"shape_voxels": SHAPE, "voxel_size_angstrom": VOXEL, "filled_fraction": 0.21, "protein_mg_per_ml": 180.0}
+        metadata["closest_approach_angstrom"] = 3.25 + len(name) * (name not in TESTS)
         write_sidecar(
-            folder / f"tetris/{name}.placed.csv", stage="tetris", item=name, seed=3, settings=SETTINGS.tetris, **facts
+            folder / f"tetris/{name}.placed.csv", stage="tetris", item=name, seed=3, settings=SETTINGS.tetris, **metadata
         )
         write_table(folder / f"label/{name}.particles.csv", ParticleRow, rows)
         instances = np.zeros(SHAPE, np.uint16)
@@ -119,25 +119,25 @@ def make_run(folder):
         segmentation[8:12, 8:12, 8:12] = 1
         write_mrc(folder / f"segment/{name}.segmentation.mrc", segmentation, VOXEL)
         write_mrc(folder / f"segment/{name}.probability.mrc", segmentation.astype(np.float32), VOXEL)
-        facts = {"minimum_size_chosen": "best F1 on 2 tomograms"}
+        metadata = {"minimum_size_chosen": "best F1 on 2 tomograms"}
         write_sidecar(
             folder / f"segment/{name}.segmentation.mrc",
             stage="segment",
             item=name,
             seed=None,
             settings=SETTINGS.segment,
-            **facts,
+            **metadata,
         )
         picks = picks_about([[105, 100, 95], [300, 110, 90]], [[350, 340, 150], [20, 20, 20]], [64, 50, 40, 12])
         write_table(folder / f"cluster/{name}.picks.csv", PickRow, picks)
-        facts = {
+        metadata = {
             "shape_voxels": SHAPE,
             "voxel_size_angstrom": VOXEL,
             "minimum_size_voxels": {"1": 30},
             "minimum_size_from": "model",
         }
         write_sidecar(
-            folder / f"cluster/{name}.picks.csv", stage="cluster", item=name, seed=None, settings=SETTINGS.cluster, **facts
+            folder / f"cluster/{name}.picks.csv", stage="cluster", item=name, seed=None, settings=SETTINGS.cluster, **metadata
         )
     lines = [f"{name},cluster/{name}.picks.csv,label/{name}.particles.csv," for name in TESTS]
     (folder / "table.csv").write_text("\n".join(["id,picks,truth,mask", *lines]))
@@ -331,14 +331,14 @@ def test_experimental_tomograms_and_annotations_beside_the_run_are_shown(part):
     assert "3 selected picks, 2 right, 1 wrong; 0 particles missed" in text
 
 
-def write_segment_facts(folder, settings, **facts):
+def write_segment_facts(folder, settings, **metadata):
     """What SEGMENT says of the user's tomogram, and its settings; the training's tomograms and design are gone."""
     for name in ("design", "reconstruct"):
         shutil.rmtree(folder / name, ignore_errors=True)
     chosen = SETTINGS.model_copy(update={"segment": SETTINGS.segment.model_copy(update=settings)})
     write_json(folder / "check/settings.json", chosen.model_dump(mode="json"))
     path = folder / f"segment/{REAL}.segmentation.mrc"
-    write_sidecar(path, stage="segment", item=REAL, seed=None, settings=chosen.segment, **facts)
+    write_sidecar(path, stage="segment", item=REAL, seed=None, settings=chosen.segment, **metadata)
 
 
 CARD = {"training_spectrum": [2.0] * 16 + [0.5] * 16, "training_grey_histogram": [0.1] * 80, "model_voxel_size_angstrom": 8.0}

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from template_learning.simulation.detector import count_electrons, detector_pass
+from template_learning.simulation.detector import count_electrons, mtf_transfer
 
 
 def test_counts_are_poisson() -> None:
@@ -17,10 +17,10 @@ def test_counts_are_poisson() -> None:
 
 
 def test_detector_pass_is_referred_to_its_own_pixel() -> None:
-    assert detector_pass(np.zeros(1), 1.0, 1.0)[0] == pytest.approx(0.95)
-    assert detector_pass(np.zeros(1), 1.0, 50.0)[0] == pytest.approx(0.80)
-    assert detector_pass(np.zeros(1), 1.0, 3.25)[0] == pytest.approx(0.875)
+    assert mtf_transfer(np.zeros(1), 1.0, 1.0)[0] == pytest.approx(0.95)
+    assert mtf_transfer(np.zeros(1), 1.0, 50.0)[0] == pytest.approx(0.80)
+    assert mtf_transfer(np.zeros(1), 1.0, 3.25)[0] == pytest.approx(0.875)
     frequency = np.linspace(0, 0.5, 20)
-    passed = detector_pass(frequency, 1.0, 1.0)
+    passed = mtf_transfer(frequency, 1.0, 1.0)
     assert np.all(np.diff(passed) < 0)
-    np.testing.assert_allclose(detector_pass(frequency / 2, 2.0, 0.25), passed, rtol=1e-6)
+    np.testing.assert_allclose(mtf_transfer(frequency / 2, 2.0, 0.25), passed, rtol=1e-6)

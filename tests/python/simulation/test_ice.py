@@ -5,22 +5,22 @@ import pytest
 from template_learning.common.geometry import tilt_matrix
 from template_learning.simulation.ice import Cuboid, Slab
 from template_learning.simulation.potential import Sample
-from template_learning.simulation.scattering import physical_matter
+from template_learning.simulation.scattering import physical_scattering
 
 from ..builders import engine_of
 
 
 def test_grain_has_the_power_that_was_asked_for() -> None:
     empty = Sample([], np.zeros(0, np.int64), np.zeros((0, 3, 3)), np.zeros((0, 3)), Slab(500.0))
-    engine = engine_of(empty, matter=physical_matter(), shape=(128, 128))
+    engine = engine_of(empty, scattering=physical_scattering(), shape=(128, 128))
     power = []
     for seed in range(4):
         wave, _ = engine.exit_wave(60.0, 0.0, np.random.default_rng(seed))
         power.append(np.abs(np.fft.fft2(np.angle(wave))) ** 2)
     measured = np.mean(power) / wave.size * engine.working_pixel_angstrom**2
     frequency = np.sqrt(engine.grid.frequency_squared)
-    expected = engine.phase_per_volt_angstrom**2 * 1000.0 * physical_matter().grain_power(frequency).mean()
-    # half of the propagated screen's power is phase, but at the exit plane (the axis's plane here) all of it is
+    expected = engine.phase_per_volt_angstrom**2 * 1000.0 * physical_scattering().solvent_noise_power(frequency).mean()
+    # half of the propagated grating's power is phase, but at the exit plane (the axis's plane here) all of it is
     assert measured == pytest.approx(expected, rel=0.02)
 
 

@@ -5,10 +5,10 @@ import pytest
 from template_learning.common.device import CPU
 from template_learning.simulation import multislice as native
 from template_learning.simulation.ice import Cuboid, Slab
-from template_learning.simulation.multislice import Screen
+from template_learning.simulation.multislice import PhaseGrating
 from template_learning.simulation.optics import Lens, transfer_function
 from template_learning.simulation.potential import Sample, point_cloud
-from template_learning.simulation.scattering import parakeet_matter, physical_matter
+from template_learning.simulation.scattering import parakeet_scattering, physical_scattering
 
 from ..builders import VACUUM, atom_blob, engine_of, one_molecule
 from ..strict_device import STRICT, DeviceArray
@@ -17,11 +17,11 @@ from ..strict_device import STRICT, DeviceArray
 def test_slabs_held_in_turns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_of(
         one_molecule(atom_blob(np.random.default_rng(3), 30.0), [6] * 300),
-        slab_angstrom=10.0,
-        matter=parakeet_matter(0.91, 1.0),
+        slice_angstrom=10.0,
+        scattering=parakeet_scattering(0.91, 1.0),
     )
     whole, _ = engine.exit_wave(30.0, 10.0, None)
-    monkeypatch.setattr(native, "SLAB_BYTES", 3 * 128 * 128 * 4 * 4)
+    monkeypatch.setattr(native, "SLICE_BYTES", 3 * 128 * 128 * 4 * 4)
     parts, _ = engine.exit_wave(30.0, 10.0, None)
     np.testing.assert_allclose(parts, whole, atol=1e-6)
 
@@ -72,7 +72,7 @@ def test_depth_is_defocus() -> None:
 
 def test_projection_and_multislice_agree_for_a_thin_sample() -> None:
     sample = one_molecule(atom_blob(np.random.default_rng(6), 10.0), [6] * 300)
-    one, many = (engine_of(sample, propagation=kind, slab_angstrom=5.0) for kind in ("projection", "multislice"))
+    one, many = (engine_of(sample, propagation=kind, slice_angstrom=5.0) for kind in ("projection", "multislice"))
     images = [e.image(e.intensity(*e.exit_wave(20.0, 5.0, None))) for e in (one, many)]
     assert np.abs(images[0] - images[1]).max() < 0.03 * np.ptp(images[0])
 
@@ -80,28 +80,30 @@ def test_projection_and_multislice_agree_for_a_thin_sample() -> None:
 def test_displaced_ice_lowers_contrast_and_damage_blurs() -> None:
     sample = one_molecule(atom_blob(np.random.default_rng(7), 12.0, 2000), [6] * 2000)
     contrast = []
-    for matter, dose in ((VACUUM, 0.0), (physical_matter(), 0.0), (physical_matter(), 100.0)):
-        engine = engine_of(sample, matter=matter, damage_angstrom2_per_dose=0.08)
+    for matter, dose in ((VACUUM, 0.0), (physical_scattering(), 0.0), (physical_scattering(), 100.0)):
+        engine = engine_of(sample, scattering=matter, damage_angstrom2_per_dose=0.08)
         contrast.append(engine.image(engine.intensity(*engine.exit_wave(0.0, dose, None))).std())
     assert contrast[0] > 1.5 * contrast[1] > 1.5 * contrast[2]
 
 
 def test_an_empty_sample_is_vacuum() -> None:
     empty = Sample([], np.zeros(0, np.int64), np.zeros((0, 3, 3)), np.zeros((0, 3)), Slab(300.0))
-    engine = engine_of(empty, matter=physical_matter())
+    engine = engine_of(empty, scattering=physical_scattering())
     np.testing.assert_allclose(engine.image(engine.intensity(*engine.exit_wave(10.0, 5.0, None))), 1.0, atol=1e-5)
-    assert len(point_cloud(empty, physical_matter(), 0.1).position) == 0
+    assert len(point_cloud(empty, physical_scattering(), 0.1).position) == 0
 
 
 def test_arrays_of_host_and_device_never_mix() -> None:
     """The engine on a device whose arrays refuse the host's: the same image, each array put there explicitly."""
-    for ice, matter in ((Slab(200.0), physical_matter()), (Cuboid((150.0, 150.0, 100.0)), parakeet_matter(0.91, 1.0))):
+    for ice, matter in ((Slab(200.0), physical_scattering()), (Cuboid((150.0, 150.0, 100.0)), parakeet_scattering(0.91, 1.0))):
         images = []
         for device in (CPU, STRICT):
             sample = one_molecule(atom_blob(np.random.default_rng(9), 20.0), [6] * 300, ice)
-            engine = engine_of(sample, matter=matter, device=device, slab_angstrom=20.0, padding_angstrom=32.0)
-            screen = Screen(5.0, np.full(engine.grid.shape, 0.1, np.float32), np.full(engine.grid.shape, 0.2, np.float32))
-            wave, distance = engine.exit_wave(20.0, 5.0, np.random.default_rng(1), [screen])
+            engine = engine_of(sample, scattering=matter, device=device, slice_angstrom=20.0, padding_angstrom=32.0)
+            grating = PhaseGrating(
+                5.0, np.full(engine.grid.shape, 0.1, np.float32), np.full(engine.grid.shape, 0.2, np.float32)
+            )
+            wave, distance = engine.exit_wave(20.0, 5.0, np.random.default_rng(1), [grating])
             assert isinstance(wave, DeviceArray) == (device is STRICT)
             images.append(engine.image(engine.intensity(wave, distance)))
         assert type(images[1]) is np.ndarray

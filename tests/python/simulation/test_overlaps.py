@@ -12,7 +12,7 @@ from template_learning.simulation.multislice import Engine
 from template_learning.simulation.optics import Lens
 from template_learning.simulation.overlaps import REACH_ANGSTROM, displaced_again, with_ice_put_back
 from template_learning.simulation.potential import Sample
-from template_learning.simulation.scattering import physical_matter
+from template_learning.simulation.scattering import physical_scattering
 
 
 def globule(seed, radius=18.0):
@@ -91,8 +91,10 @@ def test_in_one_place_molecules_displace_the_ice_of_one(copies):
     lens = Lens(voltage_kv=300.0, defocus_angstrom=-20000.0)
 
     def phase(sample, displaced=17.4):
-        matter = replace(physical_matter(), displaced_angstrom3=displaced)
-        engine = Engine(sample=sample, matter=matter, lens=lens, shape=(24, 24), pixel_angstrom=4.0, propagation="projection")
+        scattering = replace(physical_scattering(), displaced_angstrom3=displaced)
+        engine = Engine(
+            sample=sample, scattering=scattering, lens=lens, shape=(24, 24), pixel_angstrom=4.0, propagation="projection"
+        )
         wave, _ = engine.exit_wave(0.0, 0.0, None)
         return float(np.angle(wave).sum())
 

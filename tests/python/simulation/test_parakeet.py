@@ -16,7 +16,7 @@ from template_learning.common.errors import BadInput, Fault
 from template_learning.common.files import read_mrc, write_mrc
 from template_learning.common.geometry import rotation_from_angles
 from template_learning.common.provenance import read_sidecar, seed_for
-from template_learning.common.tables import DesignRow, Reading
+from template_learning.common.tables import DesignRow, MoleculeInput
 from template_learning.settings import SimulateCommandSettings, VolumeSettings
 from template_learning.simulation import parakeet
 from template_learning.simulation.acquisition import acquire, tilt_angles
@@ -96,7 +96,7 @@ def written(placed: Path, row: DesignRow, settings: SimulateCommandSettings, ind
     )
     path = placed.parent / "config.yaml"
     path.write_text(yaml.safe_dump(one))
-    parakeet.write_structure(placed.parent / "blob.cif", sample.atoms[0])
+    parakeet.write_parakeet_structure(placed.parent / "blob.cif", sample.atoms[0])
     return sample, grid, detector, taken, read_parakeet_config(path)
 
 
@@ -148,11 +148,11 @@ def test_a_series_by_the_program(placed: Path, tmp_path: Path, stand_in, monkeyp
     assert first[0] == ["-c", "config.yaml", "-s", "../sample.h5", "--steps", "sample"]
     assert sorted(call[1] for call in others) == angles
     assert all(call[0][-2:] == ["--steps", "simulate"] for call in others)
-    facts = read_sidecar(out / "t1.tilts.mrc")
-    assert facts["program"] == "Parakeet"
-    assert facts["acquisition_order"] == [1, 0, 2]
-    assert (facts["workers"], facts["device"]) == (2, "cpu")
-    assert facts["sample_shape_voxels"] == [10, 20, 26]
+    metadata = read_sidecar(out / "t1.tilts.mrc")
+    assert metadata["program"] == "Parakeet"
+    assert metadata["acquisition_order"] == [1, 0, 2]
+    assert (metadata["workers"], metadata["device"]) == (2, "cpu")
+    assert metadata["sample_shape_voxels"] == [10, 20, 26]
     # Nothing of the program's own files is left; NumPy's draws come from the seed.
     assert sorted(path.name for path in out.iterdir()) == ["t1.tilts.mrc", "t1.tilts.mrc.json", "t1.tlt"]
     np.random.seed(seed_for(1, "simulate", "t1/tilt_2") % 2**32)
@@ -181,7 +181,7 @@ def test_a_density_maps_pseudoatoms_reach_the_program(tmp_path: Path, stand_in) 
     (kind,) = sample["molecules"]["local"]
     given = gemmi.read_structure(str(kept / "sample" / kind["filename"]))  # kept: atoms are views of it
     atoms = [one.atom for one in given[0].all()]
-    expected = read_molecule(tmp_path / "m.mrc", Reading(**reading)).element
+    expected = read_molecule(tmp_path / "m.mrc", MoleculeInput(**reading)).element
     assert Counter(atom.element.atomic_number for atom in atoms) == Counter(expected.tolist())
     own = np.array([atom.pos.tolist() for atom in atoms])
     middle = (ndimage.center_of_mass(volume) - (np.array(volume.shape) - 1) / 2)[::-1] * 6.0

@@ -6,7 +6,7 @@ from template_learning.simulation.physics import (
     interaction_radian_per_volt_angstrom,
     wavelength_angstrom,
 )
-from template_learning.simulation.scattering import physical_matter
+from template_learning.simulation.scattering import physical_scattering
 
 
 def test_electron_constants() -> None:
@@ -15,4 +15,4 @@ def test_electron_constants() -> None:
     assert wavelength_angstrom(200.0) == pytest.approx(0.0250793, rel=1e-5)
     assert interaction_radian_per_volt_angstrom(300.0) == pytest.approx(6.5262e-4, rel=1e-4)
     assert pytest.approx(47.878, rel=1e-4) == VOLT_ANGSTROM2
-    assert physical_matter(0.91).ice_volt == pytest.approx(4.43, abs=0.01)
+    assert physical_scattering(0.91).ice_volt == pytest.approx(4.43, abs=0.01)

@@ -10,8 +10,8 @@ from template_learning.simulation.physics import (
     interaction_radian_per_volt_angstrom,
     scattering_factor,
 )
-from template_learning.simulation.potential import deposit, deposit_shadow, element_channels
-from template_learning.simulation.scattering import physical_matter
+from template_learning.simulation.potential import deposit, deposit_excluded_solvent, element_channels
+from template_learning.simulation.scattering import physical_scattering
 
 from ..builders import atom_blob, engine_of, one_molecule
 
@@ -48,7 +48,7 @@ def test_the_phase_of_an_atom_sums_to_its_scattering_factor(x: float, y: float, 
 
 def test_channels_hold_the_scattering_factors() -> None:
     count = {1: 300, 6: 5000, 7: 1400, 8: 1500, 15: 80, 16: 40, 30: 2}
-    channels = element_channels(count, physical_matter(), 0.2)
+    channels = element_channels(count, physical_scattering(), 0.2)
     frequency = channels.frequency
     error = norm = 0.0
     for element, number in count.items():
@@ -68,18 +68,18 @@ def test_deposit_against_an_independent_one() -> None:
     rotation = tilt_matrix(25.0).astype(np.float32)[None]
     shift = np.array([[15.0, 12.0, 1.5]], np.float32)
     rotation[:, 2] /= 10
-    slabs = np.zeros((4, 2, 24, 32), np.float32)
-    deposit(slabs, position, weight, np.array([0, 200]), np.zeros(1, np.int64), rotation, shift)
-    expected = np.zeros_like(slabs)
+    planes = np.zeros((4, 2, 24, 32), np.float32)
+    deposit(planes, position, weight, np.array([0, 200]), np.zeros(1, np.int64), rotation, shift)
+    expected = np.zeros_like(planes)
     for point, value in zip(position @ rotation[0].T + shift[0], weight, strict=True):
-        (x, y), slab = np.round(point[:2]).astype(int), int(np.round(point[2]))
+        (x, y), plane = np.round(point[:2]).astype(int), int(np.round(point[2]))
         if not (1 <= point[0] < 30 and 1 <= point[1] < 22 and -0.5 <= point[2] < 3.5):
             continue
         for row in (-1, 0, 1):
             for column in (-1, 0, 1):
                 share = spline(abs(y + row - point[1])) * spline(abs(x + column - point[0]))
-                expected[slab, :, y + row, x + column] += value * share
-    np.testing.assert_allclose(slabs, expected, atol=2e-5)
+                expected[plane, :, y + row, x + column] += value * share
+    np.testing.assert_allclose(planes, expected, atol=2e-5)
 
 
 def spline(distance: float) -> float:
@@ -91,12 +91,12 @@ def test_what_a_molecule_displaces_is_a_union_of_discs() -> None:
     generator = np.random.default_rng(2)
     position = atom_blob(generator, 8.0, 150).astype(np.float32)
     reach = generator.uniform(2.0, 2.6, 150).astype(np.float32)
-    slabs = np.zeros((1, 1, 80, 80), np.float32)
+    planes = np.zeros((1, 1, 80, 80), np.float32)
     scale = np.array([[1.0, 40.0], [1.0, 40.0], [0.001, 0.0]], np.float32)
     centre = np.array([[1.2, -3.4, 0.7]], np.float32)
     radius = np.array([np.linalg.norm(position, axis=1).max()], np.float32)
-    deposit_shadow(
-        slabs, position, reach, radius, np.array([0, 150]), np.zeros(1, np.int64), np.eye(3, dtype=np.float32)[None], centre, scale, 1.0, 3.0
+    deposit_excluded_solvent(
+        planes, position, reach, radius, np.array([0, 150]), np.zeros(1, np.int64), np.eye(3, dtype=np.float32)[None], centre, scale, 1.0, 3.0
     )  # fmt: skip
     at = position + centre
     y, x = np.mgrid[-40:40, -40:40]
@@ -107,4 +107,4 @@ def test_what_a_molecule_displaces_is_a_union_of_discs() -> None:
         for (u, v, _), r in zip(at[inside], reach[inside], strict=True):
             taken |= (x - u) ** 2 + (y - v) ** 2 <= r**2
         expected += 3.0 * taken
-    assert np.abs(slabs[0, 0] - expected).sum() < 0.01 * expected.sum()
+    assert np.abs(planes[0, 0] - expected).sum() < 0.01 * expected.sum()

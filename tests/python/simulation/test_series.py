@@ -47,13 +47,13 @@ def test_a_series_is_what_the_row_asks_for(placed: Path, tmp_path: Path) -> None
     assert tilts.shape == (5, 40, 52)
     assert tilts.dtype == np.float32
     np.testing.assert_allclose(np.loadtxt(tmp_path / "out" / "t1.tlt"), [-20, -10, 0, 10, 20])
-    facts = json.loads((tmp_path / "out" / "t1.tilts.mrc.json").read_text())
-    assert (facts["stage"], facts["seed"]) == ("simulate", 1)  # the root
-    assert facts["settings"]["microscope"]["voltage_kv"] == 300
-    assert facts["dose_per_tilt"] == pytest.approx(18)
-    assert facts["acquisition_order"] == [3, 1, 0, 2, 4]
-    assert facts["sample_shape_voxels"] == [10, 20, 26]
-    assert facts["row"]["defocus_um"] == -1
+    metadata = json.loads((tmp_path / "out" / "t1.tilts.mrc.json").read_text())
+    assert (metadata["stage"], metadata["seed"]) == ("simulate", 1)  # the root
+    assert metadata["settings"]["microscope"]["voltage_kv"] == 300
+    assert metadata["dose_per_tilt"] == pytest.approx(18)
+    assert metadata["acquisition_order"] == [3, 1, 0, 2, 4]
+    assert metadata["sample_shape_voxels"] == [10, 20, 26]
+    assert metadata["row"]["defocus_um"] == -1
     # the detector passes 0.80 of the electrons at this rate
     assert tilts.mean() == pytest.approx(18 * 64 * 0.80, rel=0.02)
     # protein is dark where it was placed: (100, 100) and (300, 180) Å from the centre of the first voxel

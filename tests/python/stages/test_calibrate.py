@@ -58,9 +58,9 @@ def test_calibration_puts_a_threshold_into_the_card(
     assert ("training tomogram(s), as there are none for validation: t0, t1" in card.minimum_size_chosen) == (split == "train")
     assert read_sidecar(tmp_path / "model.keras")["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
     segment_tomogram(tmp_path / "model.keras", toy[1] / "t3.mrc", "t3", SegmentSettings(keep_probabilities=True), tmp_path)
-    facts = read_sidecar(tmp_path / "t3.segmentation.mrc")
-    assert facts["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
-    assert facts["segments_by"] == card.segments_by
+    metadata = read_sidecar(tmp_path / "t3.segmentation.mrc")
+    assert metadata["minimum_size_voxels"] == {"1": card.minimum_size_voxels[1]}
+    assert metadata["segments_by"] == card.segments_by
     both = mrcfile.read(tmp_path / "t3.probabilities.mrc.gz").astype(np.float32)
     np.testing.assert_allclose(both.sum(axis=0), 1, atol=2e-3)
     np.testing.assert_allclose(both[1], read_mrc(tmp_path / "t3.probability.mrc")[0], atol=1e-3)

@@ -21,7 +21,7 @@ def test_files_and_the_threshold_carried_along(tmp_path):
     write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
     write_mrc(tmp_path / "a.probability.mrc", likely, 8.0)
     files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
-    for facts, asked, selected, origin in [
+    for metadata, asked, selected, origin in [
         ({}, None, 3, "none"),
         ({"minimum_size_voxels": {1: 20}}, None, 2, "model"),
         ({"minimum_size_voxels": {1: 20}}, 500, 0, "settings"),
@@ -29,7 +29,7 @@ def test_files_and_the_threshold_carried_along(tmp_path):
         ({"minimum_size_voxels": {1: 20}, "minimum_score": {1: 0.8}}, None, 1, "model"),
         ({"minimum_size_voxels": {1: 1}, "minimum_score": {1: 0.8}}, 20, 2, "settings"),
     ]:
-        write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, **facts)
+        write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, **metadata)
         cluster_segmentation(*files, "a", ClusterSettings(radius_voxels=3, minimum_size_voxels=asked), tmp_path)
         picks = read_table(tmp_path / "a.picks.csv", PickRow)
         assert len(picks) == 3
@@ -50,8 +50,8 @@ def test_a_score_given_by_hand_stands_in_for_what_the_model_selects_by(tmp_path)
     write_mrc(tmp_path / "a.probability.mrc", likely, 8.0)
     files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
     by = {"segment.probability_threshold": 0.4, "cluster.method": "meanshift"}  # for segments found otherwise
-    facts = {"minimum_size_voxels": {1: 400}, "minimum_score": {1: 0.8}, "score_probability": {1: [(0.1, 0.9)]}}
-    write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, segments_by=by, **facts)
+    metadata = {"minimum_size_voxels": {1: 400}, "minimum_score": {1: 0.8}, "score_probability": {1: [(0.1, 0.9)]}}
+    write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, segments_by=by, **metadata)
     whole = len(np.argwhere(balls((20, 24, 24), [(8, 10, 10)], 3)))
     for asked, taken in (
         ({"minimum_score": 0.95}, 0),
@@ -76,8 +76,8 @@ def test_a_segmentation_of_0_1_0_is_checked_by_its_old_names(tmp_path):
     write_mrc(tmp_path / "s.mrc", volume, 5.0)
     write_mrc(tmp_path / "p.mrc", volume * np.float32(0.7), 5.0)
     by = {"segment.target_probability": 0.1, "cluster.method": "watershed", "cluster.probability": 0.1}
-    facts = {"minimum_size_voxels": {"1": 5}, "segments_by": by}
-    write_sidecar(tmp_path / "s.mrc", stage="segment", item="a", seed=None, settings={"target_probability": 0.1}, **facts)
+    metadata = {"minimum_size_voxels": {"1": 5}, "segments_by": by}
+    write_sidecar(tmp_path / "s.mrc", stage="segment", item="a", seed=None, settings={"target_probability": 0.1}, **metadata)
     files = (tmp_path / "s.mrc", tmp_path / "p.mrc")
     cluster_segmentation(*files, "a", ClusterSettings(probability_threshold=0.1), tmp_path)
     assert [pick.selected for pick in read_table(tmp_path / "a.picks.csv", PickRow)] == [True]
@@ -85,7 +85,7 @@ def test_a_segmentation_of_0_1_0_is_checked_by_its_old_names(tmp_path):
         BadInput, match=r"with cluster\.probability_threshold = 0\.1, and here is cluster\.probability_threshold = 0\.5"
     ):
         cluster_segmentation(*files, "a", ClusterSettings(), tmp_path)
-    write_sidecar(tmp_path / "s.mrc", stage="segment", item="a", seed=None, settings={"target_probability": None}, **facts)
+    write_sidecar(tmp_path / "s.mrc", stage="segment", item="a", seed=None, settings={"target_probability": None}, **metadata)
     with pytest.raises(
         BadInput, match=r"with segment\.probability_threshold = 0\.1, and here is segment\.probability_threshold = none"
     ):
@@ -110,11 +110,11 @@ def test_a_models_threshold_is_for_segments_found_as_it_was_chosen(tmp_path, cha
     write_mrc(tmp_path / "s.mrc", volume, 5.0)
     write_mrc(tmp_path / "p.mrc", volume * np.float32(0.7), 5.0)
     by = {"segment.probability_threshold": 0.1, "cluster.method": "watershed", "cluster.probability_threshold": 0.1}
-    facts = {"minimum_size_voxels": {"1": 5}, "segments_by": by}
+    metadata = {"minimum_size_voxels": {"1": 5}, "segments_by": by}
     chosen = ClusterSettings(**{"probability_threshold": 0.1, "minimum_size_voxels": size, **changes})
 
     def cluster(segment):
-        write_sidecar(tmp_path / "s.mrc", stage="segment", item="a", seed=None, settings=segment, **facts)
+        write_sidecar(tmp_path / "s.mrc", stage="segment", item="a", seed=None, settings=segment, **metadata)
         cluster_segmentation(tmp_path / "s.mrc", tmp_path / "p.mrc", "a", chosen, tmp_path)
 
     if words is None:

@@ -66,7 +66,7 @@ def test_the_network_is_taught_with_the_sign_and_spectrum_that_it_picks_with(tom
     card = CARD.model_copy(update={"radial_spectrum": target.tolist()})
     settings = FinetuneCommandSettings(segment=SegmentSettings(match_spectrum=True, contrast="protein_bright"))
     taught = open_one(tmp_path, settings, card, voxel_size_angstrom=VOXEL).volume
-    grey = (taught.data - taught.mean) / taught.deviation
+    grey = (taught.data - taught.mean) / taught.std
     found = radial_spectrum(grey)
     np.testing.assert_allclose(found[3:] / found[10], target[3:] / target[10], rtol=0.05)
     assert np.corrcoef(grey.ravel(), tomogram.ravel())[0, 1] < -0.5
@@ -79,8 +79,8 @@ def test_shapes_are_those_of_the_templates_as_they_are_turned(tmp_path: Path) ->
     for name, reach in (("rod", (80, 12, 12)), ("ball", (30, 30, 30))):
         position = (generator.uniform(-1, 1, (3000, 3)) * reach).astype(np.float32)
         np.savez(tmp_path / f"{name}.npz", position_angstrom=position, element=np.full(3000, 6, np.uint8))
-    facts = {"role": "template", "class_id": 1, "share": 1.0, "mass_dalton": 2e5, "atom_count": 3000, "density": "none"}
-    rows = [LibraryRow(molecule=name, species=name, atoms=f"{name}.npz", **facts) for name in ("rod", "ball")]
+    metadata = {"role": "template", "class_id": 1, "share": 1.0, "mass_dalton": 2e5, "atom_count": 3000, "density": "none"}
+    rows = [LibraryRow(molecule=name, species=name, atoms=f"{name}.npz", **metadata) for name in ("rod", "ball")]
     write_table(tmp_path / "library.csv", LibraryRow, rows)
     library = read_library([tmp_path])
     settings = FinetuneCommandSettings(finetune=FinetuneSettings(labels="shape"), label=LabelSettings(kind="sphere"))

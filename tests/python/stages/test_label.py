@@ -96,8 +96,8 @@ def test_labels_lie_on_the_dark_places_of_a_simulated_tomogram(tmp_path):
     rows = [placed_particle(i + 1, place, rotations[i]) for i, place in enumerate(places)]
     placed = tmp_path / "a.placed.csv"
     write_table(placed, ParticleRow, rows)
-    facts = {"shape_voxels": list(sample.shape), "voxel_size_angstrom": 16.0}
-    write_sidecar(placed, stage="tetris", item="a", seed=1, settings={}, **facts)
+    metadata = {"shape_voxels": list(sample.shape), "voxel_size_angstrom": 16.0}
+    write_sidecar(placed, stage="tetris", item="a", seed=1, settings={}, **metadata)
     imaging = DesignRow(
         id="a",
         total_dose_e_per_angstrom2=1000,

@@ -59,7 +59,7 @@ def test_real_molecules_as_crowded_as_a_cell(shared_data: Path, tmp_path: Path) 
     ]
     (tmp_path / "molecules.json").write_text(json.dumps(molecules))
     build_library(tmp_path / "molecules.json", VolumeSettings(), tmp_path / "library")
-    particles, facts = pack_and_check(
+    particles, metadata = pack_and_check(
         tmp_path / "library",
         tmp_path,
         shape_voxels=(40, 40, 40),
@@ -71,5 +71,5 @@ def test_real_molecules_as_crowded_as_a_cell(shared_data: Path, tmp_path: Path) 
     species = Counter(row.species for row in particles)
     assert max(species.values()) - min(species.values()) <= 1
     assert len(species) == 10
-    assert facts["protein_mg_per_ml"] > 180
+    assert metadata["protein_mg_per_ml"] > 180
     assert closest_atoms(placed_atoms(particles, read_library([tmp_path / "library"])), 10.0) >= 3.0

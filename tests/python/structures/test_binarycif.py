@@ -1,8 +1,8 @@
 """BinaryCIF: every encoding is undone."""
 
-import struct
 from pathlib import Path
 
+import msgpack
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
@@ -10,27 +10,6 @@ from template_learning.structures.binarycif import decoded, is_binary_cif, read_
 from template_learning.structures.structure import read_structure
 
 DATA = Path(__file__).parents[2] / "data"
-
-
-def packed(value):
-    """MessagePack, as far as BinaryCIF needs it."""
-    if value is None:
-        return b"\xc0"
-    if isinstance(value, bool):
-        return b"\xc3" if value else b"\xc2"
-    if isinstance(value, int):
-        return struct.pack("b", value) if -32 <= value < 128 else b"\xd2" + struct.pack(">i", value)
-    if isinstance(value, float):
-        return b"\xcb" + struct.pack(">d", value)
-    if isinstance(value, str):
-        text = value.encode()
-        return (bytes([0xA0 | len(text)]) if len(text) < 32 else b"\xda" + struct.pack(">H", len(text))) + text
-    if isinstance(value, bytes):
-        return b"\xc5" + struct.pack(">H", len(value)) + value
-    if isinstance(value, list):
-        return b"\xdc" + struct.pack(">H", len(value)) + b"".join(map(packed, value))
-    head = bytes([0x80 | len(value)])
-    return head + b"".join(packed(key) + packed(item) for key, item in value.items())
 
 
 def integers(values, width=4):
@@ -74,7 +53,7 @@ def test_encodings_are_undone_one_after_the_other_and_strings_looked_up():
 def test_masked_cells_are_dots_and_question_marks():
     column = {"name": "id", "data": integers([5, 6, 7]), "mask": integers([0, 1, 2], 1)}
     category = {"name": "_struct_asym", "rowCount": 3, "columns": [column]}
-    content = packed({"version": "0.3.0", "encoder": "test", "dataBlocks": [{"header": "X", "categories": [category]}]})
+    content = msgpack.packb({"version": "0.3.0", "encoder": "test", "dataBlocks": [{"header": "X", "categories": [category]}]})
     assert is_binary_cif(content)
     assert list(read_binary_cif(content).sole_block().find_values("_struct_asym.id")) == ["5", ".", "?"]
 
@@ -92,7 +71,7 @@ def test_a_pdb_entry_in_binary_cif():
 
 
 def test_broken_binary_cif_is_refused(tmp_path):
-    whole = packed({"version": "0.3.0", "encoder": "test", "dataBlocks": [{"header": "X", "categories": []}]})
+    whole = msgpack.packb({"version": "0.3.0", "encoder": "test", "dataBlocks": [{"header": "X", "categories": []}]})
     for content in (whole, whole[:40]):
         (tmp_path / "x.bcif").write_bytes(content)
         with pytest.raises(BadInput, match="not a structure file"):

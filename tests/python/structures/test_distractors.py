@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
-from template_learning.structures.distractors import choose_distractors, description_of, unlikeness
+from template_learning.structures.distractors import choose_distractors, description_of, dissimilarity
 from template_learning.structures.structure import read_structure
 
 
@@ -31,7 +31,9 @@ def test_distractors_differ_and_are_in_the_range(tmp_path):
     for name, position in shapes.items():
         (folder / f"{name}.pdb").write_text(model(position))
     table = tmp_path / "out" / "set.csv"
-    rows = choose_distractors(tmp_path / "in", table, count=9, least_kilodalton=5, most_kilodalton=20, least_unlikeness=0.05)
+    rows = choose_distractors(
+        tmp_path / "in", table, count=9, minimum_kilodalton=5, maximum_kilodalton=20, minimum_dissimilarity=0.05
+    )
     names = {row.id for row in rows}
     assert {"rod", "plate"} < names
     assert len(names & {"ball", "ball_turned"}) == 1
@@ -40,14 +42,14 @@ def test_distractors_differ_and_are_in_the_range(tmp_path):
     assert [row.share for row in rows] == [1, 1, 1]
     # What is like a template is left out; shares of equal mass.
     rows = choose_distractors(
-        tmp_path / "in", table, count=9, least_kilodalton=1, most_kilodalton=20, least_unlikeness=0.05,
+        tmp_path / "in", table, count=9, minimum_kilodalton=1, maximum_kilodalton=20, minimum_dissimilarity=0.05,
         templates=[folder / "ball.pdb"], share="mass",
     )  # fmt: skip
     assert {row.id for row in rows} == {"rod", "plate", "small"}
     masses = {row.id: read_structure(folder / f"{row.id}.pdb").mass_dalton for row in rows}
     assert len({round(row.share * masses[row.id], 6) for row in rows}) == 1
     with pytest.raises(BadInput, match="none of 6 structures"):
-        choose_distractors(tmp_path / "in", table, count=3, least_kilodalton=900)
+        choose_distractors(tmp_path / "in", table, count=3, minimum_kilodalton=900)
 
 
 def test_descriptions_do_not_change_when_turned(tmp_path):
@@ -57,5 +59,5 @@ def test_descriptions_do_not_change_when_turned(tmp_path):
     for name, position in (("a", place), ("b", place @ turned), ("c", place * 1.3)):
         (tmp_path / f"{name}.pdb").write_text(model(position))
     a, b, c = (description_of(read_structure(tmp_path / f"{name}.pdb")) for name in "abc")
-    assert unlikeness(a, b) < 1e-4
-    assert unlikeness(a, c) == pytest.approx(np.log(1.3) / np.sqrt(2), rel=0.05)
+    assert dissimilarity(a, b) < 1e-4
+    assert dissimilarity(a, c) == pytest.approx(np.log(1.3) / np.sqrt(2), rel=0.05)

@@ -36,7 +36,7 @@ def molecule(folder: Path) -> Path:
     """A structure of 60 atoms and the list that VOLUME takes."""
     generator = np.random.default_rng(1)
     atoms = (generator.normal(size=(60, 3)).astype(np.float32) * 15, generator.choice([6, 7, 8], 60).astype(np.uint8))
-    parakeet.write_structure(folder / "m.cif", atoms)
+    parakeet.write_parakeet_structure(folder / "m.cif", atoms)
     entry = {"molecule": "m", "species": "m", "role": "distractor", "class_id": 0, "file": "m.cif"}
     (folder / "molecules.json").write_text(json.dumps([entry]))
     return folder / "molecules.json"
@@ -62,5 +62,5 @@ def test_volume_by_eman2(tmp_path: Path, monkeypatch) -> None:
     assert np.abs(theirs - ours).max() < 2e-4 * ours.max()  # PDB's third decimal, and where ours ends the Gaussians
     called = json.loads(log.read_text())
     assert called[:4] == ["--apix=8", "--res=20", f"--box={ours.shape[0]}", "--quiet"]
-    facts = read_sidecar(tmp_path / "eman2" / "library.csv")
-    assert (facts["program"], facts["program_version"]) == ("EMAN2", "2.99.66")
+    metadata = read_sidecar(tmp_path / "eman2" / "library.csv")
+    assert (metadata["program"], metadata["program_version"]) == ("EMAN2", "2.99.66")

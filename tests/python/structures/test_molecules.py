@@ -6,7 +6,7 @@ import urllib.error
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
-from template_learning.common.tables import Reading
+from template_learning.common.tables import MoleculeInput
 from template_learning.structures import molecules as templates
 from template_learning.structures.molecules import check_molecule, prepare_molecule, read_molecule
 from template_learning.structures.structure import read_structure
@@ -16,12 +16,17 @@ from ..builders import ASSEMBLY_CIF
 
 def test_what_is_checked_is_what_is_read(tmp_path):
     (tmp_path / "x.cif").write_text(ASSEMBLY_CIF)
-    for reading, atoms, distance in ((None, 2, 3.0), (Reading(assembly="1"), 4, np.hypot(28, 4))):
+    for reading, atoms, distance in ((None, 2, 3.0), (MoleculeInput(assembly="1"), 4, np.hypot(28, 4))):
         assert len(read_molecule(tmp_path / "x.cif", reading).element) == atoms
         checked = check_molecule(tmp_path / "x.cif", reading)
         assert checked.nodes == atoms
         assert checked.diameter_angstrom == pytest.approx(distance, rel=1e-6)
-    for wrong in (Reading(threshold=0.0), Reading(mass_dalton=1e5), Reading(resolution_angstrom=9), Reading(assembly="7")):
+    for wrong in (
+        MoleculeInput(threshold=0.0),
+        MoleculeInput(mass_dalton=1e5),
+        MoleculeInput(resolution_angstrom=9),
+        MoleculeInput(assembly="7"),
+    ):
         for look in (check_molecule, read_molecule):
             with pytest.raises(BadInput, match=r"for density maps|no assembly '7'"):
                 look(tmp_path / "x.cif", wrong)
@@ -66,4 +71,4 @@ def test_a_source_that_is_nothing_is_refused(tmp_path):
         prepare_molecule(str(tmp_path / "nothing.cif"), "mine", tmp_path)
     (tmp_path / "x.cif").write_text(ASSEMBLY_CIF)
     with pytest.raises(BadInput, match="for density maps"):
-        prepare_molecule(str(tmp_path / "x.cif"), "mine", tmp_path, Reading(threshold=1.0))
+        prepare_molecule(str(tmp_path / "x.cif"), "mine", tmp_path, MoleculeInput(threshold=1.0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
 from template_learning.common.files import write_mrc
-from template_learning.common.tables import Reading
+from template_learning.common.tables import MoleculeInput
 from template_learning.flexing.conformers import find_modes
 from template_learning.settings import FlexSettings
 from template_learning.stages.flex import flex_template
@@ -47,7 +47,7 @@ def test_the_slope_is_that_of_the_density():
 
 
 def test_pseudoatoms_give_the_map_back(tmp_path):
-    fitted = fit_map(blob(tmp_path), Reading(resolution_angstrom=18.0, mass_dalton=30_000))
+    fitted = fit_map(blob(tmp_path), MoleculeInput(resolution_angstrom=18.0, mass_dalton=30_000))
     structure = fitted.structure
     assert fitted.correlation > 0.98
     assert structure.mass_dalton == pytest.approx(30_000, rel=1e-3)
@@ -65,7 +65,9 @@ def test_a_proteins_map_becomes_atoms_that_scatter_like_the_protein(tmp_path):
     protein = read_structure(DEMO / "distractors" / "3qm1.cif.gz")
     density = density_of_atoms(protein.position_angstrom, protein.element, 4.0, 12.0)
     write_mrc(tmp_path / "protein.mrc", density, 4.0)
-    found = fit_map(tmp_path / "protein.mrc", Reading(resolution_angstrom=12.0, mass_dalton=protein.mass_dalton)).structure
+    found = fit_map(
+        tmp_path / "protein.mrc", MoleculeInput(resolution_angstrom=12.0, mass_dalton=protein.mass_dalton)
+    ).structure
     assert len(found.element) == pytest.approx(len(protein.element), rel=0.02)
     assert found.element.sum(dtype=int) == pytest.approx(protein.element.sum(dtype=int), rel=0.02)
     for element in (6, 7, 8):
@@ -75,7 +77,7 @@ def test_a_proteins_map_becomes_atoms_that_scatter_like_the_protein(tmp_path):
 
 def test_one_map_has_one_set_of_pseudoatoms(tmp_path):
     path = blob(tmp_path)
-    first, second = (fit_map(path, Reading(mass_dalton=10_000)).structure for _ in range(2))
+    first, second = (fit_map(path, MoleculeInput(mass_dalton=10_000)).structure for _ in range(2))
     assert np.array_equal(first.position_angstrom, second.position_angstrom)
 
 
@@ -95,11 +97,11 @@ def test_pseudoatoms_flex(tmp_path):
 
 
 def test_a_light_map_hangs_together(tmp_path):
-    light = read_molecule(blob(tmp_path, voxel=18.0), Reading(mass_dalton=12_000))
+    light = read_molecule(blob(tmp_path, voxel=18.0), MoleculeInput(mass_dalton=12_000))
     # More nodes than one of eight atoms, so that springs of 15 Å join most of them.
     assert len(light.nodes) > len(light.element) / 5
     modes = find_modes(light, FlexSettings())
-    assert modes.facts["loose_nodes"] < 0.5 * len(light.nodes)
+    assert modes.metadata["loose_nodes"] < 0.5 * len(light.nodes)
     assert modes.eigenvalue.min() > 1e-6
 
 
@@ -115,7 +117,7 @@ def test_a_map_is_checked_without_fitting(tmp_path):
     assert "density map" in checked.notes[0]
     radius = np.linalg.norm(fit_map(path).structure.position_angstrom, axis=1).max()
     assert checked.diameter_angstrom == pytest.approx(2 * radius, rel=0.25)
-    light = Reading(mass_dalton=12_000, resolution_angstrom=20, threshold=200.0)
+    light = MoleculeInput(mass_dalton=12_000, resolution_angstrom=20, threshold=200.0)
     assert check_molecule(path, light).diameter_angstrom < checked.diameter_angstrom
     assert "12 kDa at 20 Å" in check_molecule(path, light).notes[0]
     assert read_molecule(path, light).mass_dalton == pytest.approx(12_000, rel=1e-3)
@@ -145,11 +147,11 @@ def test_bad_maps_are_refused(tmp_path):
     with pytest.raises(BadInput, match="all voxels are 3"):
         fit_map(tmp_path / "flat.mrc")
     with pytest.raises(BadInput, match="no voxel is above"):
-        fit_map(blob(tmp_path), Reading(threshold=1e9))
+        fit_map(blob(tmp_path), MoleculeInput(threshold=1e9))
     with pytest.raises(BadInput, match="at least the voxel size"):
-        fit_map(blob(tmp_path), Reading(resolution_angstrom=2))
+        fit_map(blob(tmp_path), MoleculeInput(resolution_angstrom=2))
     with pytest.raises(BadInput, match="a density map has none"):
-        read_molecule(blob(tmp_path), Reading(assembly="1"))
+        read_molecule(blob(tmp_path), MoleculeInput(assembly="1"))
     (tmp_path / "no.mrc").write_bytes(b"nothing")
     with pytest.raises(BadInput, match="not a whole MRC"):
         read_molecule(tmp_path / "no.mrc")
@@ -160,4 +162,4 @@ def test_bad_maps_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["EMD-3197.map", "2uv8_10A.mrc"])
 def test_real_maps_are_given_back(shared_data, name):
     # A light molecule keeps this quick; bench/pseudoatoms.py takes the whole mass.
-    assert fit_map(shared_data / "maps" / name, Reading(mass_dalton=600_000)).correlation > 0.98
+    assert fit_map(shared_data / "maps" / name, MoleculeInput(mass_dalton=600_000)).correlation > 0.98

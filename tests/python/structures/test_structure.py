@@ -8,7 +8,7 @@ import gemmi
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
-from template_learning.common.tables import Reading
+from template_learning.common.tables import MoleculeInput
 from template_learning.structures.molecules import prepare_molecule
 from template_learning.structures.structure import read_structure, write_structure
 
@@ -175,6 +175,6 @@ def test_an_assembly_is_built(tmp_path):
     assert structure.notes == ("assembly 1: 2 chains",)
     with pytest.raises(BadInput, match="describes 1"):
         read_structure(tmp_path / "x.cif", assembly="2")
-    written = prepare_molecule(str(tmp_path / "x.cif"), "dimer", tmp_path / "out", Reading(assembly="1"))
+    written = prepare_molecule(str(tmp_path / "x.cif"), "dimer", tmp_path / "out", MoleculeInput(assembly="1"))
     assert len(read_structure(written).element) == 4
     assert json.loads((tmp_path / "out" / "dimer.cif.gz.json").read_text())["atoms"] == 4

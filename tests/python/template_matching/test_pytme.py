@@ -12,8 +12,8 @@ from template_learning.common.provenance import grid_of, read_sidecar
 from template_learning.common.tables import PickRow
 from template_learning.settings import MatchCommandSettings
 from template_learning.stages.match import match_tomogram
-from template_learning.template_matching.pytme import command_line
-from template_learning.template_matching.search import Imaging
+from template_learning.template_matching.pytme import pytme_command
+from template_learning.template_matching.search import TiltSeriesOptics
 
 from ..builders import IMAGED, MATCHED_VOXEL, rods_of_two_classes, write_matched_tomogram
 
@@ -22,16 +22,16 @@ def test_the_program_gets_its_own_units(tmp_path):
     def option(command, name):
         return command[command.index(name) + 1]
 
-    command = command_line(tmp_path, IMAGED, MatchCommandSettings(angular_step_deg=20), invert=True)
+    command = pytme_command(tmp_path, IMAGED, MatchCommandSettings(angular_step_deg=20), invert=True)
     assert float(option(command, "--phase-shift")) == pytest.approx(np.pi / 2, abs=1e-5)
     assert float(option(command, "--defocus")) == 25000
     assert float(option(command, "--spherical-aberration")) == 2.7e7
     assert option(command, "--ctf-correction") == "raw"
     assert option(command, "--wedge-axes") == "2,0"
     assert "--invert-target-contrast" in command
-    flipped = Imaging(**{**vars(IMAGED), "ctf_corrected": True})
-    assert option(command_line(tmp_path, flipped, MatchCommandSettings(), invert=False), "--ctf-correction") == "phase-flip"
-    none = command_line(tmp_path, Imaging.of_settings(MatchCommandSettings()), MatchCommandSettings(), invert=False)
+    flipped = TiltSeriesOptics(**{**vars(IMAGED), "ctf_corrected": True})
+    assert option(pytme_command(tmp_path, flipped, MatchCommandSettings(), invert=False), "--ctf-correction") == "phase-flip"
+    none = pytme_command(tmp_path, TiltSeriesOptics.of_settings(MatchCommandSettings()), MatchCommandSettings(), invert=False)
     assert not {"--defocus", "--phase-shift", "--invert-target-contrast"} & set(none)
 
 
@@ -79,10 +79,10 @@ def test_picks_come_out_where_the_program_scores(program, tomogram, tmp_path):
     picks = read_table(tmp_path / "t1.picks.csv", PickRow)
     assert [(p.x_angstrom, p.y_angstrom, p.z_angstrom, p.score) for p in picks[:2]] == [(240, 160, 80, 2), (64, 96, 200, 1)]
     assert [pick.selected for pick in picks[:3]] == [True, True, False]
-    facts = read_sidecar(tmp_path / "t1.picks.csv")
-    assert facts["templates"] == ["b_c000", "a"]
-    assert facts["imaging"]["defocus_um"] == -1
-    assert facts["program_version"] == "9.9"
+    metadata = read_sidecar(tmp_path / "t1.picks.csv")
+    assert metadata["templates"] == ["b_c000", "a"]
+    assert metadata["imaging"]["defocus_um"] == -1
+    assert metadata["program_version"] == "9.9"
     assert grid_of(tmp_path / "t1.picks.csv").shape == (40, 44, 48)
     scores, voxel = read_mrc(tmp_path / "t1.scores.mrc")
     assert (scores.argmax(), voxel) == (np.ravel_multi_index((10, 20, 30), scores.shape), MATCHED_VOXEL)

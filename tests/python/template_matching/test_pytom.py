@@ -14,12 +14,12 @@ from template_learning.common.tables import PickRow
 from template_learning.settings import MatchCommandSettings
 from template_learning.stages.match import match_tomogram
 from template_learning.template_matching.pytom import with_border, with_transfer
-from template_learning.template_matching.search import Imaging
+from template_learning.template_matching.search import TiltSeriesOptics
 
 from ..builders import IMAGED, MATCHED_VOXEL, write_matched_tomogram, write_rods
 
 PYTOM = MatchCommandSettings(run=True, engine="pytom", angular_step_deg=15)
-TAKEN = Imaging(**{**vars(IMAGED), "phase_shift_deg": 0.0})
+TAKEN = TiltSeriesOptics(**{**vars(IMAGED), "phase_shift_deg": 0.0})
 # Stands in for the program.  Its score is the tomogram in the template's contrast.
 STAND_IN = """#!{python}
 import argparse, json, pathlib, sys
@@ -107,9 +107,9 @@ def test_picks_come_out_where_the_program_scores(stand_in, library, tomogram, tm
         np.ravel_multi_index((10, 20, 30), scores.shape),
         MATCHED_VOXEL,
     )
-    facts = read_sidecar(tmp_path / "t1.picks.csv")
-    assert (facts["program"], facts["program_version"]) == ("pytom-match-pick", "0.14.0")
-    assert facts["commands"][0].startswith("pytom_match_template.py --template ./template.mrc --tomogram ./target.mrc")
+    metadata = read_sidecar(tmp_path / "t1.picks.csv")
+    assert (metadata["program"], metadata["program_version"]) == ("pytom-match-pick", "0.14.0")
+    assert metadata["commands"][0].startswith("pytom_match_template.py --template ./template.mrc --tomogram ./target.mrc")
     asked, tilts = call()
     assert (asked["gpu_ids"], asked["angular_search"], asked["per_tilt_weighting"]) == ([0, 1], "15", True)
     assert [float(tilt) for tilt in tilts] == [-60, 0, 60]
@@ -131,7 +131,7 @@ def test_the_template_has_the_contrast_transfer(defocus_um: float, phase_shift_d
     taken = {"defocus_um": defocus_um, "phase_shift_deg": phase_shift_deg, "ctf_corrected": ctf_corrected}
     point = np.zeros((21, 21, 21), np.float32)
     point[10, 10, 10] = 1
-    image = with_transfer(point, MATCHED_VOXEL, Imaging(**{**vars(TAKEN), **taken}), 0.07)
+    image = with_transfer(point, MATCHED_VOXEL, TiltSeriesOptics(**{**vars(TAKEN), **taken}), 0.07)
     assert image[10, 12, 13] == pytest.approx(image[13, 10, 8], abs=1e-6)  # the same in all directions
     found = np.fft.fftn(np.fft.ifftshift(image))[:11, 0, 0]
     k = np.arange(11) / (21 * MATCHED_VOXEL)
@@ -142,7 +142,9 @@ def test_the_template_has_the_contrast_transfer(defocus_um: float, phase_shift_d
 
 def test_the_template_is_untouched_without_a_defocus() -> None:
     point = np.random.default_rng(0).normal(size=(5, 5, 5)).astype(np.float32)
-    assert np.array_equal(with_transfer(point, MATCHED_VOXEL, Imaging(**{**vars(TAKEN), "defocus_um": None}), 0.07), point)
+    assert np.array_equal(
+        with_transfer(point, MATCHED_VOXEL, TiltSeriesOptics(**{**vars(TAKEN), "defocus_um": None}), 0.07), point
+    )
 
 
 def test_the_border_is_empty_and_the_grey_is_of_mean_0_and_deviation_1() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from template_learning.settings import MatchCommandSettings
 from template_learning.structures.library import read_library
-from template_learning.template_matching.search import Imaging, chosen_templates, find_peaks, template_in_box
+from template_learning.template_matching.search import TiltSeriesOptics, chosen_templates, find_peaks, template_in_box
 
 from ..builders import IMAGED, MATCHED_VOXEL, rods_of_two_classes
 
@@ -51,16 +51,16 @@ def test_the_template_lies_in_the_middle_of_an_odd_box_that_holds_what_defocus_s
     spread = 0.0197 * 25000 / 16  # wavelength times defocus over Nyquist's period
     assert edge * MATCHED_VOXEL / 2 > np.linalg.norm(position, axis=1).max() + spread
     sharp = template_in_box(
-        position, element, MATCHED_VOXEL, Imaging(**{**vars(IMAGED), "defocus_um": None}), MatchCommandSettings()
+        position, element, MATCHED_VOXEL, TiltSeriesOptics(**{**vars(IMAGED), "defocus_um": None}), MatchCommandSettings()
     )[0]
     assert sharp.shape[0] < edge
 
 
 def test_tilts_of_settings():
-    taken = Imaging.of_settings(MatchCommandSettings(tilt_range_deg=60, tilt_step_deg=4, defocus_um=-3))
+    taken = TiltSeriesOptics.of_settings(MatchCommandSettings(tilt_range_deg=60, tilt_step_deg=4, defocus_um=-3))
     assert len(taken.angles_deg) == 31
     assert (taken.angles_deg[0], taken.angles_deg[-1], taken.defocus_um) == (-60, 60, -3)
-    assert Imaging.of_settings(MatchCommandSettings(tilt_range_deg=50, tilt_step_deg=3)).angles_deg[-1] == 48
+    assert TiltSeriesOptics.of_settings(MatchCommandSettings(tilt_range_deg=50, tilt_step_deg=3)).angles_deg[-1] == 48
 
 
 def test_first_templates_of_every_class_in_their_first_conformers(tmp_path):

@@ -1,29 +1,29 @@
 """Loops that decide the speed, compiled by numba and kept on disk between processes; how many threads may run them, and which GPUs."""
 
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numba
 
+from template_learning.common.programs import words_of
+
 Function = Callable[..., Any]
 CPU_INFORMATION = Path("/proc/cpuinfo")
 
 
-def compiled(function: Function) -> Function:
+def jit(function: Function) -> Function:
     """Decorator: machine code of ``function``, which runs without the interpreter's lock."""
-    return _compiled(function, fastmath=False)
+    return _jit(function, fastmath=False)
 
 
-def compiled_fast_math(function: Function) -> Function:
+def jit_fast_math(function: Function) -> Function:
     """The same, with sums free to be reordered: faster, and equal to rounding."""
-    return _compiled(function, fastmath=True)
+    return _jit(function, fastmath=True)
 
 
-def _compiled(function: Function, fastmath: bool) -> Function:
+def _jit(function: Function, fastmath: bool) -> Function:
     try:
         return numba.njit(function, nogil=True, fastmath=fastmath, cache=True)
     except RuntimeError:  # no folder can be written, as in a read-only image
@@ -48,8 +48,4 @@ def visible_gpus(environment: Mapping[str, str]) -> list[str]:
     given = environment.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [part.strip() for part in given.split(",") if part.strip() not in ("", "-1", "NoDevFiles")]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    asked = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return said.stdout.split() if said.returncode == 0 else []
+    return words_of(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"])

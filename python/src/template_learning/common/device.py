@@ -1,7 +1,6 @@
 """Where transforms are computed: NumPy and SciPy's FFT, or CuPy with the same functions on a GPU."""
 
 import importlib
-import sys
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
@@ -10,6 +9,7 @@ import numpy as np
 from scipy import fft
 
 from template_learning.common.errors import BadInput
+from template_learning.common.log import tell
 
 
 @dataclass(frozen=True)
@@ -50,5 +50,5 @@ def choose_device(asked: Literal["cpu", "gpu", "auto"], stage: str = "simulate")
             raise BadInput(
                 f"{stage}.device: a GPU was asked for and there is none ({reason}); cpu or auto was expected"
             ) from None
-        print(f"{stage}: no GPU ({reason}); the processor is used", file=sys.stderr)
+        tell(f"{stage}: no GPU ({reason}); the processor is used")
         return CPU

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from template_learning.common.errors import BadInput
+from template_learning.common.errors import BadInput, first_problem
 
 Row = TypeVar("Row", bound=BaseModel)
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -118,9 +118,8 @@ def read_table(path: Path, model: type[Row]) -> list[Row]:
             try:
                 rows.append(model.model_validate({k: v for k, v in cells.items() if v not in (None, "")}))
             except ValidationError as error:
-                first = error.errors()[0]
-                column = ".".join(str(part) for part in first["loc"])
-                raise BadInput(f"{path}: line {number}, column {column!r}: {first['msg']}") from None
+                column, problem = first_problem(error)
+                raise BadInput(f"{path}: line {number}, column {column!r}: {problem}") from None
     return rows
 
 

@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from importlib import metadata
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ def versions() -> dict[str, str]:
     found = {"template-learning": __version__, "python": platform.python_version()}
     for library in LIBRARIES:
         try:
-            found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
+            found[library] = version(library)
+        except PackageNotFoundError:
             continue
     return found
 
@@ -52,11 +52,11 @@ def made_with() -> dict[str, Any]:
     return {"versions": versions(), "image": image} if image else {"versions": versions()}
 
 
-def write_sidecar(path: Path, *, stage: str, item: str, seed: int | None, settings: Any, **facts: Any) -> None:
-    """Write ``<path>.json`` beside an output: settings, seed, versions, image, seconds since start and ``facts``.
+def write_sidecar(path: Path, *, stage: str, item: str, seed: int | None, settings: Any, **metadata: Any) -> None:
+    """Write ``<path>.json`` beside an output: settings, seed, versions, image, seconds since start and ``metadata``.
 
     ``stage`` is the stage's word, or that of one of ``HELPERS``; ``seed`` the run's root seed, None where nothing is random;
-    ``settings`` a pydantic model or a mapping; ``facts`` are figures of merit and whatever a later stage needs.
+    ``settings`` a pydantic model or a mapping; ``metadata`` are figures of merit and whatever a later stage needs.
     """
     assert stage in (*NAMES, *HELPERS), stage
     plain = settings.model_dump(mode="json") if hasattr(settings, "model_dump") else settings
@@ -70,7 +70,7 @@ def write_sidecar(path: Path, *, stage: str, item: str, seed: int | None, settin
             "settings": plain,
             **made_with(),
             "seconds": round(time.perf_counter() - START, 3),
-            **facts,
+            **metadata,
         },
     )
 
@@ -86,10 +86,10 @@ def grid_of(path: Path) -> Grid:
 
     Raises BadInput where that does not say ``shape_voxels`` and ``voxel_size_angstrom``.
     """
-    facts = read_sidecar(path)
+    metadata = read_sidecar(path)
     try:
-        z, y, x = (int(count) for count in facts["shape_voxels"])
-        return Grid(shape=(z, y, x), voxel_size_angstrom=float(facts["voxel_size_angstrom"]))
+        z, y, x = (int(count) for count in metadata["shape_voxels"])
+        return Grid(shape=(z, y, x), voxel_size_angstrom=float(metadata["voxel_size_angstrom"]))
     except (KeyError, TypeError, ValueError):
         raise BadInput(f"{path}.json: shape_voxels and voxel_size_angstrom of the volume were expected") from None
 

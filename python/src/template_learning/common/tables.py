@@ -1,7 +1,10 @@
 """The rows of the tables that stages hand to one another, as CSV."""
 
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 Split = Literal["train", "validation", "test"]
@@ -13,7 +16,7 @@ class TableRow(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Reading(TableRow):
+class MoleculeInput(TableRow):
     """How a molecule is read from its file; what is not given is as the file has it, or found by rule."""
 
     assembly: str | None = Field(default=None, description="structures: biological assembly to build, as the file numbers it")
@@ -92,6 +95,11 @@ class PickRow(TableRow):
     size_voxels: int
     touches_edge: bool
     selected: bool = Field(description="its size or score reaches the threshold, or the expected F1 takes it")
+
+
+def positions(rows: Sequence[PickRow] | Sequence[ParticleRow]) -> NDArray[np.float64]:
+    """Positions (N, 3) of rows: x, y, z in ångström."""
+    return np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in rows], dtype=float).reshape(-1, 3)
 
 
 class CurveRow(TableRow):

@@ -6,7 +6,6 @@ Its network is ours, so weights pass both ways (weights.py).
 
 import json
 import os
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +15,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from template_learning.common.errors import BadInput, Fault
+from template_learning.common.errors import BadInput
+from template_learning.common.log import tell
+from template_learning.common.programs import run_program
 from template_learning.settings import TrainSettings, flat
 
 PACKAGE = "cryoet-deepfinder"
@@ -64,11 +65,9 @@ def run(
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     command = [sys.executable, "-P", str(LAUNCHER), step, str(folder)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    missing = {"train": "net_weights_FINAL.h5", "segment": "scores.npy", "cluster": "objects.json"}[step]
-    if done.returncode != 0 or not (folder / missing).is_file():  # it ends with 0 where it refuses its input
-        said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["no message"]
-        raise Fault(f"{PACKAGE}, {step}: ended with exit code {done.returncode}: {said[-1][:300]}")
+    left = {"train": "net_weights_FINAL.h5", "segment": "scores.npy", "cluster": "objects.json"}[step]
+    # It ends with 0 where it refuses its input, and leaves nothing.
+    run_program(f"{PACKAGE}, {step}:", command, folder=folder, environment=environment, leaves=folder / left)
 
 
 def effective_settings(settings: TrainSettings) -> TrainSettings:
@@ -76,9 +75,7 @@ def effective_settings(settings: TrainSettings) -> TrainSettings:
     asked = flat(settings.model_dump())
     other = [name for name, value in flat(OWN_WAYS).items() if asked[name] != value]
     if other:
-        print(
-            f"train.engine = 'deepfinder': not settings of DeepFinder, its own ways hold: {', '.join(other)}", file=sys.stderr
-        )
+        tell(f"train.engine = 'deepfinder': not settings of DeepFinder, its own ways hold: {', '.join(other)}")
     return settings.changed(OWN_WAYS)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from template_learning.common.files import replacing
+from template_learning.common.tables import positions
 from template_learning.export.picks import Picks
 
 
@@ -19,28 +20,24 @@ def write_relion5(path: Path, picks: Picks) -> None:
     """A particle table of RELION 5: rlnCenteredCoordinateXAngst, ... in ångström from the tomogram's centre."""
     origin = np.array(picks.grid.shape[::-1]) / 2 * picks.grid.voxel_size_angstrom
     columns = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
-    _write(path, picks, columns, [position - origin for position in _positions(picks)])
+    _write(path, picks, columns, positions(picks.rows) - origin)
 
 
 def write_relion4(path: Path, picks: Picks) -> None:
     """A particle table of RELION 4: rlnCoordinateX, ... in pixels of the tilt series."""
     pixel = _pixel(picks)
-    _write(path, picks, [f"rlnCoordinate{axis}" for axis in "XYZ"], [position / pixel for position in _positions(picks)])
-
-
-def _positions(picks: Picks) -> list[NDArray[np.float64]]:
-    return [np.array((row.x_angstrom, row.y_angstrom, row.z_angstrom)) for row in picks.rows]
+    _write(path, picks, [f"rlnCoordinate{axis}" for axis in "XYZ"], positions(picks.rows) / pixel)
 
 
 def _pixel(picks: Picks) -> float:
     return picks.settings.tilt_series_pixel_size_angstrom or picks.grid.voxel_size_angstrom
 
 
-def _write(path: Path, picks: Picks, columns: list[str], positions: Sequence[NDArray[np.float64]]) -> None:
+def _write(path: Path, picks: Picks, columns: list[str], coordinates: NDArray[np.float64]) -> None:
     optics = ["rlnOpticsGroup", "rlnOpticsGroupName", "rlnTomoTiltSeriesPixelSize"]
     particles = ["rlnTomoName", *columns, "rlnOpticsGroup", "rlnClassNumber", "rlnAutopickFigureOfMerit"]
     lines = [*_block("optics", optics), f"1 opticsGroup1 {_pixel(picks):.6g}", "", *_block("particles", particles)]
-    for row, position in zip(picks.rows, positions, strict=True):
+    for row, position in zip(picks.rows, coordinates, strict=True):
         numbers = " ".join(f"{value:.4f}" for value in position)
         lines.append(f"{picks.identifier} {numbers} 1 {row.class_id} {row.score:.5f}")
     with replacing(path) as temporary:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from threadpoolctl import threadpool_limits
 
-from template_learning.common.compute import compiled
+from template_learning.common.compute import jit
 from template_learning.common.errors import BadInput
 from template_learning.flexing.sparse_cholesky import Factor, dissect
 
@@ -125,7 +125,7 @@ def hessian(
     return pairs, matrix, kirchhoff
 
 
-@compiled
+@jit
 def _spring_blocks(
     pairs: NDArray[np.intp],
     step: NDArray[np.float64],

@@ -41,7 +41,7 @@ class Modes:
     right: NDArray[np.intp]
     weight: NDArray[np.float64]
     """Each atom moves as core node ``left`` by ``1 - weight`` and as core node ``right`` by ``weight``."""
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     notes: tuple[str, ...]
 
     def displacement(self, amplitude: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -100,7 +100,7 @@ def find_modes(structure: Structure, settings: FlexSettings) -> Modes:
         left=left,
         right=right,
         weight=weight,
-        facts={
+        metadata={
             "atoms": len(position),
             "nodes": len(node),
             "loose_nodes": len(node) - len(core),

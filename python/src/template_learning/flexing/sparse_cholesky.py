@@ -13,7 +13,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
-from template_learning.common.compute import compiled
+from template_learning.common.compute import jit
 
 LEAF_POINTS = 80
 
@@ -132,7 +132,7 @@ class Factor:
         return x
 
 
-@compiled
+@jit
 def _fill(
     own: NDArray[np.intp],
     start: NDArray[np.int32],
@@ -156,7 +156,7 @@ def _fill(
             dense[3 * place + i, 3 * place + i] += shift
 
 
-@compiled
+@jit
 def _add_lower(place: NDArray[np.intp], child: NDArray[np.float64], dense: NDArray[np.float64]) -> None:
     """Add a symmetric matrix, of which the lower triangle is there, to the lower triangle of a larger one at ``place``."""
     for j in range(len(place)):

@@ -1,7 +1,6 @@
 """SEGMENT: the network applied to whole tomograms, tile by tile."""
 
 import itertools
-import logging
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,13 @@ from rich.progress import track
 from scipy import ndimage
 
 from template_learning.common.errors import BadInput
+from template_learning.common.log import tell
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resample
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.network import JIT_COMPILE, grid_multiple
 from template_learning.learning.patches import FLIPS, grey_statistics
 from template_learning.learning.spectrum import band_pass, match_spectrum
 from template_learning.settings import SegmentSettings
-
-log = logging.getLogger(__name__)
 
 
 def classes_and_probability(
@@ -48,9 +46,7 @@ def segment_on_own_grid(
         )
     if same:
         return segment_volume(network, grey, settings, card.radial_spectrum, card.band_voxels)
-    log.warning(
-        "%s: resampled from %g to the model's %g Å and the result back", name, voxel_size_angstrom, card.voxel_size_angstrom
-    )
+    tell(f"{name}: resampled from {voxel_size_angstrom:g} to the model's {card.voxel_size_angstrom:g} Å and the result back")
     probability = segment_volume(network, grey, settings, card.radial_spectrum, card.band_voxels)
     back = [
         ndimage.affine_transform(
@@ -75,11 +71,11 @@ def segment_volume(
     border.  ``spectrum`` is the radial spectrum to match where the settings ask for it, ``band_voxels`` the band that the
     network was trained on.
     """
-    mean, deviation = grey_statistics(volume)
-    if not np.isfinite(deviation) or deviation == 0:
+    mean, std = grey_statistics(volume)
+    if not np.isfinite(std) or std == 0:
         raise BadInput("tomogram: grey values are NaN, infinite or all the same")
     sign = 1.0 if settings.contrast == "protein_dark" else -1.0
-    grey = ((np.asarray(volume, dtype=np.float32) - mean) * (sign / deviation)).astype(np.float32)
+    grey = ((np.asarray(volume, dtype=np.float32) - mean) * (sign / std)).astype(np.float32)
     if settings.match_spectrum:
         grey = match_spectrum(grey, spectrum)
     if band_voxels is not None:

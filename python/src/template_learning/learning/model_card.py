@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from template_learning.common.errors import BadInput
+from template_learning.common.errors import BadInput, first_problem
 from template_learning.common.files import existing
 from template_learning.settings import RENAMED, present_names, present_section
 
@@ -78,9 +78,8 @@ def read_card(path: Path) -> ModelCard:
     try:
         return ModelCard.model_validate(_present(content) if written < FORMAT else content)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{path}: {CARD} inside, {field!r}: {first['msg']}") from None
+        field, problem = first_problem(error)
+        raise BadInput(f"{path}: {CARD} inside, {field!r}: {problem}") from None
 
 
 def _present(content: dict[str, Any]) -> dict[str, Any]:

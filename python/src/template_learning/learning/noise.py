@@ -49,7 +49,7 @@ def back_projected_noise(
     return noise / noise.std()
 
 
-def noise_share(data: NDArray[Any], mean: float, deviation: float, tilt_range_deg: float, tilt_step_deg: float) -> float:
+def noise_share(data: NDArray[Any], mean: float, std: float, tilt_range_deg: float, tilt_step_deg: float) -> float:
     """How much of a tomogram's variance is noise, 0 to 1; its grey values have that mean and deviation.
 
     Its power against that of back-projected noise, where it is least among the outer frequencies: the optics, the sample's
@@ -63,7 +63,7 @@ def noise_share(data: NDArray[Any], mean: float, deviation: float, tilt_range_de
     found = np.zeros((edge, edge, edge // 2 + 1))
     for corner in corners:
         block = np.asarray(data[tuple(slice(begin, begin + edge) for begin in corner)], dtype=np.float32)
-        block = (block - np.float32(mean)) * (window[:, None, None] * window[:, None] * window / np.float32(deviation))
+        block = (block - np.float32(mean)) * (window[:, None, None] * window[:, None] * window / np.float32(std))
         found += np.abs(fft.rfftn(block)) ** 2 / (edge**3 * len(corners))
     noise = np.broadcast_to(noise_power(edge, tilt_range_deg, tilt_step_deg)[:, None, :], found.shape)
     frequency = fft.fftfreq(edge)
@@ -108,8 +108,8 @@ class NoiseBank:
         """A cube [z, y, x] of ``edge`` voxels: two of the bank's places, mixed at random, so that no two are alike."""
         start = generator.integers(0, np.array(self.volume.shape) - edge + 1, size=(2, 3))
         turn = generator.uniform(0, 2 * math.pi)
-        one, other = (self.volume[tuple(slice(begin, begin + edge) for begin in place)] for place in start)
-        return np.asarray(one * np.float32(math.cos(turn)) + other * np.float32(math.sin(turn)), dtype=np.float32)
+        first, second = (self.volume[tuple(slice(begin, begin + edge) for begin in place)] for place in start)
+        return np.asarray(first * np.float32(math.cos(turn)) + second * np.float32(math.sin(turn)), dtype=np.float32)
 
 
 def noise_bank(

@@ -18,7 +18,7 @@ from scipy.spatial import KDTree
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, read_mrc, read_table
 from template_learning.common.provenance import generator_for
-from template_learning.common.tables import DesignRow, ParticleRow
+from template_learning.common.tables import DesignRow, ParticleRow, positions
 from template_learning.learning.noise import MARGIN_VOXELS, NoiseBank, added_noise, noise_bank, noise_share
 from template_learning.learning.spectrum import band_pass, band_pass_inside
 from template_learning.settings import TrainSettings
@@ -47,7 +47,7 @@ class TrainingTomogram:
     labels: NDArray[Any]
     voxel_size_angstrom: float
     mean: float
-    deviation: float
+    std: float
     centre: NDArray[np.int64]
     class_id: NDArray[np.int64]
     along_beam: NDArray[np.float64]
@@ -59,7 +59,7 @@ class TrainingTomogram:
 
     def normalised(self) -> NDArray[np.float32]:
         """Its grey values, in memory, of zero mean and unit deviation."""
-        return (np.asarray(self.data, dtype=np.float32) - np.float32(self.mean)) / np.float32(self.deviation)
+        return (np.asarray(self.data, dtype=np.float32) - np.float32(self.mean)) / np.float32(self.std)
 
 
 def grey_statistics(data: NDArray[Any]) -> tuple[float, float]:
@@ -84,18 +84,18 @@ def open_tomogram(folder: Path, identifier: str, row: DesignRow | None = None) -
     labels, _ = read_mrc(labels_path, memory_map=True)
     if labels.shape != data.shape:
         raise BadInput(f"{labels_path}: shape {labels.shape} (z, y, x), that of the tomogram {data.shape} was expected")
-    mean, deviation = grey_statistics(data)
-    if not np.isfinite(deviation) or deviation == 0:
+    mean, std = grey_statistics(data)
+    if not np.isfinite(std) or std == 0:
         raise BadInput(f"{path}: grey values are NaN, infinite or all the same; a tomogram was expected")
     rows = [row for row in read_table(folder / f"{identifier}.particles.csv", ParticleRow) if row.class_id > 0]
-    position = np.array([(row.z_angstrom, row.y_angstrom, row.x_angstrom) for row in rows]).reshape(-1, 3)
+    position = positions(rows)[:, ::-1]
     return TrainingTomogram(
         identifier=identifier,
         data=data,
         labels=labels,
         voxel_size_angstrom=voxel_size,
         mean=mean,
-        deviation=deviation,
+        std=std,
         centre=np.round(position / voxel_size).astype(np.int64),
         class_id=np.array([row.class_id for row in rows], dtype=np.int64),
         along_beam=np.array([row.axis_z for row in rows], dtype=float),
@@ -168,7 +168,7 @@ class Patches(keras.utils.PyDataset):
         super().__init__(workers=workers, max_queue_size=2 * workers)
         self.tomograms = list(tomograms)
         if settings.dose_curriculum_fraction > 0:
-            self.tomograms.sort(key=lambda one: -one.total_dose_e_per_angstrom2)
+            self.tomograms.sort(key=lambda tomogram: -tomogram.total_dose_e_per_angstrom2)
         self.settings = settings
         self.root_seed = root_seed
         self.split = split
@@ -193,7 +193,9 @@ class Patches(keras.utils.PyDataset):
         self.band = [self._band_of(tomogram) for tomogram in self.tomograms]
         self.noise_share = [self._noise_share_of(tomogram) for tomogram in self.tomograms]
         self.weights = [
-            ViewWeights(one, settings.loss.top_view_weight) for one in self.tomograms if settings.loss.top_view_weight != 1
+            ViewWeights(tomogram, settings.loss.top_view_weight)
+            for tomogram in self.tomograms
+            if settings.loss.top_view_weight != 1
         ]
         self.banks: dict[tuple[Any, ...], NoiseBank] = {}
         groups = np.unique(table[:, 0]) if settings.bootstrap else [0]
@@ -208,9 +210,11 @@ class Patches(keras.utils.PyDataset):
         """Batch ``first + index`` of this split."""
         settings = self.settings
         generator = generator_for(self.root_seed, "patches", f"{self.split}-{self.first + index}")
-        begun = self.begun(self.first + index)
-        let_in = self.let_in(begun)
-        greys, labels = zip(*(self._patch(generator, let_in, begun) for _ in range(settings.batch_size)), strict=True)
+        progress = self.progress(self.first + index)
+        greys, labels = zip(
+            *(self._patch(generator, self.tomograms_admitted(progress), progress) for _ in range(settings.batch_size)),
+            strict=True,
+        )
         return np.stack(greys, dtype=np.float32)[..., None], np.stack(labels)
 
     def _band_of(self, tomogram: TrainingTomogram) -> tuple[tuple[float, float], float] | None:
@@ -226,7 +230,7 @@ class Patches(keras.utils.PyDataset):
         if least is None or least >= tomogram.total_dose_e_per_angstrom2:
             return None
         tilts = tomogram.tilt_range_deg, tomogram.tilt_step_deg
-        return noise_share(tomogram.data, tomogram.mean, tomogram.deviation, *tilts)
+        return noise_share(tomogram.data, tomogram.mean, tomogram.std, *tilts)
 
     def _bank_of(self, tomogram: TrainingTomogram, band_voxels: tuple[float, float] | None) -> NoiseBank:
         """Noise of that tilt series, made when it is first asked for."""
@@ -237,26 +241,28 @@ class Patches(keras.utils.PyDataset):
             self.banks[key] = noise_bank(self.settings.patch_voxels, *tilts, band_voxels, generator)
         return self.banks[key]
 
-    def begun(self, batch: int) -> float:
+    def progress(self, batch: int) -> float:
         """How far that batch is in the beginning with high doses, 0 to 1; 1 for validation."""
         over = self.settings.dose_curriculum_fraction * self.settings.epochs * self.settings.steps_per_epoch
         return 1.0 if self.split == "validation" or batch >= over else batch / over
 
-    def let_in(self, begun: float) -> int:
+    def tomograms_admitted(self, progress: float) -> int:
         """How many of the tomograms, from the highest dose down, patches are drawn from."""
         first_with_particles = min(int(rows[0, 0]) for rows in self.particles.values())
-        return max(1 + first_with_particles, math.ceil((0.2 + 0.8 * begun) * len(self.tomograms)))
+        return max(1 + first_with_particles, math.ceil((0.2 + 0.8 * progress) * len(self.tomograms)))
 
-    def _patch(self, generator: np.random.Generator, let_in: int, begun: float) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    def _patch(
+        self, generator: np.random.Generator, tomograms_admitted: int, progress: float
+    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
         settings = self.settings
         edge = settings.patch_voxels
         if generator.random() < settings.background_fraction:
-            number = int(generator.integers(let_in))
+            number = int(generator.integers(tomograms_admitted))
             centre = generator.integers(0, np.array(self.tomograms[number].data.shape))
         else:
-            known = {group: int(np.searchsorted(rows[:, 0], let_in)) for group, rows in self.particles.items()}
-            group = int(generator.choice([group for group, count in known.items() if count > 0]))
-            rows = self.particles[group][: known[group]]
+            admitted = {group: int(np.searchsorted(rows[:, 0], tomograms_admitted)) for group, rows in self.particles.items()}
+            group = int(generator.choice([group for group, count in admitted.items() if count > 0]))
+            rows = self.particles[group][: admitted[group]]
             if settings.bootstrap:
                 number = int(generator.choice(np.unique(rows[:, 0])))
                 rows = rows[slice(*np.searchsorted(rows[:, 0], [number, number + 1]))]
@@ -268,22 +274,22 @@ class Patches(keras.utils.PyDataset):
         start = np.clip(centre - edge // 2, 0, np.array(tomogram.data.shape) - edge)
         window = tuple(slice(int(begin), int(begin) + edge) for begin in start)
         margin = MARGIN_VOXELS if self.band[number] else 0
-        wide = tuple(slice(max(0, one.start - margin), one.stop + margin) for one in window)
+        wide = tuple(slice(max(0, axis.start - margin), axis.stop + margin) for axis in window)
         grey = np.asarray(tomogram.data[wide], dtype=np.float32)
-        mean, deviation = tomogram.mean, tomogram.deviation
+        mean, std = tomogram.mean, tomogram.std
         if settings.normalisation == "patch":
-            mean, deviation = float(grey.mean()), max(float(grey.std()), 1e-6 * tomogram.deviation)
-        grey = (grey - mean) / deviation
+            mean, std = float(grey.mean()), max(float(grey.std()), 1e-6 * tomogram.std)
+        grey = (grey - mean) / std
         band_voxels, spread = self.band[number] or (None, 1.0)
         if band_voxels is not None:
             inner = tuple(
-                slice(one.start - other.start, one.stop - other.start) for one, other in zip(window, wide, strict=True)
+                slice(axis.start - other.start, axis.stop - other.start) for axis, other in zip(window, wide, strict=True)
             )
             grey = band_pass_inside(grey, band_voxels, inner)
         if (noisy := self.noise_share[number]) is not None:
             # As a tomogram of a lower dose would be normalised.
             least = settings.augmentation.minimum_dose_e_per_angstrom2 or 0.0
-            share = (least / tomogram.total_dose_e_per_angstrom2) ** (begun * generator.random())
+            share = (least / tomogram.total_dose_e_per_angstrom2) ** (progress * generator.random())
             if (amount := added_noise(share, noisy)) > 0:
                 bank = self._bank_of(tomogram, band_voxels)
                 grey += np.float32(amount) * bank.draw(edge, generator)

@@ -70,7 +70,7 @@ class Training:
         self.tomograms, self.settings, self.root_seed = tomograms, settings, root_seed
         self.history: list[HistoryRow] = []
         keras.utils.set_random_seed(seed_for(root_seed, "train", "weights") % 2**32)
-        self.network = self._build(classes, arithmetic(settings), to_train=True)
+        self.network = self._build(classes, dtype_policy(settings), to_train=True)
         if start is not None:
             if [weight.shape for weight in start] != [weight.shape for weight in self.network.get_weights()]:
                 raise BadInput(
@@ -173,7 +173,7 @@ class Training:
 
     def _fingerprint(self, classes: int) -> str:
         """What the training depends on: a state of another training is not taken up."""
-        volumes = [(split, what_is_learnt(one)) for split, tomograms in self.tomograms.items() for one in tomograms]
+        volumes = [(split, training_fingerprint(one)) for split, tomograms in self.tomograms.items() for one in tomograms]
         start = [float(np.sum(weight, dtype=np.float64)) for weight in self.best]
         settings = self.settings.model_dump(mode="json")
         content = json.dumps([volumes, settings, self.root_seed, classes, start, versions()], default=str)
@@ -203,7 +203,7 @@ class Training:
             self.history = [HistoryRow.model_validate(row) for row in json.loads(str(saved["history"]))]
 
 
-def arithmetic(settings: TrainSettings) -> str:
+def dtype_policy(settings: TrainSettings) -> str:
     """Keras's name of the precision that the settings come to on this machine."""
     if settings.precision != "auto":
         return settings.precision
@@ -221,14 +221,14 @@ def shared_folder(folder: Path) -> Path:
     return folder
 
 
-def what_is_learnt(tomogram: TrainingTomogram) -> list[Any]:
+def training_fingerprint(tomogram: TrainingTomogram) -> list[Any]:
     """What a training depends on in a tomogram: grey values by their statistics, labels and particles by their SHA-256."""
     digest = hashlib.sha256()
     for part in (*tomogram.labels, tomogram.centre, tomogram.class_id, tomogram.along_beam):
         digest.update(np.ascontiguousarray(part).tobytes())
     t = tomogram
     imaging = [t.tilt_range_deg, t.tilt_step_deg, t.total_dose_e_per_angstrom2]
-    return [t.identifier, t.data.shape, t.mean, t.deviation, *imaging, digest.hexdigest()]
+    return [t.identifier, t.data.shape, t.mean, t.std, *imaging, digest.hexdigest()]
 
 
 def validate(
@@ -283,7 +283,7 @@ def class_names(tomograms: list[TrainingTomogram]) -> dict[int, list[str]]:
     return {number: sorted({name for other, name in pairs if other == number and name}) for number in range(1, largest + 1)}
 
 
-def mean_look(tomograms: list[TrainingTomogram]) -> tuple[list[float], list[float]]:
+def mean_spectrum_and_histogram(tomograms: list[TrainingTomogram]) -> tuple[list[float], list[float]]:
     """Root mean square of the normalised tomograms' radial spectra, and the mean of their histograms of grey values."""
     power, shares = [], []
     for tomogram in tomograms:  # each is read once

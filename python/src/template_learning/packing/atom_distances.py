@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from template_learning.common.compute import compiled
+from template_learning.common.compute import jit
 
 CLUSTER_ANGSTROM = 10.0
 Clusters = tuple[NDArray[np.float64], NDArray[np.int64], float, NDArray[np.float64]]
@@ -50,8 +50,8 @@ def closest_approach_angstrom(
     return float(best)
 
 
-class Crowd:
-    """Molecules that are there, asked whether another one keeps its distance from them."""
+class NeighbourSearch:
+    """Molecules that are there, asked whether another one clashes with them."""
 
     def __init__(self, distance_angstrom: float) -> None:
         self.distance_angstrom = distance_angstrom
@@ -61,7 +61,7 @@ class Crowd:
         self.sphere = np.empty((1024, 4))
         self.group = np.empty(1024, np.int64)
 
-    def is_clear(
+    def clashes(
         self,
         name: str,
         atom: NDArray[np.float32],
@@ -69,12 +69,12 @@ class Crowd:
         position_angstrom: Any,
         own_group: int | None = None,
     ) -> bool:
-        """Whether no atom of the molecule comes nearer than the distance to one of those that are there (0: not asked).
+        """Whether an atom of the molecule comes nearer than the distance to one of those that are there (0: never).
 
         Those of its own group may be as near as they like.
         """
         if self.distance_angstrom == 0:
-            return True
+            return False
         own = self._clusters(name, atom)
         there = self.sphere[: len(self.name)]
         reach = self.distance_angstrom + own[2] + there[:, 3]
@@ -86,8 +86,8 @@ class Crowd:
             shift = self.matrix[other].T @ (position_angstrom - there[other, :3])
             clusters = self.clustered[self.name[other]]
             if _nearer(self.distance_angstrom, *clusters, *own, turn, shift) < self.distance_angstrom:
-                return False
-        return True
+                return True
+        return False
 
     def add(
         self,
@@ -125,7 +125,7 @@ def _clusters(atom: NDArray[np.float32]) -> Clusters:
     return sorted_atom, start, float(np.linalg.norm(sorted_atom, axis=1).max()), sphere
 
 
-@compiled
+@jit
 def _nearer(
     best: Any,
     atom: Any,

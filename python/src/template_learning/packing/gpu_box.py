@@ -12,7 +12,7 @@ from scipy.fft import next_fast_len
 
 from template_learning.common.device import Device
 from template_learning.common.geometry import Grid
-from template_learning.packing.voxel_box import CLAIM, WORD, Box, Pose, Voxels
+from template_learning.packing.voxel_box import OCCUPIED, WORD, Box, Pose, Voxels
 
 
 class DeviceBox(Box):
@@ -21,7 +21,7 @@ class DeviceBox(Box):
     def __init__(self, grid: Grid, device: Device, **options: Any) -> None:
         super().__init__(grid, **options)
         self.device = device
-        self.claimed = device.put(np.zeros(self.taken.shape, np.float32))
+        self.occupied = device.put(np.zeros(self.taken.shape, np.float32))
         self.touched: NDArray[np.int64] = np.zeros((0, 0, 0), np.int64)
 
     def free(self, pose: Pose, low: Voxels, high: Voxels) -> NDArray[np.uint64]:
@@ -32,7 +32,7 @@ class DeviceBox(Box):
         positions = high - low + 1
         corner, extent = low + self.padding + first, positions + last - first
         padded = [next_fast_len(int(edge), real=True) for edge in extent]
-        region = self.claimed[tuple(slice(a, a + n) for a, n in zip(corner, extent, strict=True))]
+        region = self.occupied[tuple(slice(a, a + n) for a, n in zip(corner, extent, strict=True))]
         spectrum = ft.rfftn(region, s=padded)
         overlaps = []
         for cells in (pose.body, pose.shell):
@@ -68,6 +68,9 @@ class DeviceBox(Box):
     def put(self, pose: Pose, position: Voxels) -> None:
         """As ``Box.put``."""
         super().put(pose, position)
-        first, last = position + self.padding + pose.claim.min(axis=0), position + self.padding + pose.claim.max(axis=0) + 1
+        first, last = (
+            position + self.padding + pose.occupied.min(axis=0),
+            position + self.padding + pose.occupied.max(axis=0) + 1,
+        )
         part = tuple(slice(max(a, 0), max(b, 0)) for a, b in zip(first, last, strict=True))
-        self.claimed[part] = self.device.put((self.taken[part] & CLAIM > 0).astype(np.float32))
+        self.occupied[part] = self.device.put((self.taken[part] & OCCUPIED > 0).astype(np.float32))

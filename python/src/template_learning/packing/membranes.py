@@ -108,7 +108,7 @@ def patches(atom: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], ND
         yield (piece - middle).astype(np.float32), middle
 
 
-def given_way(atoms: Atoms, others: Iterable[NDArray[np.floating]], distance_angstrom: float) -> Atoms:
+def remove_clashing_lipids(atoms: Atoms, others: Iterable[NDArray[np.floating]], distance_angstrom: float) -> Atoms:
     """``atoms`` without those nearer than ``distance_angstrom`` to one of the ``others`` (each (M, 3)): lipids make room."""
     position, element = atoms
     keep = np.ones(len(element), bool)

@@ -1,6 +1,5 @@
 """What TETRIS places before the molecules: vesicles with the molecules set in their membranes, and filaments."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from template_learning.common.errors import BadInput
 from template_learning.common.geometry import random_rotations
+from template_learning.common.log import tell
 from template_learning.common.tables import LibraryRow
-from template_learning.packing.atom_distances import Crowd
+from template_learning.packing.atom_distances import NeighbourSearch
 from template_learning.packing.filaments import MICROTUBULE, Lattice, chain, unit_frame
 from template_learning.packing.membranes import Vesicle, patches
 from template_learning.packing.packed_sample import vesicle_entry
@@ -84,25 +84,25 @@ def place_assemblies(
     shapes: dict[str, Shape],
     settings: TetrisSettings,
     box: Box,
-    crowd: Crowd,
+    neighbours: NeighbourSearch,
     generator: np.random.Generator,
 ) -> Assemblies:
     """Vesicles, the molecules of their membranes, filaments, at random places; nothing, and no draw, where none are asked for.
 
-    All keep ``settings.minimum_distance_angstrom`` (at least 3 Å) from one another, are taken up in ``box`` and ``crowd``,
+    All keep ``settings.minimum_distance_angstrom`` (at least 3 Å) from one another, are taken up in ``box`` and ``neighbours``,
     and are left out, which a line says, where ``TRIES`` draws find no room.
 
     Raises BadInput for a species that is not there, molecules for membranes without vesicles, or vesicles larger than the box.
     """
-    asked = crowd.distance_angstrom
-    crowd.distance_angstrom = max(asked, LEAST_DISTANCE_ANGSTROM)
-    placer = _Placer(library, shapes, settings, box, crowd, generator)
+    asked = neighbours.distance_angstrom
+    neighbours.distance_angstrom = max(asked, LEAST_DISTANCE_ANGSTROM)
+    placer = _Placer(library, shapes, settings, box, neighbours, generator)
     placer.place_vesicles()
     placer.place_membrane_molecules()
-    placer.give_way()
+    placer.make_room_in_membranes()
     for setting, lattice in (("counts", _helix(settings.filaments)), ("microtubules", MICROTUBULE)):
         placer.place_filaments(setting, lattice)
-    crowd.distance_angstrom = asked
+    neighbours.distance_angstrom = asked
     return placer.done
 
 
@@ -121,11 +121,11 @@ class _Placer:
         shapes: dict[str, Shape],
         settings: TetrisSettings,
         box: Box,
-        crowd: Crowd,
+        neighbours: NeighbourSearch,
         generator: np.random.Generator,
     ) -> None:
         self.library, self.shapes, self.settings = library, shapes, settings
-        self.box, self.crowd, self.generator = box, crowd, generator
+        self.box, self.neighbours, self.generator = box, neighbours, generator
         self.members: dict[str, list[LibraryRow]] = {}
         for entry in library.values():
             self.members.setdefault(entry.row.species, []).append(entry.row)
@@ -147,7 +147,7 @@ class _Placer:
                 )
             centres = self.generator.uniform(low + outer, high - outer, (TRIES, 3))
             for other, there in self.vesicles:
-                apart = outer + other.outer_radius_angstrom + self.crowd.distance_angstrom
+                apart = outer + other.outer_radius_angstrom + self.neighbours.distance_angstrom
                 centres = centres[((centres - there) ** 2).sum(axis=1) >= apart**2]
             if not len(centres):
                 _tell(f"no room for a vesicle of radius {radius:.0f} Å: left out")
@@ -157,7 +157,7 @@ class _Placer:
             atoms = entry.atoms()[0]
             self._put(Shape.from_atoms(atoms), Rotation.identity(), centre)
             for number, (piece, middle) in enumerate(patches(atoms)):
-                self.crowd.add(f"{vesicle.name}/{number}", piece, UNTURNED, centre + middle, group)
+                self.neighbours.add(f"{vesicle.name}/{number}", piece, UNTURNED, centre + middle, group)
             self.vesicles.append((vesicle, centre))
             self.set_in.append([])
             self.done.made[vesicle.name] = entry
@@ -186,16 +186,16 @@ class _Placer:
             rotation = random_rotations(1, self.generator)[0]  # any spin; its z is any normal
             origin = centre + (vesicle.radius_angstrom + height) * rotation.apply([0.0, 0.0, 1.0])
             inside = self._is_inside(self.shapes[row.molecule].atom, rotation, origin)
-            if inside and self._is_clear(row, rotation, origin, group):
+            if inside and not self._clashes(row, rotation, origin, group):
                 self.set_in[group].append(len(self.done.rows))
                 self._add(row, rotation, origin)
                 return True
         return False
 
-    def give_way(self) -> None:
+    def make_room_in_membranes(self) -> None:
         """The vesicles' entries, with room for the molecules in their membranes."""
         for number, ((vesicle, centre), inside) in enumerate(zip(self.vesicles, self.set_in, strict=True)):
-            distance = self.crowd.distance_angstrom
+            distance = self.neighbours.distance_angstrom
             if inside:
                 entry = vesicle_entry(vesicle, [self._atoms(i) - centre for i in inside], distance)
                 self.done.made[vesicle.name], self.done.rows[number] = entry, entry.row
@@ -223,7 +223,7 @@ class _Placer:
             inside = [i for i in range(len(position)) if self._is_inside(atom, rotation[i], position[i])]
             if len(inside) < max(1.0, len(position) / 2):
                 continue
-            if all(self._is_clear(row, rotation[i], position[i], group) for i in inside):
+            if not any(self._clashes(row, rotation[i], position[i], group) for i in inside):
                 first = len(self.done.rows) + 1
                 for i in inside:
                     self._add(row, rotation[i], position[i], group)
@@ -246,13 +246,13 @@ class _Placer:
         turned = rotation.apply(atom) + origin
         return bool((turned.min(axis=0) >= low).all() and (turned.max(axis=0) <= high).all())
 
-    def _is_clear(self, row: LibraryRow, rotation: Rotation, origin: Array, group: int) -> bool:
-        return self.crowd.is_clear(row.molecule, self.shapes[row.molecule].atom, rotation.as_matrix(), origin, group)
+    def _clashes(self, row: LibraryRow, rotation: Rotation, origin: Array, group: int) -> bool:
+        return self.neighbours.clashes(row.molecule, self.shapes[row.molecule].atom, rotation.as_matrix(), origin, group)
 
     def _add(self, row: LibraryRow, rotation: Rotation, origin: Array, group: int = -1) -> None:
         shape = self.shapes[row.molecule]
         self._put(shape, rotation, origin)
-        self.crowd.add(row.molecule, shape.atom, rotation.as_matrix(), origin, group)
+        self.neighbours.add(row.molecule, shape.atom, rotation.as_matrix(), origin, group)
         self.done.add(row, rotation, origin, group)
 
     def _put(self, shape: Shape, rotation: Rotation, origin: Array) -> None:
@@ -262,4 +262,4 @@ class _Placer:
 
 
 def _tell(line: str) -> None:
-    print(f"TETRIS: {line}", file=sys.stderr)
+    tell(f"TETRIS: {line}")

@@ -10,8 +10,8 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import read_table
 from template_learning.common.geometry import Grid, rotation_from_angles
 from template_learning.common.provenance import grid_of, read_sidecar
-from template_learning.common.tables import LibraryRow, ParticleRow
-from template_learning.packing.membranes import SPECIES, Vesicle, given_way
+from template_learning.common.tables import LibraryRow, ParticleRow, positions
+from template_learning.packing.membranes import SPECIES, Vesicle, remove_clashing_lipids
 from template_learning.structures.library import LibraryEntry, read_library
 
 
@@ -34,7 +34,7 @@ def read_placed(placed: Path, library_folders: Sequence[Path]) -> PlacedSample:
     rows = read_table(placed, ParticleRow)
     grid = grid_of(placed)
     library = read_library(library_folders)
-    facts = {vesicle["particle"]: vesicle for vesicle in read_sidecar(placed).get("vesicles", [])}
+    vesicles = {vesicle["particle"]: vesicle for vesicle in read_sidecar(placed).get("vesicles", [])}
     by_number = {row.particle: row for row in rows}
     for row in rows:
         vesicle = None if row.molecule in library else Vesicle.named(row.molecule)
@@ -43,15 +43,15 @@ def read_placed(placed: Path, library_folders: Sequence[Path]) -> PlacedSample:
         if row.rot_deg is None or row.tilt_deg is None or row.psi_deg is None:
             raise BadInput(f"{placed}: particle {row.particle} has no rot_deg, tilt_deg and psi_deg")
         if vesicle is not None:
-            own = facts.get(row.particle, {"molecules": [], "lipid_distance_angstrom": 0.0})
-            others = [_atoms_at(by_number[number], library) - _position(row) for number in own["molecules"]]
+            own = vesicles.get(row.particle, {"molecules": [], "lipid_distance_angstrom": 0.0})
+            others = [_atoms_at(by_number[number], library) - positions([row])[0] for number in own["molecules"]]
             library[row.molecule] = vesicle_entry(vesicle, others, own["lipid_distance_angstrom"])
     return PlacedSample(rows, library, grid)
 
 
 def vesicle_entry(vesicle: Vesicle, others: Sequence[np.ndarray], lipid_distance_angstrom: float) -> LibraryEntry:
     """A vesicle as an entry of the library, without the lipids that molecules set in it (their atoms, from its centre) push away."""
-    atoms = given_way(vesicle.atoms(), others, lipid_distance_angstrom)
+    atoms = remove_clashing_lipids(vesicle.atoms(), others, lipid_distance_angstrom)
     row = LibraryRow(
         molecule=vesicle.name,
         species=SPECIES,
@@ -66,10 +66,6 @@ def vesicle_entry(vesicle: Vesicle, others: Sequence[np.ndarray], lipid_distance
     return LibraryEntry(row, Path(), atoms)
 
 
-def _position(row: ParticleRow) -> np.ndarray:
-    return np.array([row.x_angstrom, row.y_angstrom, row.z_angstrom])
-
-
 def _atoms_at(row: ParticleRow, library: dict[str, LibraryEntry]) -> np.ndarray:
     rotation = rotation_from_angles(np.array([row.rot_deg, row.tilt_deg, row.psi_deg], dtype=float))
-    return rotation.apply(library[row.molecule].atoms()[0].astype(float)) + _position(row)
+    return rotation.apply(library[row.molecule].atoms()[0].astype(float)) + positions([row])[0]

@@ -19,7 +19,7 @@ from template_learning.common.device import choose_device
 from template_learning.common.errors import BadInput
 from template_learning.common.geometry import Grid, angles_from_rotation, move_between_grids, random_rotations
 from template_learning.common.tables import LibraryRow, ParticleRow
-from template_learning.packing.atom_distances import Crowd, closest_approach_angstrom
+from template_learning.packing.atom_distances import NeighbourSearch, closest_approach_angstrom
 from template_learning.packing.gpu_box import DeviceBox
 from template_learning.packing.membranes import patches
 from template_learning.packing.membranes_and_filaments import Assemblies, counts_by_species, place_assemblies, reserved_species
@@ -186,10 +186,10 @@ def pack(
                 f"molecule {name!r}: {_by(extent)} Å is larger than the box of {_by(room)} Å (margins taken off); "
                 "take a larger tetris.shape_voxels or leave the molecule out"
             )
-    place = box.settle if settings.placer == "tetris" else box.scatter
+    place = box.place_best if settings.placer == "tetris" else box.place_random
     queue = Queue([entry.row for entry in library.values()], settings, generator)
-    crowd = Crowd(settings.minimum_distance_angstrom)
-    first = packing.first = place_assemblies(library, shapes, settings, box, crowd, generator)
+    neighbours = NeighbourSearch(settings.minimum_distance_angstrom)
+    first = packing.first = place_assemblies(library, shapes, settings, box, neighbours, generator)
     packing.rows.extend(first.rows)
     packing.rotation.extend(first.rotation)
     packing.position_angstrom.extend(move_between_grids(origin, box.grid, packing.grid) for origin in first.origin)
@@ -207,18 +207,18 @@ def pack(
 
         def clear(voxel: NDArray[Any], shift: Any = shift, turned: Any = turned) -> bool:
             origin = (voxel[::-1] + shift) * box.grid.voxel_size_angstrom
-            return crowd.is_clear(turned[0], turned[1], turned[2], origin)
+            return not neighbours.clashes(turned[0], turned[1], turned[2], origin)
 
         position = place(pose, generator, clear)
         if position is not None:
             in_a_row = 0
             if settings.density_gradient * position[2] / box.grid.shape[2] > generator.random():
-                box.leave_empty(pose, position)
+                box.exclude(pose, position)
                 continue
             queue.count(row)
             packing.rows.append(row)
             origin = (position[::-1] + shift) * box.grid.voxel_size_angstrom
-            crowd.add(*turned, origin)
+            neighbours.add(*turned, origin)
             packing.position_angstrom.append(move_between_grids(origin, box.grid, packing.grid))
             packing.rotation.append(rotation)
             packing.ended = _reached(packing, queue, box, settings)

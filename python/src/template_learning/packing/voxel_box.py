@@ -1,8 +1,8 @@
 """Molecules put into a box of voxels, each where it touches most of what is there: the grid under TETRIS.
 
-A molecule in one pose is two sets of voxels: its *body* must stay clear of what is placed, its *claim* is what it takes
+A molecule in one pose is two sets of voxels: its *body* must stay clear of what is placed, its *occupied* voxels are what it takes
 away from those that come later.  By the paper both are its binarised density.  Where a distance between atoms is asked
-for, the body also holds every voxel with an atom in it, and the claim every voxel whose centre is within that distance,
+for, the body also holds every voxel with an atom in it, and what it occupies every voxel whose centre is within that distance,
 plus some slack, of an atom.  With a slack of half a voxel's diagonal two atoms of different molecules are then never
 closer than asked; with less, the positions that the grid allows are still to be tested atom by atom (``clear``).
 
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from template_learning.common.compute import compiled
+from template_learning.common.compute import jit
 from template_learning.common.geometry import Grid
 
 Voxels = NDArray[np.int64]
 HALF_DIAGONAL = np.sqrt(3.0) / 2.0
 WORD = 64
-BODY, CLAIM, SHELL = 1, 2, 4
+BODY, OCCUPIED, SHELL = 1, 2, 4
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Pose:
     """A molecule in one orientation: offsets (N, 3) as [z, y, x] voxels from the voxel that holds its origin."""
 
     body: Voxels
-    claim: Voxels
+    occupied: Voxels
     shell: Voxels
 
 
@@ -139,7 +139,7 @@ class Box:
         if by_atoms:
             _mark_atoms(mask, low, points[:, len(shape.inside) :], np.float32(guard))
         _mark_shell(mask, self.ball)
-        return Pose(*(_offsets(mask, low, bit) for bit in (BODY, CLAIM, SHELL)))
+        return Pose(*(_offsets(mask, low, bit) for bit in (BODY, OCCUPIED, SHELL)))
 
     def edges_angstrom(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Least and greatest (x, y, z) of an atom, from the centre of voxel (0, 0, 0)."""
@@ -152,7 +152,7 @@ class Box:
         high = np.array(self.grid.shape) - 1 - self.margin - pose.body.max(axis=0)
         return low, high
 
-    def settle(self, pose: Pose, generator: np.random.Generator, clear: Callable[[Voxels], bool]) -> Voxels | None:
+    def place_best(self, pose: Pose, generator: np.random.Generator, clear: Callable[[Voxels], bool]) -> Voxels | None:
         """Put a molecule where it touches most in the first tile with room for it; the first molecule to the centre.
 
         ``clear`` has the last word on a position.  Returns the voxel [z, y, x] of the molecule's origin, or None if no
@@ -186,7 +186,7 @@ class Box:
                 self.tile_refused[tile].sort()
         return None
 
-    def scatter(
+    def place_random(
         self, pose: Pose, generator: np.random.Generator, clear: Callable[[Voxels], bool], tries: int = 1000
     ) -> Voxels | None:
         """Put a molecule at the first of ``tries`` uniformly random positions that is free and clear; None if none is."""
@@ -224,16 +224,16 @@ class Box:
 
     def put(self, pose: Pose, position: Voxels) -> None:
         """Take the voxels of ``pose`` with its origin at voxel ``position`` [z, y, x]."""
-        _take(self.bits, self.taken, pose.claim, position + self.padding, CLAIM)
+        _take(self.bits, self.taken, pose.occupied, position + self.padding, OCCUPIED)
         _take(self.bits, self.taken, pose.body, position + self.padding, BODY)
         self.molecules += 1
         self.body_voxels += len(pose.body)
-        reach = np.abs(pose.claim).max() * 2 + self.padding[0]
+        reach = np.abs(pose.occupied).max() * 2 + self.padding[0]
         self.tile_reached |= ((self.tile_low <= position + reach) & (self.tile_high >= position - reach)).all(axis=1)
 
-    def leave_empty(self, pose: Pose, position: Voxels) -> None:
+    def exclude(self, pose: Pose, position: Voxels) -> None:
         """Take the molecule away again and keep its place free."""
-        self.taken[tuple((pose.body + position + self.padding).T)] &= CLAIM
+        self.taken[tuple((pose.body + position + self.padding).T)] &= OCCUPIED
         self.molecules -= 1
         self.body_voxels -= len(pose.body)
 
@@ -251,9 +251,9 @@ def _ball(radius: float) -> Voxels:
     return offset[(offset**2).sum(axis=1) <= radius**2].astype(np.int64)
 
 
-@compiled
+@jit
 def _mark_envelope(mask, low, envelope, step, shift):  # type: ignore[no-untyped-def]
-    """Body and claim where the turned envelope exceeds 1 (trilinear)."""
+    """Body and occupied where the turned envelope exceeds 1 (trilinear)."""
     middle = (envelope.shape[0] - 1) / 2.0
     edge = envelope.shape[0] - 1
     for iz in range(mask.shape[0]):
@@ -274,10 +274,10 @@ def _mark_envelope(mask, low, envelope, step, shift):  # type: ignore[no-untyped
                         row = envelope[iw + dw, iv + dv]
                         value += weight * ((1 - fu) * row[iu] + fu * row[iu + 1])
                 if value > 1:
-                    mask[iz, iy, ix] |= BODY | CLAIM
+                    mask[iz, iy, ix] |= BODY | OCCUPIED
 
 
-@compiled
+@jit
 def _turned(points, turn, shift):  # type: ignore[no-untyped-def]
     """``points @ turn + shift`` as (3, N)."""
     moved = np.empty((3, points.shape[0]), np.float32)
@@ -289,24 +289,24 @@ def _turned(points, turn, shift):  # type: ignore[no-untyped-def]
     return moved
 
 
-@compiled
+@jit
 def _mark_atoms(mask, low, atom, radius):  # type: ignore[no-untyped-def]
-    """Body in voxels that hold an atom ((3, N) as x, y, z in voxels), claim within ``radius`` of one."""
+    """Body in voxels that hold an atom ((3, N) as x, y, z in voxels), occupied within ``radius`` of one."""
     for index in range(atom.shape[1]):
         x = atom[0, index] - np.float32(low[2])
         y = atom[1, index] - np.float32(low[1])
         z = atom[2, index] - np.float32(low[0])
-        mask[int(z + np.float32(0.5)), int(y + np.float32(0.5)), int(x + np.float32(0.5))] |= BODY | CLAIM
+        mask[int(z + np.float32(0.5)), int(y + np.float32(0.5)), int(x + np.float32(0.5))] |= BODY | OCCUPIED
         for iz in range(int(z - radius) + 1, int(z + radius) + 1):
             for iy in range(int(y - radius) + 1, int(y + radius) + 1):
                 left = radius * radius - (np.float32(iz) - z) ** 2 - (np.float32(iy) - y) ** 2
                 if left >= 0:
                     wide = np.sqrt(left)
                     for ix in range(int(x - wide) + 1, int(x + wide) + 1):
-                        mask[iz, iy, ix] |= CLAIM
+                        mask[iz, iy, ix] |= OCCUPIED
 
 
-@compiled
+@jit
 def _mark_shell(mask, ball):  # type: ignore[no-untyped-def]
     """Shell within ``ball`` of the body, outside it; the body does not come near the mask's border."""
     for iz in range(1, mask.shape[0] - 1):
@@ -321,7 +321,7 @@ def _mark_shell(mask, ball):  # type: ignore[no-untyped-def]
                             mask[jz, jy, jx] |= SHELL
 
 
-@compiled
+@jit
 def _offsets(mask, low, bit):  # type: ignore[no-untyped-def]
     """Offsets (N, 3) of the cells with ``bit``, neighbours far apart in the list, so that its start samples them all."""
     count = 0
@@ -344,18 +344,18 @@ def _offsets(mask, low, bit):  # type: ignore[no-untyped-def]
     return offset
 
 
-@compiled
+@jit
 def _take(bits, taken, cells, position, bit):  # type: ignore[no-untyped-def]
-    """Set ``bit`` (and for a claim the packed bit) in the cells that lie in the array."""
+    """Set ``bit`` (and for an occupied voxel the packed bit) in the cells that lie in the array."""
     for index in range(cells.shape[0]):
         z, y, x = cells[index, 0] + position[0], cells[index, 1] + position[1], cells[index, 2] + position[2]
         if 0 <= z < taken.shape[0] and 0 <= y < taken.shape[1] and 0 <= x < taken.shape[2]:
             taken[z, y, x] |= bit
-            if bit == CLAIM:
+            if bit == OCCUPIED:
                 bits[z, x // WORD, y] |= np.uint64(1) << np.uint64(x % WORD)
 
 
-@compiled
+@jit
 def _free(bits, body, low, high):  # type: ignore[no-untyped-def]
     """One bit for each position from ``low`` to ``high`` (x within one word), as [z, y]: set where the body is free."""
     word = low[2] // WORD
@@ -397,7 +397,7 @@ def _free(bits, body, low, high):  # type: ignore[no-untyped-def]
     return free
 
 
-@compiled
+@jit
 def _first_free(taken, body, positions):  # type: ignore[no-untyped-def]
     """Index of the first of ``positions`` where the body meets nothing, or -1."""
     for number in range(positions.shape[0]):
@@ -416,16 +416,16 @@ def _first_free(taken, body, positions):  # type: ignore[no-untyped-def]
     return -1
 
 
-@compiled
+@jit
 def _touched(taken, shell, z, y, x):  # type: ignore[no-untyped-def]
-    """Number of shell voxels that are claimed, with the origin at (z, y, x)."""
+    """Number of shell voxels that are occupied, with the origin at (z, y, x)."""
     touched = 0
     for index in range(shell.shape[0]):
-        touched += taken[z + shell[index, 0], y + shell[index, 1], x + shell[index, 2]] & CLAIM
-    return touched // CLAIM
+        touched += taken[z + shell[index, 0], y + shell[index, 1], x + shell[index, 2]] & OCCUPIED
+    return touched // OCCUPIED
 
 
-@compiled
+@jit
 def _strike_out(free, row, x):  # type: ignore[no-untyped-def]
     """Unset the position ``row`` [z, y, x] from the start of the tile, which is at padded ``x``, and its neighbours."""
     bit = (x + row[2]) % WORD
@@ -437,7 +437,7 @@ def _strike_out(free, row, x):  # type: ignore[no-untyped-def]
             free[iz, iy] &= ~around
 
 
-@compiled
+@jit
 def _best(free, taken, shell, low, candidates, start):  # type: ignore[no-untyped-def]
     best_score = -1
     best = low.copy()

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
-from template_learning.common.errors import BadInput
+from template_learning.common.errors import BadInput, first_problem
 from template_learning.common.files import existing
 from template_learning.common.geometry import Grid, angles_from_rotation
 from template_learning.common.tables import ParticleRow
@@ -38,8 +38,8 @@ def read_annotations(path: Path, identifier: str, grid: Grid) -> list[ParticleRo
         try:
             rows.append(ParticleRow.model_validate({"particle": number, **cells}))
         except ValidationError as error:
-            first = error.errors()[0]
-            raise BadInput(f"{path}: annotation {number}, {first['loc'][0]}: {first['msg']}") from None
+            column, problem = first_problem(error)
+            raise BadInput(f"{path}: annotation {number}, {column}: {problem}") from None
     return rows
 
 

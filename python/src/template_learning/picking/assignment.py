@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 
 @dataclass(frozen=True)
-class Curve:
+class ThresholdCurve:
     """Precision and recall of the picks that reach each threshold, thresholds falling (one for each value that occurs).
 
     ``picks`` and ``matched`` are counts; ``truth`` is the number of particles there are.
@@ -61,7 +61,7 @@ class Curve:
         return float((self.precision * np.diff(self.recall, prepend=0.0)).sum())
 
 
-def threshold_curve(tomograms: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]], radius: float) -> Curve:
+def threshold_curve(tomograms: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]], radius: float) -> ThresholdCurve:
     """The curve over tomograms, each (pick positions (N, 3), their values (N,), particle positions (M, 3)).
 
     For each threshold the largest one-to-one matching within ``radius`` counts (what the Hungarian method gives).
@@ -75,7 +75,7 @@ def threshold_curve(tomograms: Sequence[tuple[NDArray[Any], NDArray[Any], NDArra
         reached = np.searchsorted(-value[order], -thresholds, side="right")
         picks += reached
         matched += matched_after(np.reshape(position, (-1, 3))[order], truth, radius)[reached]
-    return Curve(thresholds, picks, matched, sum(len(truth) for _, _, truth in tomograms))
+    return ThresholdCurve(thresholds, picks, matched, sum(len(truth) for _, _, truth in tomograms))
 
 
 def matched_after(position: NDArray[Any], truth: NDArray[Any], radius: float) -> NDArray[np.int64]:

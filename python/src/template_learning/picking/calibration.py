@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from template_learning.common.geometry import Grid
-from template_learning.common.tables import ParticleRow, PickRow
+from template_learning.common.tables import ParticleRow, PickRow, positions
 from template_learning.picking.assignment import matched_after
-from template_learning.picking.scores import Tomogram, classes_of, curve_of, positions_of
+from template_learning.picking.scores import Tomogram, classes_of, curve_of
 from template_learning.picking.selection import Selection, confidence
 from template_learning.settings import EvaluateSettings
 
@@ -110,7 +110,7 @@ def _whole_size(tomograms: Sequence[Tomogram], settings: EvaluateSettings) -> di
     sizes = {}
     for class_id in classes_of(tomograms):
         ranked = _outcomes(tomograms, class_id, settings)
-        right = [pick for found, outcomes in ranked for pick, one in zip(found, outcomes, strict=True) if one]
+        right = [pick for found, outcomes in ranked for pick, matched in zip(found, outcomes, strict=True) if matched]
         right.sort(key=lambda pick: -pick.score)
         if right:
             sizes[class_id] = float(np.median([pick.size_voxels for pick in right[: (len(right) + 1) // 2]]))
@@ -122,10 +122,10 @@ def _outcomes(
 ) -> Iterator[tuple[list[PickRow], NDArray[np.int64]]]:
     """Of each tomogram the picks of a class, surest first, and which of them (1 or 0) are right."""
     for tomogram in tomograms:
-        one = tomogram.of_class(class_id)
-        found = sorted(one.picks, key=lambda pick: -pick.score)
+        of_class = tomogram.of_class(class_id)
+        found = sorted(of_class.picks, key=lambda pick: -pick.score)
         radius = settings.match_radius_voxels * tomogram.grid.voxel_size_angstrom
-        yield found, np.diff(matched_after(positions_of(found), positions_of(one.truth), radius))
+        yield found, np.diff(matched_after(positions(found), positions(of_class.truth), radius))
 
 
 def score_probability(

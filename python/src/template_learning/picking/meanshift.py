@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from template_learning.common.compute import compiled, processors
+from template_learning.common.compute import jit, processors
 
 REST = 1e-3
 """A seed rests when it moves by no more than this share of the radius."""
@@ -101,7 +101,7 @@ def _distinct(modes: NDArray[np.float64], members: NDArray[np.int64], radius: fl
     return modes[kept]
 
 
-@compiled
+@jit
 def _move_seeds(seeds, members, rows, run_start, run_end, radius):  # type: ignore[no-untyped-def]
     """Move each seed (z, y, x) to where it rests; ``members`` gets the number of voxels about it (0: none)."""
     square = radius * radius
@@ -137,7 +137,7 @@ def _move_seeds(seeds, members, rows, run_start, run_end, radius):  # type: igno
         seeds[seed, 0], seeds[seed, 1], seeds[seed, 2] = z0, y0, x0
 
 
-@compiled
+@jit
 def _nearest(nearest, voxels, centres, low, radius, shape, order, first):  # type: ignore[no-untyped-def]
     """The nearest centre of each voxel among those within ``radius``, -1 where there is none."""
     for index in range(voxels.shape[0]):

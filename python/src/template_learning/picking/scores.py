@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from template_learning.common.geometry import Grid
-from template_learning.common.tables import CurveRow, ParticleRow, PickRow, TomogramScoreRow
-from template_learning.picking.assignment import Curve, f_beta, match, threshold_curve
+from template_learning.common.tables import CurveRow, ParticleRow, PickRow, TomogramScoreRow, positions
+from template_learning.picking.assignment import ThresholdCurve, f_beta, match, threshold_curve
 from template_learning.settings import EvaluateSettings
 
 CHALLENGE_BETA = 4.0
@@ -70,21 +70,16 @@ def classes_of(tomograms: Sequence[Tomogram]) -> list[int]:
     return sorted(picked | {particle.class_id for t in tomograms for particle in t.truth})
 
 
-def positions_of(rows: Sequence[PickRow] | Sequence[ParticleRow]) -> NDArray[np.float64]:
-    """The rows' positions x, y, z in ångström, one a row (n x 3)."""
-    return np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in rows], dtype=float).reshape(-1, 3)
-
-
-def curve_of(tomograms: Sequence[Tomogram], settings: EvaluateSettings, rank: str | None = None) -> Curve:
+def curve_of(tomograms: Sequence[Tomogram], settings: EvaluateSettings, rank: str | None = None) -> ThresholdCurve:
     """The curve of tomograms that hold one class each."""
     by_size = (rank or settings.rank) == "size"
     # In units of the match radius, since voxel sizes may differ between tomograms.
     return threshold_curve(
         [
             (
-                positions_of(t.picks) / (settings.match_radius_voxels * t.grid.voxel_size_angstrom),
+                positions(t.picks) / (settings.match_radius_voxels * t.grid.voxel_size_angstrom),
                 np.array([pick.size_voxels if by_size else pick.score for pick in t.picks], dtype=float),
-                positions_of(t.truth) / (settings.match_radius_voxels * t.grid.voxel_size_angstrom),
+                positions(t.truth) / (settings.match_radius_voxels * t.grid.voxel_size_angstrom),
             )
             for t in tomograms
         ],
@@ -112,7 +107,7 @@ def _outcome(tomograms: Sequence[Tomogram], settings: EvaluateSettings) -> tuple
     for t in tomograms:
         selected = [pick for pick in t.picks if pick.selected]
         radius = settings.match_radius_voxels * t.grid.voxel_size_angstrom
-        pairs = match(positions_of(selected), positions_of(t.truth), radius)
+        pairs = match(positions(selected), positions(t.truth), radius)
         result.matched += len(pairs)
         result.selected += len(selected)
         result.truth += len(t.truth)
@@ -123,7 +118,7 @@ def _outcome(tomograms: Sequence[Tomogram], settings: EvaluateSettings) -> tuple
 
 
 def region_score(
-    parts: Sequence[Sequence[Tomogram]], curve: Curve, settings: EvaluateSettings, generator: np.random.Generator
+    parts: Sequence[Sequence[Tomogram]], curve: ThresholdCurve, settings: EvaluateSettings, generator: np.random.Generator
 ) -> dict[str, Any]:
     """The figures of one class, or of several taken together: ``parts`` are the tomograms, class by class."""
     total, particles = _outcome([t for part in parts for t in part], settings)
@@ -228,7 +223,7 @@ def _interval(each: Sequence[_Outcome], total: _Outcome, generator: np.random.Ge
     return [float(value) for value in np.percentile(f1, [2.5, 97.5])], what
 
 
-def curve_rows(curve: Curve, region: Region, class_id: int) -> list[CurveRow]:
+def curve_rows(curve: ThresholdCurve, region: Region, class_id: int) -> list[CurveRow]:
     """The curve as rows of its table."""
     return [
         CurveRow(

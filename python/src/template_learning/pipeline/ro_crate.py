@@ -30,8 +30,8 @@ Entity = dict[str, Any]
 def crate_of(paths: Iterable[str], settings: Entity, inputs: Entity, sidecars: Iterable[Entity], about: Entity) -> Entity:
     """The crate's content; the arguments are ``write_crate``'s files, read."""
     sidecars = list(sidecars)
-    outputs = [{"@id": one["path"], "@type": "File", "name": one["what"]} for one in index_of(paths)["files"]]
-    taken = [_input(number, one) for number, one in enumerate(inputs.get("files", []), start=1)]
+    outputs = [{"@id": entry["path"], "@type": "File", "name": entry["what"]} for entry in index_of(paths)["files"]]
+    taken = [_input(number, entry) for number, entry in enumerate(inputs.get("files", []), start=1)]
     values = [*_parameters(settings), *_seeds(sidecars)]
     images = _images(sidecars, about.get("image_sha256") or {})
     software = _software(sidecars)
@@ -119,16 +119,16 @@ def _references(entities: Iterable[Entity]) -> list[dict[str, str]]:
     return [{"@id": entity["@id"]} for entity in entities]
 
 
-def _input(number: int, one: Entity) -> Entity:
+def _input(number: int, entry: Entity) -> Entity:
     """A file that the run read: it lies outside the crate, so that its hash says which it was."""
     return {
         "@id": f"#input-{number}",
         "@type": "File",
-        "name": Path(one["path"]).name,
-        "description": f"{one['role']} {one['id']}",
-        "alternateName": one["path"],
-        "contentSize": str(one["bytes"]),
-        "sha256": one["sha256"],
+        "name": Path(entry["path"]).name,
+        "description": f"{entry['role']} {entry['id']}",
+        "alternateName": entry["path"],
+        "contentSize": str(entry["bytes"]),
+        "sha256": entry["sha256"],
     }
 
 
@@ -142,7 +142,11 @@ def _parameters(settings: Entity) -> list[Entity]:
 
 def _seeds(sidecars: Iterable[Entity]) -> list[Entity]:
     """Root seed of every item; what its generator starts from follows from that, the stage and the id."""
-    found = {(facts["stage"].lower(), str(facts["id"])): facts["seed"] for facts in sidecars if facts.get("seed") is not None}
+    found = {
+        (metadata["stage"].lower(), str(metadata["id"])): metadata["seed"]
+        for metadata in sidecars
+        if metadata.get("seed") is not None
+    }
     return [
         {"@id": f"#seed-{stage}-{item}", "@type": "PropertyValue", "name": f"seed of {stage} {item}", "value": json.dumps(seed)}
         for (stage, item), seed in sorted(found.items())
@@ -150,24 +154,24 @@ def _seeds(sidecars: Iterable[Entity]) -> list[Entity]:
 
 
 def _software(sidecars: Iterable[Entity]) -> list[Entity]:
-    found = {one for facts in sidecars for one in [*facts["versions"].items(), *_programs(facts)]}
+    found = {entry for metadata in sidecars for entry in [*metadata["versions"].items(), *_programs(metadata)]}
     return [
         {"@id": f"#software-{name}-{version}", "@type": "SoftwareApplication", "name": name, "softwareVersion": version}
         for name, version in sorted(found)
     ]
 
 
-def _programs(facts: Entity) -> list[tuple[str, str]]:
+def _programs(metadata: Entity) -> list[tuple[str, str]]:
     """The programs that a stage's engine ran, and their versions."""
-    named = [(facts.get("program"), facts.get("program_version")), ("MULTEM", facts.get("multem_version"))]
+    named = [(metadata.get("program"), metadata.get("program_version")), ("MULTEM", metadata.get("multem_version"))]
     return [(name, version) for name, version in named if name and version]
 
 
 def _images(sidecars: Iterable[Entity], sha256: Entity) -> list[Entity]:
     stages: dict[str, set[str]] = {}
-    for facts in sidecars:
-        if facts.get("image"):
-            stages.setdefault(facts["image"], set()).add(facts["stage"].upper())
+    for metadata in sidecars:
+        if metadata.get("image"):
+            stages.setdefault(metadata["image"], set()).add(metadata["stage"].upper())
     images = []
     for image, used in sorted(stages.items()):
         kind = "SIFImage" if image.endswith(".sif") else "DockerImage"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from template_learning.common.compute import compiled_fast_math, processors
+from template_learning.common.compute import jit_fast_math, processors
 from template_learning.common.resampling import crop_matrix
 
 ZERO_WEIGHT = 0.2
@@ -121,7 +121,7 @@ def back_project(
     return result
 
 
-@compiled_fast_math
+@jit_fast_math
 def _add_views(planes, views, cosine, sine, fill, first_z):  # type: ignore[no-untyped-def]
     """Add every view's values to ``planes`` [z, x, y]; y is innermost since all of a line shares one u."""
     centre_x, centre_u = (planes.shape[1] - 1) / 2, (views.shape[1] - 1) / 2

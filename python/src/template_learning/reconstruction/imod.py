@@ -1,9 +1,7 @@
 """The reference engine: IMOD's ``newstack``, ``tilt`` and ``trimvol`` (Kremer, Mastronarde and McIntosh 1996)."""
 
 import os
-import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from template_learning.common.errors import BadInput, Fault
+from template_learning.common.errors import Fault
 from template_learning.common.files import read_mrc
 from template_learning.common.geometry import Grid
+from template_learning.common.programs import find_program, run_program
 
 PROGRAMS = ("newstack", "tilt", "trimvol")
 ANTIALIAS_FILTER = 6
@@ -30,18 +29,15 @@ def reconstruct(
     Raises BadInput where a program is missing, Fault where one fails.
     """
     for program in PROGRAMS:
-        if shutil.which(program) is None:
-            raise BadInput(
-                f"reconstruct.engine = 'imod': {program} is not on the PATH; run in the image `imod`, or take 'native'"
-            )
+        find_program(program, "reconstruct.engine = 'imod'", "run in the image `imod`, or take 'native'")
     with TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "angles.tlt").write_text("".join(f"{angle:.4f}\n" for angle in angles_deg))
-        commands = command_lines(
+        commands = imod_commands(
             tilts, work, grid, width, grid.voxel_size_angstrom / pixel_angstrom, _has_option("tilt", "FalloffIsTrueSigma")
         )
         for command in commands:
-            _run(command)
+            run_program(command[0], command, marked="ERROR")
         tomogram, _ = read_mrc(work / "tomogram.mrc", need_voxel_size=False)
     if tomogram.shape != grid.shape:
         raise Fault(f"IMOD's tomogram has {tomogram.shape} voxels (z, y, x); {grid.shape} were expected")
@@ -49,7 +45,7 @@ def reconstruct(
     return np.asarray(tomogram, dtype=np.float32), {"program": "IMOD", "program_version": imod_version(), "commands": shown}
 
 
-def command_lines(tilts: Path, work: Path, grid: Grid, width: int, ratio: float, true_sigma: bool) -> list[list[str]]:
+def imod_commands(tilts: Path, work: Path, grid: Grid, width: int, ratio: float, true_sigma: bool) -> list[list[str]]:
     """The calls that turn the tilt series into ``work/tomogram.mrc``: bin, back-project, turn to [z, y, x].
 
     ``ratio`` is the tomogram's voxel over the series' pixel; ``true_sigma`` whether this ``tilt`` knows
@@ -81,10 +77,3 @@ def imod_version() -> str:
 def _has_option(program: str, option: str) -> bool:
     shown = subprocess.run([program, "-help"], capture_output=True, text=True, check=False)
     return option in shown.stdout + shown.stderr
-
-
-def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        said = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line] or ["no message"]
-        raise Fault(f"{command[0]} ended with exit code {done.returncode}: {said[-1].strip()}")

@@ -54,7 +54,7 @@ Block = Text | Table | Illustration
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A part of the page with a heading."""
 
     anchor: str

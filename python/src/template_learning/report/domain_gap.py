@@ -13,7 +13,7 @@ from template_learning.common.files import read_mrc
 from template_learning.common.provenance import read_sidecar
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resample
 from template_learning.learning.spectrum import GREY_BINS, grey_histogram, match_spectrum
-from template_learning.report.blocks import Illustration, Section, counted
+from template_learning.report.blocks import Illustration, ReportSection, counted
 from template_learning.report.figures import CLASS_COLOURS, INK, Panel, Trace, line_figure
 from template_learning.report.run import Run
 from template_learning.settings import SegmentSettings
@@ -35,7 +35,7 @@ class Look:
     share: Sequence[float]
 
 
-def domain_gap_section(run: Run) -> Section | None:
+def domain_gap_section(run: Run) -> ReportSection | None:
     """How the training's and the user's tomograms differ, where both are known: the training's from the run or the model."""
     simulated = {row.id for row in run.design}
     paths = [run.tomogram(row.id) for row in run.design if row.split == "train"]
@@ -62,7 +62,7 @@ def domain_gap_section(run: Run) -> Section | None:
     ]
     counts = f"{whose} and {counted(len(items), 'experimental tomogram')}"
     source = line_figure(panels)
-    return Section(
+    return ReportSection(
         "domain-gap",
         "Domain gap",
         [Illustration(source, f"Spectra and grey values of {counts}.", caption(run, counts, items[0]))],
@@ -88,12 +88,12 @@ def caption(run: Run, counts: str, item: str) -> str:
 
 def training_look(run: Run, item: str) -> Look | None:
     """How the training tomograms of the model looked that segmented ``item``, as its card says; None where it does not."""
-    facts = _segment_facts(run, item)
-    spectrum = facts.get("training_spectrum")
+    metadata = _segment_facts(run, item)
+    spectrum = metadata.get("training_spectrum")
     if not spectrum:
         return None
-    frequency = (np.arange(len(spectrum)) + 0.5) / (2 * len(spectrum)) / facts["model_voxel_size_angstrom"]
-    return Look(frequency.tolist(), [value**2 for value in spectrum], facts.get("training_grey_histogram") or [])
+    frequency = (np.arange(len(spectrum)) + 0.5) / (2 * len(spectrum)) / metadata["model_voxel_size_angstrom"]
+    return Look(frequency.tolist(), [value**2 for value in spectrum], metadata.get("training_grey_histogram") or [])
 
 
 def as_the_network_sees(run: Run, item: str) -> tuple[NDArray[np.float32], float]:
@@ -103,12 +103,12 @@ def as_the_network_sees(run: Run, item: str) -> tuple[NDArray[np.float32], float
     crop, voxel_size = central_crop(path, run.voxel_size(item))
     if settings.contrast == "protein_bright":
         crop = -crop
-    facts = _segment_facts(run, item)
-    wanted = facts.get("model_voxel_size_angstrom", voxel_size)
+    metadata = _segment_facts(run, item)
+    wanted = metadata.get("model_voxel_size_angstrom", voxel_size)
     if abs(wanted / voxel_size - 1) > VOXEL_SIZE_TOLERANCE:
         crop, voxel_size = normalised(resample(crop, wanted / voxel_size)), wanted
-    if settings.match_spectrum and facts.get("training_spectrum"):
-        crop = match_spectrum(crop, facts["training_spectrum"])
+    if settings.match_spectrum and metadata.get("training_spectrum"):
+        crop = match_spectrum(crop, metadata["training_spectrum"])
     return crop, voxel_size
 
 
@@ -134,11 +134,11 @@ def normalised(volume: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def look_of(volume: NDArray[np.float32], voxel_size_angstrom: float) -> Look:
     """How a normalised volume looks."""
-    frequency, power = radial_spectrum(volume, voxel_size_angstrom)
+    frequency, power = radial_power_spectrum(volume, voxel_size_angstrom)
     return Look(frequency.tolist(), power.tolist(), grey_histogram(volume).tolist())
 
 
-def radial_spectrum(volume: NDArray[Any], voxel_size_angstrom: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def radial_power_spectrum(volume: NDArray[Any], voxel_size_angstrom: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean power of shells up to Nyquist: spatial frequencies in 1/Å and power, 1 for white noise of unit deviation.
 
     The volume is faded out towards its borders (Hann) first, so that its edges do not show.

@@ -294,7 +294,7 @@ def line_figure(panels: Sequence[Panel]) -> str:
 
 
 @dataclass(frozen=True)
-class Curve:
+class PlottedCurve:
     """Precision and recall against a threshold, with what came of the picks that were selected.
 
     ``chosen`` is the threshold that selected them and ``crossing`` where the two curves meet, None where there is none.
@@ -313,7 +313,7 @@ class Curve:
     matched: tuple[Sequence[float], Sequence[float]] | None = None
 
 
-def curve_figure(curves: Sequence[Curve]) -> str:
+def curve_figure(curves: Sequence[PlottedCurve]) -> str:
     """For each curve: precision, recall and F1 against the threshold, and precision against recall."""
     with _drawn(2.75 * len(curves)) as figure:
         for (against_size, against_recall), curve in zip(figure.subplots(len(curves), 2, squeeze=False), curves, strict=True):

@@ -5,7 +5,7 @@ from typing import Any
 from template_learning.common.files import read_table
 from template_learning.common.provenance import read_sidecar
 from template_learning.common.tables import ParticleRow
-from template_learning.report.blocks import Section, counted
+from template_learning.report.blocks import ReportSection, counted
 from template_learning.report.domain_gap import domain_gap_section
 from template_learning.report.picking_sections import SETS, finetuning_section, picks_section, scores_section, training_section
 from template_learning.report.provenance_section import parameters_section, provenance_section
@@ -16,11 +16,11 @@ FEW_PARTICLES = 50
 FAR_FROM_BEST = 0.05
 
 
-def report_sections(run: Run) -> list[Section]:
+def report_sections(run: Run) -> list[ReportSection]:
     """The sections that the run has data for, results first."""
     simulated = [item for item in run.picks if item in {row.id for row in run.design}]
     experimental = [item for item in run.picks if item not in simulated]
-    candidates: list[Section | None] = []
+    candidates: list[ReportSection | None] = []
     for which, items in (("simulated", simulated), ("experimental", experimental)):
         if which in run.evaluations:
             candidates.append(scores_section(run, which, run.evaluations[which]))

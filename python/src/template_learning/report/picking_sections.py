@@ -4,20 +4,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from template_learning.common.files import read_mrc, read_table
 from template_learning.common.geometry import Grid
-from template_learning.common.tables import CurveRow, PickRow, TomogramScoreRow
+from template_learning.common.tables import CurveRow, PickRow, TomogramScoreRow, positions
 from template_learning.picking.assignment import match
 from template_learning.picking.scores import Tomogram
-from template_learning.report.blocks import NOTHING, Block, Illustration, Section, Table, Text, counted, number
+from template_learning.report.blocks import NOTHING, Block, Illustration, ReportSection, Table, Text, counted, number
 from template_learning.report.figures import (
     CLASS_COLOURS,
     INK,
-    Curve,
     Marks,
     Panel,
+    PlottedCurve,
     Trace,
     curve_figure,
     line_figure,
@@ -38,7 +37,7 @@ SMOOTHING_VOXELS = 1.0
 SETS = {"simulated": "held-out simulated tomograms", "experimental": "experimental tomograms"}
 
 
-def training_section(run: Run) -> Section | None:
+def training_section(run: Run) -> ReportSection | None:
     """Losses and score of each epoch."""
     rows = run.table("train/history.csv")
     if not rows:
@@ -69,10 +68,10 @@ def training_section(run: Run) -> Section | None:
     caption = f"Training of the network: {counted(len(rows), 'epoch')}.{kept}"
     last_loss = f"the training loss ends at {column('loss')[-1]:.3f}"
     figure = Illustration(line_figure(panels), f"Training curves over {counted(len(rows), 'epoch')}; {last_loss}.", caption)
-    return Section("training", "Training", [figure])
+    return ReportSection("training", "Training", [figure])
 
 
-def finetuning_section(run: Run) -> Section | None:
+def finetuning_section(run: Run) -> ReportSection | None:
     """What fine-tuning gains on tomograms that were not taught: means over them for each split and number of epochs."""
     rows = run.table("finetune/finetuning.csv")
     if not rows:
@@ -107,10 +106,10 @@ def finetuning_section(run: Run) -> Section | None:
         Table(columns, lines, "Mean F1 of the tested tomograms"),
         Table(names, each, "Each tested tomogram", "Each tested tomogram"),
     ]
-    return Section("finetuning", "Fine-tuning", blocks)
+    return ReportSection("finetuning", "Fine-tuning", blocks)
 
 
-def scores_section(run: Run, which: str, evaluation: dict[str, Any]) -> Section:
+def scores_section(run: Run, which: str, evaluation: dict[str, Any]) -> ReportSection:
     """Figures of merit of one set of tomograms: together, against the threshold, one by one, by orientation."""
     title = SETS.get(which, which)
     settings = EvaluateSettings.model_validate(evaluation["settings"])
@@ -139,7 +138,7 @@ def scores_section(run: Run, which: str, evaluation: dict[str, Any]) -> Section:
         blocks.append(_orientation_table(orientation, "Recall by orientation"))
     if matched:
         blocks.append(_orientation_table(matched, "Recall by orientation, template matching"))
-    return Section(f"scores-{which}", f"Scores: {title}", blocks)
+    return ReportSection(f"scores-{which}", f"Scores: {title}", blocks)
 
 
 def _joint_table(evaluation: dict[str, Any], regions: Sequence[str], names: dict[int, str], caption: str) -> Table:
@@ -147,7 +146,7 @@ def _joint_table(evaluation: dict[str, Any], regions: Sequence[str], names: dict
     for region in regions:
         classes = evaluation[region]["classes"]
         groups = [("all" if len(classes) > 1 else "", evaluation[region]["joint"])]
-        groups += [(names.get(int(one), one), score) for one, score in classes.items()] if len(classes) > 1 else []
+        groups += [(names.get(int(label), label), score) for label, score in classes.items()] if len(classes) > 1 else []
         lines += [[_region(region, regions), name, *_score_cells(score)] for name, score in groups]
     columns = [
         "region", "class", "particles", "picks", "precision", "recall", "F1", "95 % interval", "best F1 (threshold)",
@@ -195,7 +194,7 @@ def _curve_illustration(
         crossing = joint["crossing"]
         sizes = run.minimum_sizes(evaluation["tomograms"]) if settings.rank == "size" else []
         curves.append(
-            Curve(
+            PlottedCurve(
                 title=_region(region, regions),
                 threshold=[row.threshold for row in here],
                 precision=[row.precision for row in here],
@@ -231,7 +230,8 @@ def _score_illustration(
     caption = f"Scores of the selected picks in {counted(len(joint), 'tomogram')}, median F1 {middle:.2f}"
     caption += " (boxes span the quartiles)." if len(joint) >= 5 else "."
     by_angle, matched_by_angle = (
-        {_angles(one): float(one["recall"]) for one in each if one["recall"] is not None} for each in (orientation, matched)
+        {_angles(sector): float(sector["recall"]) for sector in each if sector["recall"] is not None}
+        for each in (orientation, matched)
     )
     if by_angle:
         caption += " Recall by the angle between the molecule's axis and the beam; at 0° it is seen from the top."
@@ -240,8 +240,8 @@ def _score_illustration(
     )
 
 
-def _angles(one: dict[str, Any]) -> str:
-    return f"{one['from_deg']:.0f}° to {one['to_deg']:.0f}°"
+def _angles(sector: dict[str, Any]) -> str:
+    return f"{sector['from_deg']:.0f}° to {sector['to_deg']:.0f}°"
 
 
 def _per_tomogram_table(rows: Sequence[TomogramScoreRow], regions: Sequence[str], names: dict[int, str]) -> Table:
@@ -284,11 +284,13 @@ def _sphere_illustration(cells: Sequence[dict[str, Any]], matched: Sequence[dict
 
 
 def _orientation_table(orientation: Sequence[dict[str, Any]], caption: str) -> Table:
-    lines = [[_angles(one), str(one["particles"]), str(one["found"]), number(one["recall"], 3)] for one in orientation]
+    lines = [
+        [_angles(sector), str(sector["particles"]), str(sector["found"]), number(sector["recall"], 3)] for sector in orientation
+    ]
     return Table(["axis to beam", "particles", "found", "recall"], lines, caption)
 
 
-def picks_section(run: Run, which: str, items: Sequence[str]) -> Section | None:
+def picks_section(run: Run, which: str, items: Sequence[str]) -> ReportSection | None:
     """Tomograms of a set with their segmentation and picks, and what was picked in each."""
     if not items:
         return None
@@ -318,7 +320,7 @@ def picks_section(run: Run, which: str, items: Sequence[str]) -> Section | None:
     lines = [_pick_cells(item, run.picks[item]) for item in items]
     columns = ["tomogram", "segments", "selected", "at the border", "median size (voxels)", "median score"]
     blocks.append(Table(columns, lines, "Picks"))
-    return Section(f"picks-{which}", f"Picks: {title}", blocks)
+    return ReportSection(f"picks-{which}", f"Picks: {title}", blocks)
 
 
 def _pick_cells(item: str, picks: Sequence[PickRow]) -> list[str]:
@@ -384,12 +386,12 @@ def sorted_marks(run: Run, item: str, grid: Grid) -> Marks:
     truth = run.particles(item, grid)
     none = np.zeros((0, 3))
     if truth is None:
-        return Marks(none, none, none, _positions(picks), radius * grid.voxel_size_angstrom)
+        return Marks(none, none, none, positions(picks), radius * grid.voxel_size_angstrom)
     counted_here = Tomogram(item, grid, picks, truth).within(settings.border_voxels, False)
     hits, false, missed = [none], [none], [none]
     for class_id in sorted({row.class_id for row in counted_here.picks} | {row.class_id for row in counted_here.truth}):
         part = counted_here.of_class(class_id)
-        found, there = _positions(part.picks), _positions(part.truth)
+        found, there = positions(part.picks), positions(part.truth)
         pairs = match(found, there, settings.match_radius_voxels * grid.voxel_size_angstrom)
         right = np.isin(np.arange(len(found)), [pick for pick, _, _ in pairs])
         seen = np.isin(np.arange(len(there)), [particle for _, particle, _ in pairs])
@@ -398,10 +400,6 @@ def sorted_marks(run: Run, item: str, grid: Grid) -> Marks:
         missed.append(there[~seen])
     together = [np.concatenate(parts) for parts in (hits, false, missed)]
     return Marks(together[0], together[1], together[2], none, radius * grid.voxel_size_angstrom)
-
-
-def _positions(rows: Sequence[Any]) -> NDArray[np.float64]:
-    return np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in rows], dtype=float).reshape(-1, 3)
 
 
 def richest_depth(marks: Marks, plane: Plane, grid: Grid) -> float:

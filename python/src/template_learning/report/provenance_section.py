@@ -6,12 +6,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from template_learning.common.stages import NAMES
-from template_learning.report.blocks import NOTHING, Block, Section, Table, Text, number
+from template_learning.report.blocks import NOTHING, Block, ReportSection, Table, Text, number
 from template_learning.report.run import Run
 from template_learning.settings import Settings
 
 
-def parameters_section(run: Run) -> Section | None:
+def parameters_section(run: Run) -> ReportSection | None:
     """Every parameter, those that differ from the defaults first."""
     if run.settings is None:
         return None
@@ -26,7 +26,7 @@ def parameters_section(run: Run) -> Section | None:
         [Table(columns, changed, "Set for this run", open=True)] if changed else [Text("Every parameter has its default.")]
     )
     blocks.append(Table(columns, every, "All parameters", f"All parameters ({len(every)})"))
-    return Section("parameters", "Parameters", blocks)
+    return ReportSection("parameters", "Parameters", blocks)
 
 
 def _parameters(model: BaseModel, default: BaseModel, prefix: str = "") -> dict[str, tuple[Any, Any, str]]:
@@ -49,7 +49,7 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def provenance_section(run: Run) -> Section | None:
+def provenance_section(run: Run) -> ReportSection | None:
     """Software versions, the root seed and each item's, and the time that each stage took."""
     if not run.sidecars:
         return None
@@ -80,4 +80,4 @@ def provenance_section(run: Run) -> Section | None:
         )
     if seeds:
         blocks.append(Table(["stage", "file", "seed"], seeds, "Seeds", f"Seeds ({len(seeds)})"))
-    return Section("provenance", "Versions, seeds and time", blocks)
+    return ReportSection("provenance", "Versions, seeds and time", blocks)

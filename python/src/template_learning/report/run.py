@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from template_learning.common.errors import BadInput
+from template_learning.common.errors import BadInput, first_problem
 from template_learning.common.files import existing, read_table
 from template_learning.common.geometry import Grid
 from template_learning.common.provenance import read_sidecar
@@ -70,9 +70,8 @@ class Run:
         try:
             return Settings.model_validate(present_names(content))
         except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            raise BadInput(f"{self.folder / 'check/settings.json'}: {name}: {first['msg']}") from None
+            name, problem = first_problem(error)
+            raise BadInput(f"{self.folder / 'check/settings.json'}: {name}: {problem}") from None
 
     @cached_property
     def design(self) -> list[DesignRow]:
@@ -118,21 +117,25 @@ class Run:
 
     def minimum_sizes(self, items: Iterable[str]) -> list[int]:
         """The different sizes in voxels from which on segments of these tomograms were selected, as CLUSTER says."""
-        facts = (read_sidecar(self.folder / f"cluster/{item}.picks.csv") for item in items)
-        return sorted({int(size) for one in facts for size in (one.get("minimum_size_voxels") or {}).values()})
+        sidecars = (read_sidecar(self.folder / f"cluster/{item}.picks.csv") for item in items)
+        return sorted({int(size) for sidecar in sidecars for size in (sidecar.get("minimum_size_voxels") or {}).values()})
 
     def minimum_scores(self, items: Iterable[str]) -> list[float]:
         """The different scores from which on segments of these tomograms were selected; none where any score counted."""
-        facts = (read_sidecar(self.folder / f"cluster/{item}.picks.csv") for item in items)
-        return sorted({float(score) for one in facts for score in (one.get("minimum_score") or {}).values() if score > 0})
+        sidecars = (read_sidecar(self.folder / f"cluster/{item}.picks.csv") for item in items)
+        return sorted(
+            {float(score) for sidecar in sidecars for score in (sidecar.get("minimum_score") or {}).values() if score > 0}
+        )
 
     @cached_property
     def minimum_size_origin(self) -> str:
         """Where the size or score threshold comes from, in the words of CLUSTER and of the model's card."""
         picks = (read_sidecar(path) for path in self.files("cluster", ".picks.csv").values())
         segmentations = (read_sidecar(path) for path in self.files("segment", ".segmentation.mrc").values())
-        origin = next((str(one["minimum_size_from"]) for one in picks if one.get("minimum_size_from")), "settings")
-        chosen = next((str(one["minimum_size_chosen"]) for one in segmentations if one.get("minimum_size_chosen")), "")
+        origin = next((str(sidecar["minimum_size_from"]) for sidecar in picks if sidecar.get("minimum_size_from")), "settings")
+        chosen = next(
+            (str(sidecar["minimum_size_chosen"]) for sidecar in segmentations if sidecar.get("minimum_size_chosen")), ""
+        )
         return f"the {origin} ({chosen})" if origin == "model" and chosen else f"the {origin}"
 
     @cached_property

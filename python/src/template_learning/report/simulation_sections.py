@@ -10,7 +10,7 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import existing, read_mrc, read_table
 from template_learning.common.provenance import read_sidecar
 from template_learning.common.tables import DesignRow, ParticleRow
-from template_learning.report.blocks import NOTHING, Block, Illustration, Section, Table, counted, number, spread
+from template_learning.report.blocks import NOTHING, Block, Illustration, ReportSection, Table, counted, number, spread
 from template_learning.report.figures import degrees, packing_figure, tilt_figure
 from template_learning.report.run import Run
 from template_learning.report.slices import Picture, cut
@@ -40,7 +40,7 @@ def class_names(run: Run) -> dict[int, str]:
     return {number: ", ".join(sorted(members)) for number, members in sorted(names.items())}
 
 
-def molecules_section(run: Run) -> Section | None:
+def molecules_section(run: Run) -> ReportSection | None:
     """The templates and distractors, with masses and conformers where the library is there."""
     inputs = run.json("check/inputs.json") or {}
     blocks: list[Block] = []
@@ -73,29 +73,29 @@ def molecules_section(run: Run) -> Section | None:
             blocks.append(Table(columns, lines, several, f"{several} ({len(lines)})" if role == "distractor" else ""))
         if role == "template":
             blocks += _conformers(run)
-    return Section("molecules", "Molecules", blocks) if blocks else None
+    return ReportSection("molecules", "Molecules", blocks) if blocks else None
 
 
 def _conformers(run: Run) -> list[Block]:
     """How far the conformers of each template lie from it, and what their network was."""
     lines = []
     for item in run.files("flex", ".flex.json"):
-        facts = run.json(f"flex/{item}.flex.json") or {}
-        conformers = facts.get("conformers", [])
+        metadata = run.json(f"flex/{item}.flex.json") or {}
+        conformers = metadata.get("conformers", [])
         if not conformers:
             continue
-        rmsd = np.percentile([one["rmsd_angstrom"] for one in conformers], (0, 25, 50, 75, 100))
-        kept = sum(not one["accepted"] for one in conformers)
+        rmsd = np.percentile([conformer["rmsd_angstrom"] for conformer in conformers], (0, 25, 50, 75, 100))
+        kept = sum(not conformer["accepted"] for conformer in conformers)
         lines.append(
             [
                 item,
                 str(len(conformers)),
                 *(number(float(value), 1) for value in rmsd),
-                str(facts["rejected_draws"]),
+                str(metadata["rejected_draws"]),
                 str(kept),
-                f"{facts['nodes']:,}",
-                str(facts["loose_nodes"]),
-                str(facts["zero_modes"]),
+                f"{metadata['nodes']:,}",
+                str(metadata["loose_nodes"]),
+                str(metadata["zero_modes"]),
             ]
         )
     columns = ["template", "conformers", "least RMSD (Å)", "quarter", "median", "three quarters", "greatest"]
@@ -103,12 +103,12 @@ def _conformers(run: Run) -> list[Block]:
     return [Table(columns, lines, "Conformers: RMSD to their template")] if lines else []
 
 
-def packing_section(run: Run) -> Section | None:
+def packing_section(run: Run) -> ReportSection | None:
     """Occupancy of every sample, pictures of the first ones."""
     if not run.placed:
         return None
     placed = {item: read_table(path, ParticleRow) for item, path in run.placed.items()}
-    facts = {item: read_sidecar(path) for item, path in run.placed.items()}
+    metadata = {item: read_sidecar(path) for item, path in run.placed.items()}
     asked = run.settings.tetris.distractors_per_template if run.settings else None
     lines = []
     for item, rows in placed.items():
@@ -121,10 +121,10 @@ def packing_section(run: Run) -> Section | None:
                 str(templates),
                 str(len(rows) - templates),
                 number(ratio, 2),
-                number(_percent(facts[item].get("filled_fraction")), 1),
-                number(_percent(facts[item].get("filled_fraction_of_centres")), 1),
-                number(facts[item].get("protein_mg_per_ml"), 0),
-                number(facts[item].get("closest_approach_angstrom"), 2),
+                number(_percent(metadata[item].get("filled_fraction")), 1),
+                number(_percent(metadata[item].get("filled_fraction_of_centres")), 1),
+                number(metadata[item].get("protein_mg_per_ml"), 0),
+                number(metadata[item].get("closest_approach_angstrom"), 2),
             ]
         )
     columns = [
@@ -157,7 +157,7 @@ def packing_section(run: Run) -> Section | None:
             f"Molecules placed, by kind ({len(order)})",
         )
     )
-    return Section("packing", "Packed samples", blocks)
+    return ReportSection("packing", "Packed samples", blocks)
 
 
 def _percent(fraction: float | None) -> float | None:
@@ -202,7 +202,7 @@ def _packing_illustration(run: Run, item: str, rows: Sequence[ParticleRow]) -> I
     return Illustration(source, f"{text} in two middle planes, coloured by class.", caption, f"Sample {item}")
 
 
-def imaging_section(run: Run) -> Section | None:
+def imaging_section(run: Run) -> ReportSection | None:
     """The imaging conditions: what they range over, and the table."""
     if not run.design:
         return None
@@ -221,7 +221,7 @@ def imaging_section(run: Run) -> Section | None:
         Table(["condition", "values"], conditions, f"{counted(len(run.design), 'tomogram')}: {words}"),
         Table(columns, lines, "Design", f"Design: every tomogram ({len(lines)} rows)"),
     ]
-    return Section("imaging", "Imaging conditions", blocks)
+    return ReportSection("imaging", "Imaging conditions", blocks)
 
 
 def _conditions(rows: Sequence[DesignRow]) -> dict[str, tuple[str, int]]:
@@ -235,7 +235,7 @@ def _conditions(rows: Sequence[DesignRow]) -> dict[str, tuple[str, int]]:
     return found
 
 
-def tilts_section(run: Run) -> Section | None:
+def tilts_section(run: Run) -> ReportSection | None:
     """Zero tilt and the extremes of the series with the lowest and the highest dose."""
     series = run.files("simulate", ".tilts.mrc")
     if not series:
@@ -244,7 +244,7 @@ def tilts_section(run: Run) -> Section | None:
     by_dose = sorted(series, key=lambda item: (rows[item].total_dose_e_per_angstrom2 if item in rows else 0.0, item))
     chosen = [by_dose[0]] if len(by_dose) == 1 else [by_dose[0], by_dose[-1]]
     blocks: list[Block] = [_tilt_illustration(item, series[item], rows.get(item)) for item in chosen]
-    return Section("tilts", "Tilt series", blocks)
+    return ReportSection("tilts", "Tilt series", blocks)
 
 
 def _tilt_illustration(item: str, path: Path, row: DesignRow | None) -> Illustration:

@@ -9,7 +9,7 @@ RATES = (1.5, 5.0)
 CUBICS = ((0.95, -0.1333, -0.8661, 0.3711), (0.8, -0.3, -0.56, 0.32))
 
 
-def detector_pass(
+def mtf_transfer(
     frequency: NDArray[np.floating], detector_pixel_angstrom: float, dose_e_per_angstrom2: float, exposure_s: float = 1.0
 ) -> NDArray[np.float32]:
     """Share of each spatial frequency (1/Å) that the detector passes to its counts; at 0 that of the electrons.

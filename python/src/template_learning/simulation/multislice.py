@@ -1,8 +1,8 @@
 """The native engine: one tilt at a time, from molecules to the noise-free image.
 
-Atoms are rotated, deposited on slabs a few resolution elements thick, and the wave goes through the slabs' phase objects
+Atoms are rotated, deposited on slices a few resolution elements thick, and the wave goes through the slices' phase objects
 with Fresnel propagation between them (multislice: Cowley and Moodie 1957), or through the sum of all (projection).  The wave
-keeps all frequencies of its grid: a slab's phases are small, so that their products alias little, while what is scattered
+keeps all frequencies of its grid: a slice's phases are small, so that their products alias little, while what is scattered
 to high angles returns to the image's low frequencies through the square.
 """
 
@@ -24,16 +24,16 @@ from template_learning.simulation.physics import (
     interaction_radian_per_volt_angstrom,
     wavelength_angstrom,
 )
-from template_learning.simulation.potential import PointCloud, Sample, deposit, deposit_shadow, point_cloud
-from template_learning.simulation.scattering import Matter
+from template_learning.simulation.potential import PointCloud, Sample, deposit, deposit_excluded_solvent, point_cloud
+from template_learning.simulation.scattering import ScatteringModel
 from template_learning.simulation.wave import Float32, WaveGrid
 
 Array = NDArray[np.float64]
-# Largest error of the Fresnel phase, in radian, of an atom at a slab's face.
-SLAB_PHASE = 0.1
-# Memory for the slabs of one tilt that are held at one time.
-SLAB_BYTES = 400_000_000
-# Width over which the ice's grain fades where molecules displace it.
+# Largest error of the Fresnel phase, in radian, of an atom at a slice's face.
+SLICE_PHASE = 0.1
+# Memory for the slices of one tilt that are held at one time.
+SLICE_BYTES = 400_000_000
+# Width over which the solvent noise fades where molecules displace it.
 FADE_SIGMA_ANGSTROM = 6.0
 
 
@@ -57,7 +57,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Screen:
+class PhaseGrating:
     """Something besides molecules and ice that the wave passes: phase in radian and loss (exponent) of each pixel."""
 
     depth_angstrom: float
@@ -66,8 +66,8 @@ class Screen:
 
 
 @dataclass(frozen=True)
-class Layers:
-    """The slabs of one tilt, and the molecules in them: ``centre`` (N, 3) in ångström from the tilt axis."""
+class Slices:
+    """The slices of one tilt, and the molecules in them: ``centre`` (N, 3) in ångström from the tilt axis."""
 
     kind: NDArray[np.int64]
     rotation: Array
@@ -79,15 +79,15 @@ class Layers:
 
     @property
     def last_angstrom(self) -> float:
-        """Depth of the last slab's middle."""
+        """Depth of the last slice's middle."""
         return self.first_angstrom + (self.count - 1) * self.thickness_angstrom
 
     def depth(self, z_angstrom: NDArray[np.floating] | float) -> Any:
-        """Number of the slab at a depth, with its fraction."""
+        """Number of the slice at a depth, with its fraction."""
         return (z_angstrom - self.first_angstrom) / self.thickness_angstrom
 
     def faces(self, index: int) -> tuple[float, float]:
-        """Where a slab begins and ends; the outermost have no end."""
+        """Where a slice begins and ends; the outermost have no end."""
         middle = self.first_angstrom + index * self.thickness_angstrom
         begin = middle - self.thickness_angstrom / 2 if index else -np.inf
         return begin, middle + self.thickness_angstrom / 2 if index < self.count - 1 else np.inf
@@ -103,7 +103,7 @@ class Engine:
     """
 
     sample: Sample
-    matter: Matter
+    scattering: ScatteringModel
     lens: Lens
     shape: tuple[int, int]
     pixel_angstrom: float
@@ -112,7 +112,7 @@ class Engine:
     padding_angstrom: float = 96.0
     lens_padding_angstrom: float | None = None
     propagation: Literal["multislice", "projection"] = "multislice"
-    slab_angstrom: float | None = None
+    slice_angstrom: float | None = None
     damage_angstrom2_per_dose: float = 0.08
     device: Device = CPU
 
@@ -167,17 +167,17 @@ class Engine:
         return x, y
 
     @cached_property
-    def slab_thickness_angstrom(self) -> float:
+    def slice_thickness_angstrom(self) -> float:
         """The given thickness, or one thin enough for the images' highest frequency."""
-        if self.slab_angstrom is not None:
-            return self.slab_angstrom
+        if self.slice_angstrom is not None:
+            return self.slice_angstrom
         nyquist = 0.5 / self.pixel_angstrom
-        return 2 * SLAB_PHASE / (np.pi * self.wavelength_angstrom * nyquist**2)
+        return 2 * SLICE_PHASE / (np.pi * self.wavelength_angstrom * nyquist**2)
 
     @cached_property
     def cloud(self) -> PointCloud:
         """The sample's points."""
-        return point_cloud(self.sample, self.matter, 0.5 / self.working_pixel_angstrom)
+        return point_cloud(self.sample, self.scattering, 0.5 / self.working_pixel_angstrom)
 
     @cached_property
     def lens_transfer(self) -> Any:
@@ -190,22 +190,22 @@ class Engine:
 
     def channel_factors(self, dose_e_per_angstrom2: float) -> Float32:
         """Phase in radian that each channel's points make at each frequency, [channel, y, x]."""
-        channels, matter, frequency = self.cloud.channels, self.matter, self.grid.half_frequency
-        missing = (1 - matter.ice_inside) * matter.ice_volt / VOLT_ANGSTROM2  # of a displaced Å^3
+        channels, scattering, frequency = self.cloud.channels, self.scattering, self.grid.half_frequency
+        missing = (1 - scattering.ice_inside) * scattering.ice_volt / VOLT_ANGSTROM2  # of a displaced Å^3
         factor = channels.factor.copy()
-        if matter.shadow is None:
-            spread = np.exp(-2 * (np.pi * matter.displaced_sigma_angstrom * channels.frequency) ** 2)
-            factor[0] -= missing * matter.displaced_angstrom3 * spread
+        if scattering.solvent_exclusion is None:
+            spread = np.exp(-2 * (np.pi * scattering.displaced_sigma_angstrom * channels.frequency) ** 2)
+            factor[0] -= missing * scattering.displaced_angstrom3 * spread
         factor *= self.damage(dose_e_per_angstrom2, channels.frequency)
         scale = self.phase_per_volt_angstrom * VOLT_ANGSTROM2 / self.working_pixel_angstrom**2
-        deposit_pass = self.grid.box_pass(1)
-        table = [np.interp(frequency, channels.frequency, scale * row) / deposit_pass**3 for row in factor]
-        if matter.shadow is not None:
-            table.append(-scale * missing * self.damage(dose_e_per_angstrom2, frequency) / deposit_pass**2)
+        deposit_transfer = self.grid.pixel_integration_transfer(1)
+        table = [np.interp(frequency, channels.frequency, scale * row) / deposit_transfer**3 for row in factor]
+        if scattering.solvent_exclusion is not None:
+            table.append(-scale * missing * self.damage(dose_e_per_angstrom2, frequency) / deposit_transfer**2)
         return np.stack(table, dtype=np.float32, casting="same_kind")
 
-    def layers(self, view: View) -> Layers:
-        """The slabs that hold the molecules seen in a view."""
+    def slices(self, view: View) -> Slices:
+        """The slices that hold the molecules seen in a view."""
         sample, pixel = self.sample, self.working_pixel_angstrom
         centre = view.seen(sample.position_angstrom)
         radius = self.cloud.radius_angstrom[sample.kind] if len(sample.kind) else np.zeros(0)
@@ -213,103 +213,103 @@ class Engine:
         seen = ((at + reach > 0) & (at - reach < np.array(self.grid.shape[::-1]))).all(axis=1)
         centre, radius = centre[seen], radius[seen]
         low, high = float((centre[:, 2] - radius).min(initial=0.0)), float((centre[:, 2] + radius).max(initial=0.0))
-        thickness = self.slab_thickness_angstrom if self.propagation == "multislice" else max(high - low, 1.0)
+        thickness = self.slice_thickness_angstrom if self.propagation == "multislice" else max(high - low, 1.0)
         count = max(1, int(np.ceil((high - low) / thickness)))
         first = (low + high - (count - 1) * thickness) / 2
         rotation = np.einsum("ij,njk->nik", view.matrix, sample.rotation[seen])
-        return Layers(sample.kind[seen], rotation, centre, radius, first, thickness, count)
+        return Slices(sample.kind[seen], rotation, centre, radius, first, thickness, count)
 
-    def slabs(self, layers: Layers) -> Iterator[Float32]:
-        """The points of each slab, [slab, channel, y, x], as many slabs at a time as memory allows."""
-        cloud, shadow = self.cloud, self.matter.shadow
-        channels = cloud.weight.shape[1] + (shadow is not None)
-        unit = np.array([self.working_pixel_angstrom, self.working_pixel_angstrom, layers.thickness_angstrom])
-        held = max(1, int(SLAB_BYTES / (channels * self.grid.shape[0] * self.grid.shape[1] * 4)))
-        depth, extent = layers.depth(layers.centre[:, 2]), layers.radius / layers.thickness_angstrom + 0.5
-        for start in range(0, layers.count, held):
-            slabs = np.zeros((min(held, layers.count - start), channels, *self.grid.shape), np.float32)
-            inside = (depth + extent > start - 0.5) & (depth - extent < start + len(slabs) - 0.5)
-            offset = np.array([*self.middle, -layers.first_angstrom / layers.thickness_angstrom - start])
-            centre, rotation = layers.centre[inside], layers.rotation[inside]
+    def planes(self, slices: Slices) -> Iterator[Float32]:
+        """The points of each slice, [slice, channel, y, x], as many slices at a time as memory allows."""
+        cloud, solvent_exclusion = self.cloud, self.scattering.solvent_exclusion
+        channels = cloud.weight.shape[1] + (solvent_exclusion is not None)
+        unit = np.array([self.working_pixel_angstrom, self.working_pixel_angstrom, slices.thickness_angstrom])
+        held = max(1, int(SLICE_BYTES / (channels * self.grid.shape[0] * self.grid.shape[1] * 4)))
+        depth, extent = slices.depth(slices.centre[:, 2]), slices.radius / slices.thickness_angstrom + 0.5
+        for start in range(0, slices.count, held):
+            planes = np.zeros((min(held, slices.count - start), channels, *self.grid.shape), np.float32)
+            inside = (depth + extent > start - 0.5) & (depth - extent < start + len(planes) - 0.5)
+            offset = np.array([*self.middle, -slices.first_angstrom / slices.thickness_angstrom - start])
+            centre, rotation = slices.centre[inside], slices.rotation[inside]
             deposit(
-                slabs,
+                planes,
                 cloud.position,
                 cloud.weight,
                 cloud.start,
-                layers.kind[inside],
+                slices.kind[inside],
                 (rotation / unit[:, None]).astype(np.float32),
                 (centre / unit + offset).astype(np.float32),
             )
-            if shadow is not None:
-                deposit_shadow(
-                    slabs,
+            if solvent_exclusion is not None:
+                deposit_excluded_solvent(
+                    planes,
                     cloud.position,
-                    cloud.shadow_angstrom,
+                    cloud.exclusion_angstrom,
                     cloud.radius_angstrom.astype(np.float32),
                     cloud.start,
-                    layers.kind[inside],
+                    slices.kind[inside],
                     rotation.astype(np.float32),
                     centre.astype(np.float32),
                     np.column_stack([1 / unit, offset]).astype(np.float32),
-                    shadow.pixel_angstrom,
-                    shadow.slice_angstrom,
+                    solvent_exclusion.pixel_angstrom,
+                    solvent_exclusion.slice_angstrom,
                 )
-            yield slabs
+            yield planes
 
     def exit_wave(
         self,
         view: View | float,
         dose_e_per_angstrom2: float,
         generator: np.random.Generator | None,
-        screens: Sequence[Screen] = (),
+        gratings: Sequence[PhaseGrating] = (),
     ) -> tuple[Any, float]:
         """The wave [y, x] behind the sample, on the device, and its distance in ångström from the tilt axis's plane.
 
-        ``dose_e_per_angstrom2``: received by the end of the exposure.  Without a generator the ice has no grain.
+        ``dose_e_per_angstrom2``: received by the end of the exposure.  Without a generator there is no solvent noise.
         """
         view = view if isinstance(view, View) else View(view)
         device, ice = self.device, self.sample.ice
         xp, ft = device.xp, device.fft
-        layers = self.layers(view)
+        slices = self.slices(view)
         factors = device.put(self.channel_factors(dose_e_per_angstrom2))
-        row, column = map(device.put, self.grid.fresnel(self.wavelength_angstrom, layers.thickness_angstrom))
-        slab_of = [int(np.clip(np.round(layers.depth(screen.depth_angstrom)), 0, layers.count - 1)) for screen in screens]
+        row, column = map(device.put, self.grid.fresnel(self.wavelength_angstrom, slices.thickness_angstrom))
+        slice_of = [int(np.clip(np.round(slices.depth(grating.depth_angstrom)), 0, slices.count - 1)) for grating in gratings]
         displaced = np.zeros(self.grid.shape, np.float32)
         wave = xp.ones(self.grid.shape, np.complex64)
         index = 0
-        for slabs in self.slabs(layers):
-            displaced += self.displaced_angstrom3(slabs)
-            for slab in device.put(slabs):
-                shaped = ft.rfft2(slab[0]) * factors[0]
-                for channel, factor in zip(slab[1:], factors[1:], strict=True):
+        for planes in self.planes(slices):
+            displaced += self.displaced_angstrom3(planes)
+            for plane in device.put(planes):
+                shaped = ft.rfft2(plane[0]) * factors[0]
+                for channel, factor in zip(plane[1:], factors[1:], strict=True):
                     shaped += ft.rfft2(channel) * factor
                 if isinstance(ice, Cuboid):
-                    path = ice.path_between(view.tilt_deg, *self.axes_angstrom, *layers.faces(index)).astype(np.float32)
-                    volt = self.matter.ice_volt * self.phase_per_volt_angstrom
+                    path = ice.path_between(view.tilt_deg, *self.axes_angstrom, *slices.faces(index)).astype(np.float32)
+                    volt = self.scattering.ice_volt * self.phase_per_volt_angstrom
                     blurred = volt * self.damage(dose_e_per_angstrom2, self.grid.half_frequency)
                     shaped += ft.rfft2(device.put(path)) * device.put(blurred)
                 phase = ft.irfft2(shaped, s=self.grid.shape, overwrite_x=True)
-                for screen in (s for s, at in zip(screens, slab_of, strict=True) if at == index):
-                    phase = phase + device.put(screen.phase)
-                    wave *= device.put(np.exp(-screen.loss))
+                for grating in (s for s, at in zip(gratings, slice_of, strict=True) if at == index):
+                    phase = phase + device.put(grating.phase)
+                    wave *= device.put(np.exp(-grating.loss))
                 wave *= xp.cos(phase) + 1j * xp.sin(phase)
-                if index < layers.count - 1:
+                if index < slices.count - 1:
                     wave = ft.fft2(wave, overwrite_x=True)
                     wave *= row
                     wave *= column
                     wave = ft.ifft2(wave, overwrite_x=True)
                 index += 1
         if generator is not None:
-            wave *= self.grain_wave(view.tilt_deg, dose_e_per_angstrom2, displaced, layers.last_angstrom, generator)
-        return wave, layers.last_angstrom
+            wave *= self.solvent_noise_wave(view.tilt_deg, dose_e_per_angstrom2, displaced, slices.last_angstrom, generator)
+        return wave, slices.last_angstrom
 
-    def displaced_angstrom3(self, slabs: Float32) -> Float32:
+    def displaced_angstrom3(self, planes: Float32) -> Float32:
         """Volume of ice that is missing from each pixel's column, [y, x]."""
-        if self.matter.shadow is not None:
-            return np.asarray(slabs[:, -1].sum(axis=0))
-        return np.asarray(slabs[:, 0].sum(axis=0) * np.float32(self.matter.displaced_angstrom3))
+        if self.scattering.solvent_exclusion is not None:
+            return np.asarray(planes[:, -1].sum(axis=0))
+        return np.asarray(planes[:, 0].sum(axis=0) * np.float32(self.scattering.displaced_angstrom3))
 
-    def grain_wave(
+    def solvent_noise_wave(
         self,
         tilt_deg: float,
         dose_e_per_angstrom2: float,
@@ -317,28 +317,28 @@ class Engine:
         distance_angstrom: float,
         generator: np.random.Generator,
     ) -> Any:
-        """What a draw of the ice's grain multiplies the wave with, after it went some distance from the tilt axis's plane."""
-        matter, ice, grid, device = self.matter, self.sample.ice, self.grid, self.device
+        """What a draw of the solvent noise multiplies the wave with, after it went some distance from the tilt axis's plane."""
+        scattering, ice, grid, device = self.scattering, self.sample.ice, self.grid, self.device
         xp, ft = device.xp, device.fft
         path = ice.path_angstrom(tilt_deg)
-        faded = (1 - matter.ice_inside**2) / (path * self.working_pixel_angstrom**2)
+        faded = (1 - scattering.ice_inside**2) / (path * self.working_pixel_angstrom**2)
         fade = np.exp(-2 * (np.pi * FADE_SIGMA_ANGSTROM * grid.half_frequency) ** 2).astype(np.float32)
         missing = ft.irfft2(ft.rfft2(device.put(displaced_angstrom3 * np.float32(faded))) * device.put(fade), s=grid.shape)
-        share = 1 - missing
+        remaining = 1 - missing
         if isinstance(ice, Cuboid):
             whole = ice.path_between(tilt_deg, *self.axes_angstrom, -np.inf, np.inf) / path
-            share = xp.minimum(share, device.put(whole.astype(np.float32)))
-        white = device.put(generator.standard_normal(grid.shape, dtype=np.float32)) * xp.sqrt(xp.clip(share, 0, None))
+            remaining = xp.minimum(remaining, device.put(whole.astype(np.float32)))
+        white = device.put(generator.standard_normal(grid.shape, dtype=np.float32)) * xp.sqrt(xp.clip(remaining, 0, None))
         frequency = np.linspace(0, float(np.sqrt(grid.frequency_squared.max())), 512)
-        amplitude = np.sqrt(matter.grain_power(frequency) * path) * self.damage(dose_e_per_angstrom2, frequency)
+        amplitude = np.sqrt(scattering.solvent_noise_power(frequency) * path) * self.damage(dose_e_per_angstrom2, frequency)
         amplitude *= self.phase_per_volt_angstrom / self.working_pixel_angstrom
-        screen = ft.fft2(white)
-        screen *= device.put(np.interp(np.sqrt(grid.frequency_squared), frequency, amplitude).astype(np.float32))
+        noise = ft.fft2(white)
+        noise *= device.put(np.interp(np.sqrt(grid.frequency_squared), frequency, amplitude).astype(np.float32))
         for axis in grid.fresnel(self.wavelength_angstrom, distance_angstrom):
-            screen *= device.put(axis)
-        screen = ft.ifft2(screen, overwrite_x=True)
-        # The grain's phase is a few hundredths of a radian: three terms of the exponential are exact to float32.
-        return 1 + screen * (1j - screen / 2)
+            noise *= device.put(axis)
+        noise = ft.ifft2(noise, overwrite_x=True)
+        # The noise's phase is a few hundredths of a radian: three terms of the exponential are exact to float32.
+        return 1 + noise * (1j - noise / 2)
 
     def intensity(self, wave: Any, exit_angstrom: float, defocus_offset_angstrom: float = 0.0) -> Any:
         """Intensity [y, x] on the microscope's grid, on the device, from an exit wave; 1 = vacuum."""
@@ -355,8 +355,8 @@ class Engine:
     def image(self, intensity: Any, transfer: Float32 | None = None) -> Float32:
         """The image's pixels [y, x]: means of the intensity over each pixel's area, after ``transfer`` (half plane)."""
         grid, step, device = self.lens_grid, self.oversampling, self.device
-        passed = grid.box_pass(1) if transfer is None else grid.box_pass(1) * transfer
-        shaped = device.fft.rfft2(intensity) * device.put(passed)
+        transfer = grid.pixel_integration_transfer(1) if transfer is None else grid.pixel_integration_transfer(1) * transfer
+        shaped = device.fft.rfft2(intensity) * device.put(transfer)
         smooth = device.get(device.fft.irfft2(shaped, s=grid.shape, overwrite_x=True))
         (top, left), (height, width) = grid.border, self.shape
         field = smooth[top : top + height * step, left : left + width * step]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from template_learning.common.tables import DesignRow
-from template_learning.simulation.multislice import Engine, Screen, View
+from template_learning.simulation.multislice import Engine, PhaseGrating, View
 from template_learning.simulation.wave import Float32, WaveGrid
 
 Array = NDArray[np.float64]
@@ -40,7 +40,7 @@ class Nuisances:
     motion_angstrom: Array
     slope: Array
 
-    def facts(self) -> dict[str, object]:
+    def metadata(self) -> dict[str, object]:
         """The draw as it goes into the sidecar."""
         return {
             "gold_fiducials_angstrom": self.gold,
@@ -57,18 +57,18 @@ class Nuisances:
         shift_x, shift_y = self.shift_angstrom[index]
         return View(tilt_deg, float(self.rotation_deg[index]), (float(shift_x), float(shift_y)))
 
-    def screens(self, engine: Engine, view: View) -> list[Screen]:
+    def gratings(self, engine: Engine, view: View) -> list[PhaseGrating]:
         """Gold and carbon as the wave meets them in a view."""
         found = [self._bead(engine, place) for place in view.seen(self.gold)]
         return found if self.carbon is None else [*found, self._film(engine, view)]
 
-    def _bead(self, engine: Engine, place: Array) -> Screen:
+    def _bead(self, engine: Engine, place: Array) -> PhaseGrating:
         x, y = engine.axes_angstrom
         square = (x - place[0])[None, :] ** 2 + (y - place[1])[:, None] ** 2
         path = 2 * np.sqrt(np.clip(GOLD_RADIUS_ANGSTROM**2 - square, 0, None))
-        return _screen(engine, float(place[2]), path, GOLD_VOLT, GOLD_FREE_PATH_ANGSTROM)
+        return _grating(engine, float(place[2]), path, GOLD_VOLT, GOLD_FREE_PATH_ANGSTROM)
 
-    def _film(self, engine: Engine, view: View) -> Screen:
+    def _film(self, engine: Engine, view: View) -> PhaseGrating:
         direction, distance = self.carbon or (0.0, 0.0)
         x, y = engine.axes_angstrom
         depth = self.carbon_depth_angstrom
@@ -79,9 +79,9 @@ class Nuisances:
         beyond = plane[..., 0] * np.cos(angle) + plane[..., 1] * np.sin(angle) - distance
         covered = np.clip(beyond / (2 * engine.working_pixel_angstrom) + 0.5, 0, 1)
         path = covered * CARBON_THICKNESS_ANGSTROM / np.cos(np.deg2rad(view.tilt_deg))
-        return _screen(engine, depth * view.matrix[2, 2], path, CARBON_VOLT, CARBON_FREE_PATH_ANGSTROM)
+        return _grating(engine, depth * view.matrix[2, 2], path, CARBON_VOLT, CARBON_FREE_PATH_ANGSTROM)
 
-    def motion_pass(self, index: int, grid: WaveGrid) -> Float32:
+    def motion_transfer(self, index: int, grid: WaveGrid) -> Float32:
         """What a straight drift during the exposure does to each frequency of a real image's transform."""
         x, y = grid.frequencies
         half = x[:, : grid.shape[1] // 2 + 1]
@@ -94,9 +94,9 @@ class Nuisances:
         return (1 + self.slope[0] * x[None, :] + self.slope[1] * y[:, None]).astype(np.float32)
 
 
-def _screen(engine: Engine, depth_angstrom: float, path: Array, volt: float, free_path_angstrom: float) -> Screen:
+def _grating(engine: Engine, depth_angstrom: float, path: Array, volt: float, free_path_angstrom: float) -> PhaseGrating:
     phase = engine.phase_per_volt_angstrom * volt * path
-    return Screen(depth_angstrom, phase.astype(np.float32), (path / (2 * free_path_angstrom)).astype(np.float32))
+    return PhaseGrating(depth_angstrom, phase.astype(np.float32), (path / (2 * free_path_angstrom)).astype(np.float32))
 
 
 def draw_nuisances(row: DesignRow, extent_angstrom: Array, tilts: int, generator: np.random.Generator) -> Nuisances:

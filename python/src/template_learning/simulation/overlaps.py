@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from template_learning.common.compute import compiled
+from template_learning.common.compute import jit
 from template_learning.simulation.potential import Float32, Sample
 
 REACH_ANGSTROM = 1.9
@@ -96,7 +96,7 @@ def _blocks(bounds: NDArray[np.float32]) -> Iterator[tuple[Float32, tuple[int, i
         yield low + np.array([first, 0, 0], dtype=np.float32), (min(step, width - first), height, depth)
 
 
-@compiled
+@jit
 def _turned(point: Float32, rotation: Float32, centre: Float32) -> tuple[float, float, float]:
     """Where a point of a molecule is in the sample."""
     return (
@@ -106,7 +106,7 @@ def _turned(point: Float32, rotation: Float32, centre: Float32) -> tuple[float, 
     )
 
 
-@compiled
+@jit
 def _bounds(atoms: Float32, rotation: Float32, centre: Float32) -> Float32:
     """Lowest and highest x, y, z of a placed molecule, (2, 3); the lowest above the highest where it has no atoms."""
     bounds = np.empty((2, 3), np.float32)
@@ -119,7 +119,7 @@ def _bounds(atoms: Float32, rotation: Float32, centre: Float32) -> Float32:
     return bounds
 
 
-@compiled
+@jit
 def _take(taken: NDArray[np.bool_], low: Float32, atoms: Float32, rotation: Float32, centre: Float32, reach: float) -> int:
     """Mark the voxels [x, y, z] of 1 Å, from ``low`` on, whose middle lies within ``reach`` of an atom; how many atoms did."""
     width, height, depth = taken.shape
@@ -140,7 +140,7 @@ def _take(taken: NDArray[np.bool_], low: Float32, atoms: Float32, rotation: Floa
     return within
 
 
-@compiled
+@jit
 def _count_taken(
     taken: NDArray[np.bool_], low: Float32, atoms: Float32, rotation: Float32, centre: Float32, count: NDArray[np.uint8]
 ) -> int:

@@ -8,7 +8,6 @@ entropy: two runs differ in it, whatever the seed.
 import os
 import queue
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -25,9 +24,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from template_learning.common.compute import processors, visible_gpus
-from template_learning.common.errors import BadInput, Fault
+from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, replacing, write_mrc
 from template_learning.common.geometry import Grid
+from template_learning.common.programs import find_program, run_program, words_of
 from template_learning.common.provenance import seed_for, write_sidecar
 from template_learning.common.tables import DesignRow
 from template_learning.settings import SimulateCommandSettings, SimulateSettings
@@ -35,7 +35,7 @@ from template_learning.simulation.acquisition import acquire, tilt_angles
 from template_learning.simulation.potential import Sample
 from template_learning.simulation.series import design_lens, placed_sample, shown
 
-PROGRAM = "parakeet.run"
+PARAKEET = "parakeet.run"
 BORDER_ANGSTROM = 100.0
 """Parakeet's margin, and beyond it its padding, on each side of the image."""
 SLICE_ANGSTROM = 3.0
@@ -178,7 +178,7 @@ def configuration_of_tilt(
     return {**common, **parts}
 
 
-def write_structure(path: Path, atoms: tuple[NDArray[np.floating], NDArray[np.uint8]]) -> None:
+def write_parakeet_structure(path: Path, atoms: tuple[NDArray[np.floating], NDArray[np.uint8]]) -> None:
     """Write atoms (positions in ångström, atomic numbers) as mmCIF, all in one residue, without displacements."""
     residue = gemmi.Residue()
     residue.name, residue.seqid = "UNL", gemmi.SeqId("1")
@@ -216,17 +216,13 @@ class Program:
     @classmethod
     def find(cls) -> "Program":
         """The one on the PATH; BadInput where there is none."""
-        path = shutil.which(PROGRAM)
-        if path is None:
-            raise BadInput(
-                f"simulate.engine = 'parakeet': {PROGRAM} is not on the PATH; run in the image `parakeet`, or take 'native'"
-            )
+        path = find_program(PARAKEET, "simulate.engine = 'parakeet'", "run in the image `parakeet`, or take 'native'")
         with open(path, encoding="utf-8", errors="replace") as handle:
             first = handle.readline()
         python = first[2:].strip() if first.startswith("#!/") else sys.executable
         wanted = "from importlib.metadata import version as v; print(v('python-parakeet'), v('python-multem'))"
-        said = subprocess.run([python, "-c", wanted], capture_output=True, text=True, check=False).stdout.split()
-        parakeet, multem = said if len(said) == 2 else ("unknown", "unknown")
+        found = words_of([python, "-c", wanted])
+        parakeet, multem = found if len(found) == 2 else ("unknown", "unknown")
         return cls(path, python, {"program": "Parakeet", "program_version": parakeet, "multem_version": multem})
 
     def run(self, folder: Path, *arguments: str, seed: int, gpu: str | None = None) -> None:
@@ -246,14 +242,11 @@ class Program:
             "../sample.h5",
             *arguments,
         ]
-        one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        environment = {**os.environ, **one, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["no message"]
-            raise Fault(f"{PROGRAM} ended with exit code {done.returncode}: {said[-1][:300]}")
+        single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment = {**os.environ, **single, **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})}
+        done = run_program(PARAKEET, command, folder=folder, environment=environment)
         if gpu is not None and "GPU not present" in done.stderr:
-            raise BadInput(f"simulate.device: {PROGRAM} finds no GPU (CUDA_VISIBLE_DEVICES={gpu}); cpu or auto was expected")
+            raise BadInput(f"simulate.device: {PARAKEET} finds no GPU (CUDA_VISIBLE_DEVICES={gpu}); cpu or auto was expected")
 
 
 def choose_workers(settings: SimulateCommandSettings, tilts: int) -> list[str | None]:
@@ -299,7 +292,7 @@ def simulate_by_parakeet(
     Tilts are spread over the GPUs of CUDA_VISIBLE_DEVICES, or over processors.  Raises BadInput for wrong input, a missing
     program or GPU, what Parakeet does not model, and too small a disk; Fault where Parakeet fails.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     checked_id(row.id)
     check_asked({name: getattr(row, name) for name in NOT_MODELLED}, settings)
     program = Program.find()
@@ -320,17 +313,17 @@ def simulate_by_parakeet(
         folder = Path(name).resolve()
         files = [f"molecule_{kind}.cif" for kind in range(len(sample.atoms))]
         for file, atoms in zip(files, sample.atoms, strict=True):
-            write_structure(folder / file, atoms)
+            write_parakeet_structure(folder / file, atoms)
         paths = [f"../{file}" for file in files]
         common = configuration(sample, paths, float(grid.extent_angstrom[2]), row, settings, detector)
 
         def run(name: str, index: int, gpu: str | None, *steps: str) -> Path:
             inside = folder / name
             inside.mkdir()
-            one = configuration_of_tilt(
+            tilt = configuration_of_tilt(
                 common, settings, taken.angle_deg[index], taken.dose_per_tilt, taken.dose_at_end[index], gpu is not None
             )
-            (inside / "config.yaml").write_text(yaml.safe_dump(one, sort_keys=False))
+            (inside / "config.yaml").write_text(yaml.safe_dump(tilt, sort_keys=False))
             program.run(inside, "--steps", *steps, seed=seed_for(root_seed, "simulate", f"{row.id}/{name}"), gpu=gpu)
             return inside
 
@@ -369,6 +362,6 @@ def simulate_by_parakeet(
         device="cpu" if workers[0] is None else "gpu",
         workers=len(workers),
         disk_bytes_expected=needed,
-        simulation_seconds=round(time.perf_counter() - begun, 3),
+        simulation_seconds=round(time.perf_counter() - started, 3),
         **program.versions,
     )

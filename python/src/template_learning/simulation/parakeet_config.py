@@ -20,22 +20,22 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from scipy.spatial.transform import Rotation
 
 from template_learning.common.compute import processors
-from template_learning.common.errors import BadInput
+from template_learning.common.errors import BadInput, problems
 from template_learning.common.files import existing, replacing, write_mrc
 from template_learning.common.provenance import generator_for, write_sidecar
 from template_learning.simulation.acquisition import Acquisition
-from template_learning.simulation.detector import count_electrons, detector_pass
+from template_learning.simulation.detector import count_electrons, mtf_transfer
 from template_learning.simulation.ice import Cuboid
 from template_learning.simulation.multislice import Engine
 from template_learning.simulation.optics import Lens
 from template_learning.simulation.potential import Sample
-from template_learning.simulation.scattering import parakeet_matter
+from template_learning.simulation.scattering import parakeet_scattering
 from template_learning.simulation.series import shown
 
 STAGE = "simulate-parakeet"
 STRUCTURE_SUFFIXES = (".cif.gz", ".cif", ".mmcif", ".pdb", ".pdb.gz", ".ent", ".ent.gz")
-# Thinner slabs than this change nothing at the resolution that damage leaves.
-THINNEST_SLAB_ANGSTROM = 25.0
+# Thinner slices than this change nothing at the resolution that damage leaves.
+THINNEST_SLICE_ANGSTROM = 25.0
 
 
 def _absent(name: str) -> Any:
@@ -228,8 +228,7 @@ def read_parakeet_config(path: Path) -> ParakeetConfig:
     except yaml.YAMLError as error:
         raise BadInput(f"{path}: not YAML ({error})") from None
     except ValidationError as error:
-        lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
-        raise BadInput(f"{path}: " + "; ".join(lines)) from None
+        raise BadInput(f"{path}: " + "; ".join(f"{field}: {problem}" for field, problem in problems(error))) from None
 
 
 def structure_file(name: str, beside: Path, structures: Path | None) -> tuple[Path, bool]:
@@ -253,7 +252,7 @@ def structure_file(name: str, beside: Path, structures: Path | None) -> tuple[Pa
     raise BadInput(f"{name}: not found in {', '.join(map(str, places))}, nor a structure of that id")
 
 
-def read_molecule(path: Path, assembly_index: int | None) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def read_parakeet_molecule(path: Path, assembly_index: int | None) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """All atoms of known element, positions from their mean, and atomic numbers; BadInput where there are none.
 
     With an index, the assembly of the first model is built where the file has any, as Parakeet does.
@@ -292,7 +291,7 @@ def parakeet_sample(config: ParakeetConfig, beside: Path, structures: Path | Non
         if not poses:
             continue
         path, named = structure_file(name, beside, structures)
-        atoms.append(read_molecule(path, item.assembly_index if named else None))
+        atoms.append(read_parakeet_molecule(path, item.assembly_index if named else None))
         for pose in poses:
             if count > 1 and (pose.position is None or pose.orientation is None):
                 raise BadInput(f"sample.molecules: {name} has an instance without position or orientation; Parakeet draws it at random each time, the native engine wants it given")  # fmt: skip
@@ -375,15 +374,15 @@ def parakeet_engine(config: ParakeetConfig, beside: Path, structures: Path | Non
         raise BadInput(f"binning {binning}: the detector of {detector.nx} x {detector.ny} pixels is too small for it")
     parameters = simulation.ice_parameters
     gaussians = ((parameters.a1, parameters.m1, parameters.s1), (parameters.a2, parameters.m2, parameters.s2))
-    matter = parakeet_matter(parameters.density, pixel, simulation.slice_thickness, gaussians)
+    scattering = parakeet_scattering(parameters.density, pixel, simulation.slice_thickness, gaussians)
     if not simulation.ice:
-        matter = replace(matter, ice_volt=0.0, shadow=None, grain_power=np.zeros_like)
+        scattering = replace(scattering, ice_volt=0.0, solvent_exclusion=None, solvent_noise_power=np.zeros_like)
     centre_x, centre_y = (
         (middle - start) / pixel for middle, start in zip(config.sample.centre[:2], detector.origin, strict=True)
     )
     engine = Engine(
         sample=parakeet_sample(config, beside, structures),
-        matter=matter,
+        scattering=scattering,
         lens=parakeet_lens(config),
         shape=shape,
         pixel_angstrom=pixel * binning,
@@ -393,7 +392,7 @@ def parakeet_engine(config: ParakeetConfig, beside: Path, structures: Path | Non
         lens_padding_angstrom=simulation.margin * pixel,
         damage_angstrom2_per_dose=simulation.sensitivity_coefficient if simulation.radiation_damage_model else 0.0,
     )
-    return replace(engine, slab_angstrom=max(engine.slab_thickness_angstrom, THINNEST_SLAB_ANGSTROM))
+    return replace(engine, slice_angstrom=max(engine.slice_thickness_angstrom, THINNEST_SLICE_ANGSTROM))
 
 
 def simulate_parakeet(
@@ -407,7 +406,7 @@ def simulate_parakeet(
 
     Raises BadInput for what is wrong or not modelled.
     """
-    begun, used = time.perf_counter(), time.process_time()
+    started, used = time.perf_counter(), time.process_time()
     config = read_parakeet_config(config_file)
     if structures is not None and not structures.is_dir():
         raise BadInput(f"{structures}: no such folder")
@@ -418,23 +417,23 @@ def simulate_parakeet(
     detector = config.microscope.detector
     grained = grain and config.simulation.ice
 
-    def one(index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def simulate_tilt(index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         generator = generator_for(root_seed, STAGE, f"{config_file.name}/{index}")
         wave, exit_angstrom = engine.exit_wave(taken.angle_deg[index], taken.dose_at_end[index], generator if grained else None)
         intensity = engine.intensity(wave, exit_angstrom, defocus_offset[index])
-        passed = None
+        transfer = None
         if detector.dqe:
-            passed = detector_pass(
+            transfer = mtf_transfer(
                 engine.lens_grid.half_frequency, detector.pixel_size, taken.dose_per_tilt, config.scan.exposure_time or 1.0
             )
-        counts = count_electrons(engine.image(intensity, passed), taken.dose_per_tilt * engine.pixel_angstrom**2, generator)
+        counts = count_electrons(engine.image(intensity, transfer), taken.dose_per_tilt * engine.pixel_angstrom**2, generator)
         return engine.image(intensity), counts
 
     with ThreadPoolExecutor(min(processors(), len(taken.angle_deg))) as pool:
-        images = list(shown(pool.map(one, range(len(taken.angle_deg))), len(taken.angle_deg)))
+        images = list(shown(pool.map(simulate_tilt, range(len(taken.angle_deg))), len(taken.angle_deg)))
     output.mkdir(parents=True, exist_ok=True)
     seconds = {
-        "simulation_seconds": round(time.perf_counter() - begun, 3),
+        "simulation_seconds": round(time.perf_counter() - started, 3),
         "processor_seconds": round(time.process_time() - used, 3),
     }
     for name, which in (("optics.mrc", 0), ("image.mrc", 1)):

@@ -1,7 +1,7 @@
-"""Projected potentials from atoms: few channels of weighted points, deposited on slabs, shaped in Fourier space.
+"""Projected potentials from atoms: few channels of weighted points, deposited on slices, shaped in Fourier space.
 
 The scattering factors of a sample's elements are written as ``f_e(g) = heavy_e m(g) + sum_k z_ek b_k(g)``, with one or two
-terms k: at the resolution of a tilt series the elements differ little in shape, so two or three transforms a slab serve
+terms k: at the resolution of a tilt series the elements differ little in shape, so two or three transforms a slice serve
 all of them.  The first channel counts heavy atoms and also carries the ice that each displaces.
 """
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from template_learning.common.compute import compiled_fast_math
+from template_learning.common.compute import jit_fast_math
 from template_learning.simulation.ice import Cuboid, Slab
-from template_learning.simulation.scattering import Matter
+from template_learning.simulation.scattering import ScatteringModel
 
 Float32 = NDArray[np.float32]
 CHANNEL_TOLERANCE = 0.006
@@ -49,12 +49,12 @@ class Channels:
 
 
 def element_channels(
-    count: dict[int, int], matter: Matter, maximum_frequency: float, tolerance: float = CHANNEL_TOLERANCE
+    count: dict[int, int], scattering: ScatteringModel, maximum_frequency: float, tolerance: float = CHANNEL_TOLERANCE
 ) -> Channels:
     """Channels for elements with these numbers of atoms, exact to ``tolerance`` (rms over atoms and frequencies)."""
     elements = sorted(count)
     frequency = np.linspace(0, maximum_frequency, 256)
-    factor = np.array([matter.factor(element, frequency) for element in elements])
+    factor = np.array([scattering.factor(element, frequency) for element in elements])
     heavy = np.array([float(element > 1) for element in elements])
     share = np.array([count[element] for element in elements], dtype=float)
     mean = (share * heavy) @ factor / max(1.0, share @ heavy)
@@ -72,45 +72,45 @@ class PointCloud:
     """All kinds of molecules of a sample, one after another: ``position`` (T, 3), channel ``weight`` (T, C).
 
     ``start`` (K + 1,) bounds each kind's points; ``radius_angstrom`` (K,) is that of a ball about its origin.
-    ``shadow_angstrom`` (T,) is the reach within which a point displaces ice, where matter has a shadow.
+    ``exclusion_angstrom`` (T,) is the reach within which a point displaces ice, where atoms exclude solvent.
     """
 
     position: Float32
     weight: Float32
     start: NDArray[np.int64]
     radius_angstrom: NDArray[np.float64]
-    shadow_angstrom: Float32
+    exclusion_angstrom: Float32
     channels: Channels
 
 
-def point_cloud(sample: Sample, matter: Matter, maximum_frequency: float) -> PointCloud:
+def point_cloud(sample: Sample, scattering: ScatteringModel, maximum_frequency: float) -> PointCloud:
     """The points of a sample's molecules with channels that hold up to ``maximum_frequency`` (1/Å)."""
     count = np.zeros(256, dtype=np.int64)
     for kind, number in zip(*np.unique(sample.kind, return_counts=True), strict=True):
         count += number * np.bincount(sample.atoms[kind][1], minlength=256)
     present = [int(element) for element in np.flatnonzero(count)]
-    channels = element_channels({z: int(count[z]) for z in present} or {6: 1}, matter, maximum_frequency)
+    channels = element_channels({z: int(count[z]) for z in present} or {6: 1}, scattering, maximum_frequency)
     table = np.zeros((256, len(channels.factor)), dtype=np.float32)
     for element, weight in channels.weight.items():
         table[element] = weight
     reach = np.zeros(256, dtype=np.float32)
-    if matter.shadow is not None:
+    if scattering.solvent_exclusion is not None:
         for element in present:
-            reach[element] = matter.shadow.radius_angstrom(element)
+            reach[element] = scattering.solvent_exclusion.radius_angstrom(element)
     position = [atoms for atoms, _ in sample.atoms] or [np.zeros((0, 3), np.float32)]
     return PointCloud(
         position=np.concatenate(position).astype(np.float32, copy=False),
         weight=np.concatenate([table[element] for _, element in sample.atoms] or [table[:0]]),
         start=np.cumsum([0, *(len(element) for _, element in sample.atoms)]),
         radius_angstrom=np.array([np.sqrt((atoms**2).sum(axis=1).max(initial=0)) for atoms, _ in sample.atoms]),
-        shadow_angstrom=np.concatenate([reach[element] for _, element in sample.atoms] or [reach[:0]]),
+        exclusion_angstrom=np.concatenate([reach[element] for _, element in sample.atoms] or [reach[:0]]),
         channels=channels,
     )
 
 
-@compiled_fast_math
+@jit_fast_math
 def deposit(
-    slabs: Float32,
+    planes: Float32,
     position: Float32,
     weight: Float32,
     start: NDArray[np.int64],
@@ -118,12 +118,12 @@ def deposit(
     rotation: Float32,
     shift: Float32,
 ) -> None:
-    """Add molecules' points to ``slabs`` [slab, channel, y, x], a quadratic B-spline in x and y, to the nearest slab in z.
+    """Add molecules' points to ``slices`` [slice, channel, y, x], a quadratic B-spline in x and y, to the nearest slice in z.
 
-    Molecule i's points are those of ``kind[i]``, at ``rotation[i] @ point + shift[i]`` in units of pixels and slabs.
+    Molecule i's points are those of ``kind[i]``, at ``rotation[i] @ point + shift[i]`` in units of pixels and slices.
     Points off the grid are left out; channels beyond the weights' stay as they are.
     """
-    depth, _, height, width = slabs.shape
+    depth, _, height, width = planes.shape
     channels = weight.shape[1]
     half = np.float32(0.5)
     for i in range(len(kind)):
@@ -138,27 +138,27 @@ def deposit(
             z = r20 * px + r21 * py + r22 * pz + front
             if x < 1 or y < 1 or x >= width - 2 or y >= height - 2 or z < -half or z >= depth - half:
                 continue
-            column, row, slab = int(x + half), int(y + half), int(z + half)
+            column, row, plane = int(x + half), int(y + half), int(z + half)
             fx, fy = x - np.float32(column), y - np.float32(row)
             x0, x1, x2 = half * (half - fx) ** 2, np.float32(0.75) - fx * fx, half * (half + fx) ** 2
             y0, y1, y2 = half * (half - fy) ** 2, np.float32(0.75) - fy * fy, half * (half + fy) ** 2
             for c in range(channels):
                 value = weight[j, c]
                 for dy, wy in ((-1, value * y0), (0, value * y1), (1, value * y2)):
-                    slabs[slab, c, row + dy, column - 1] += wy * x0
-                    slabs[slab, c, row + dy, column] += wy * x1
-                    slabs[slab, c, row + dy, column + 1] += wy * x2
+                    planes[plane, c, row + dy, column - 1] += wy * x0
+                    planes[plane, c, row + dy, column] += wy * x1
+                    planes[plane, c, row + dy, column + 1] += wy * x2
 
 
-@compiled_fast_math
+@jit_fast_math
 def _scratch(radius: float, pixel: float, thickness: float) -> tuple[int, int]:
     """Pixels across and slices of a box that holds what a molecule displaces."""
     return 2 * int(np.ceil(radius / pixel)) + 2 * int(np.ceil(8 / pixel)) + 9, 2 * int(np.ceil(radius / thickness)) + 5
 
 
-@compiled_fast_math
-def deposit_shadow(
-    slabs: Float32,
+@jit_fast_math
+def deposit_excluded_solvent(
+    planes: Float32,
     position: Float32,
     reach: Float32,
     radius: Float32,
@@ -170,13 +170,13 @@ def deposit_shadow(
     pixel: float,
     thickness: float,
 ) -> None:
-    """Add the volume in Å^3 that molecules' atoms displace to the last channel of ``slabs`` [slab, channel, y, x].
+    """Add the volume in Å^3 that molecules' atoms displace to the last channel of ``slices`` [slice, channel, y, x].
 
     An atom displaces what lies within ``reach`` of it in its slice of ``thickness`` ångström, on a grid of ``pixel``
     ångström; what several atoms of one molecule displace counts once.  Molecule i's atoms are at ``rotation[i] @ point +
-    shift[i]`` in ångström; ``scale`` (3, 2) takes (x, y, z) to indices of the slabs as factor and offset.
+    shift[i]`` in ångström; ``scale`` (3, 2) takes (x, y, z) to indices of the slices as factor and offset.
     """
-    depth, last, height, width = slabs.shape
+    depth, last, height, width = planes.shape
     most = 0
     for i in range(len(kind)):
         side, floors = _scratch(radius[kind[i]], pixel, thickness)
@@ -198,8 +198,8 @@ def deposit_shadow(
             y = r10 * px + r11 * py + r12 * pz + shift[i, 1]
             z = r20 * px + r21 * py + r22 * pz + shift[i, 2]
             story = int(np.floor(z / thickness))
-            slab = int(np.floor((story + 0.5) * thickness * scale[2, 0] + scale[2, 1] + 0.5))
-            if slab < 0 or slab >= depth:
+            plane = int(np.floor((story + 0.5) * thickness * scale[2, 0] + scale[2, 1] + 0.5))
+            if plane < 0 or plane >= depth:
                 continue
             for row in range(int(np.ceil((y - reach[j]) / pixel)), int(np.floor((y + reach[j]) / pixel)) + 1):
                 v = row * pixel * scale[1, 0] + scale[1, 1]
@@ -218,7 +218,7 @@ def deposit_shadow(
                         continue
                     before = int(u)
                     fx = u - before
-                    slabs[slab, last - 1, below, before] += volume * (1 - fy) * (1 - fx)
-                    slabs[slab, last - 1, below, before + 1] += volume * (1 - fy) * fx
-                    slabs[slab, last - 1, below + 1, before] += volume * fy * (1 - fx)
-                    slabs[slab, last - 1, below + 1, before + 1] += volume * fy * fx
+                    planes[plane, last - 1, below, before] += volume * (1 - fy) * (1 - fx)
+                    planes[plane, last - 1, below, before + 1] += volume * (1 - fy) * fx
+                    planes[plane, last - 1, below + 1, before] += volume * fy * (1 - fx)
+                    planes[plane, last - 1, below + 1, before + 1] += volume * fy * fx

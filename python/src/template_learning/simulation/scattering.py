@@ -1,4 +1,4 @@
-"""What atoms and ice do to the wave: scattering factors, displaced ice, grain.  Two kinds: physical, and as Parakeet has it.
+"""What atoms and ice do to the wave: scattering factors, displaced ice, solvent noise.  Two kinds: physical, and as Parakeet has it.
 
 Parakeet 0.6.8 (Parkhurst et al. 2021) on MULTEM takes projected potentials on a grid of the detector's pixels, continued
 inside one pixel's radius by their third-order Taylor polynomial in R^2, and so loses a part of each atom (at 1 Å: 38 % of
@@ -30,10 +30,10 @@ CUT_OFF_VOLT = 0.015
 # Outside 1 Å MULTEM's atoms (Lobato and Van Dyck 2014) are a little stronger than the five Gaussians: the potentials' ratio.
 OUTSIDE_RATIO = {1: 0.986, 6: 1.011, 7: 1.017, 8: 1.013, 15: 1.001, 16: 1.010}
 # Parakeet's ice: power spectrum of a slice as two Gaussians (amplitude, mean, sigma in 1/Å).
-GRAIN_GAUSSIANS = ((0.199, 0.0, 0.731), (0.801, 1 / 2.88, 0.081))
+SOLVENT_NOISE_GAUSSIANS = ((0.199, 0.0, 0.731), (0.801, 1 / 2.88, 0.081))
 # Variance in (V Å)^2 of a slice's pixel for one water molecule per Å^2, and what remains of it at a pixel's area in Å^2.
-GRAIN_VARIANCE = 10195.82
-GRAIN_AREA = (
+SOLVENT_NOISE_VARIANCE = 10195.82
+SOLVENT_NOISE_AREA = (
     0.0,
     0.01,
     0.04,
@@ -56,11 +56,11 @@ GRAIN_AREA = (
     3.61,
     4.0,
 )
-GRAIN_LEFT = (1.0, 0.970, 0.880, 0.681, 0.555, 0.437, 0.303, 0.204, 0.1415, 0.0977, 0.0654, 0.0400, 0.0240, 0.0143, 0.00862, 0.00517, 0.00294, 0.00195, 0.00111, 0.000756, 0.000384)  # fmt: skip
+SOLVENT_NOISE_LEFT = (1.0, 0.970, 0.880, 0.681, 0.555, 0.437, 0.303, 0.204, 0.1415, 0.0977, 0.0654, 0.0400, 0.0240, 0.0143, 0.00862, 0.00517, 0.00294, 0.00195, 0.00111, 0.000756, 0.000384)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shadow:
+class SolventExclusion:
     """Ice displaced within discs about the atoms of each slice, counted once where discs overlap."""
 
     pixel_angstrom: float
@@ -69,58 +69,60 @@ class Shadow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Matter:
+class ScatteringModel:
     """How atoms and ice scatter.
 
     ``factor(element, frequency)``: scattering factor in ångström at 1/Å.  ``ice_volt``: mean potential of the ice.
-    ``shadow``: where atoms displace ice; without one each heavy atom displaces ``displaced_angstrom3``, a Gaussian of
-    ``displaced_sigma_angstrom``.  ``ice_inside``: the part of the ice, mean and grain, that remains where it is displaced.
-    ``grain_power(frequency)``: power spectrum of the projected ice in V^2 Å^4 for each Å^3 of it.
+    ``solvent_exclusion``: where atoms displace ice; without one each heavy atom displaces ``displaced_angstrom3``, a Gaussian of
+    ``displaced_sigma_angstrom``.  ``ice_inside``: the part of the ice, mean and noise, that remains where it is displaced.
+    ``solvent_noise_power(frequency)``: power spectrum of the projected ice in V^2 Å^4 for each Å^3 of it.
     """
 
     factor: Callable[[int, Array], Array]
     ice_volt: float
     displaced_angstrom3: float = DISPLACED_ANGSTROM3
     displaced_sigma_angstrom: float = DISPLACED_SIGMA_ANGSTROM
-    shadow: Shadow | None = None
+    solvent_exclusion: SolventExclusion | None = None
     ice_inside: float = 0.0
-    grain_power: Callable[[Array], Array]
+    solvent_noise_power: Callable[[Array], Array]
 
 
-def physical_matter(
-    ice_density_g_per_cm3: float = ICE_DENSITY_G_PER_CM3, grain_pixel_angstrom: float = 1.0, slice_angstrom: float = 3.0
-) -> Matter:
-    """Whole atoms in ice of its own mean potential, with the grain of Parakeet's ice at a pixel of 1 Å."""
+def physical_scattering(
+    ice_density_g_per_cm3: float = ICE_DENSITY_G_PER_CM3, solvent_noise_pixel_angstrom: float = 1.0, slice_angstrom: float = 3.0
+) -> ScatteringModel:
+    """Whole atoms in ice of its own mean potential, with the solvent noise of Parakeet's ice at a pixel of 1 Å."""
     water = scattering_factor(8, np.zeros(1)) + 2 * scattering_factor(1, np.zeros(1))
-    return Matter(
+    return ScatteringModel(
         factor=scattering_factor,
         ice_volt=float(VOLT_ANGSTROM2 * water[0] * water_per_angstrom3(ice_density_g_per_cm3)),
-        grain_power=lambda frequency: grain_power(frequency, ice_density_g_per_cm3, grain_pixel_angstrom, GRAIN_GAUSSIANS),
+        solvent_noise_power=lambda frequency: solvent_noise_power(
+            frequency, ice_density_g_per_cm3, solvent_noise_pixel_angstrom, SOLVENT_NOISE_GAUSSIANS
+        ),
     )
 
 
-def parakeet_matter(
+def parakeet_scattering(
     ice_density_g_per_cm3: float,
     pixel_angstrom: float,
     slice_angstrom: float = 3.0,
-    gaussians: tuple[tuple[float, float, float], ...] = GRAIN_GAUSSIANS,
-) -> Matter:
+    gaussians: tuple[tuple[float, float, float], ...] = SOLVENT_NOISE_GAUSSIANS,
+) -> ScatteringModel:
     """Atoms and ice as Parakeet computes them on pixels of this size."""
     water = sum(n * cored_factor(element, np.zeros(1), pixel_angstrom)[0] for element, n in ((8, 1), (1, 2)))
-    return Matter(
+    return ScatteringModel(
         factor=lambda element, frequency: cored_factor(element, frequency, pixel_angstrom),
         ice_volt=float(VOLT_ANGSTROM2 * water * water_per_angstrom3(ice_density_g_per_cm3)),
-        shadow=Shadow(
+        solvent_exclusion=SolventExclusion(
             pixel_angstrom=pixel_angstrom,
             slice_angstrom=slice_angstrom,
             radius_angstrom=lambda element: max(atom_radius_angstrom(element), 2 * pixel_angstrom),
         ),
         ice_inside=1 / 3,
-        grain_power=lambda frequency: grain_power(frequency, ice_density_g_per_cm3, pixel_angstrom, gaussians),
+        solvent_noise_power=lambda frequency: solvent_noise_power(frequency, ice_density_g_per_cm3, pixel_angstrom, gaussians),
     )
 
 
-def grain_power(
+def solvent_noise_power(
     frequency: Array, density_g_per_cm3: float, pixel_angstrom: float, gaussians: tuple[tuple[float, float, float], ...]
 ) -> Array:
     """Power spectrum of Parakeet's projected ice in V^2 Å^4 per Å^3, at frequencies in 1/Å."""
@@ -130,8 +132,8 @@ def grain_power(
 
     axis = (np.arange(256) / 256 - 0.5) / pixel_angstrom
     mean = float(shape(np.hypot(axis[:, None], axis[None, :])).mean())
-    left = float(np.interp(pixel_angstrom**2, GRAIN_AREA, GRAIN_LEFT))
-    variance = GRAIN_VARIANCE * left * water_per_angstrom3(density_g_per_cm3)
+    left = float(np.interp(pixel_angstrom**2, SOLVENT_NOISE_AREA, SOLVENT_NOISE_LEFT))
+    variance = SOLVENT_NOISE_VARIANCE * left * water_per_angstrom3(density_g_per_cm3)
     return variance * pixel_angstrom**2 * shape(np.asarray(frequency, dtype=float)) / mean
 
 

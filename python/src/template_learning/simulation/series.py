@@ -15,18 +15,18 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import existing, replacing
 from template_learning.common.geometry import Grid, rotation_from_angles
 from template_learning.common.provenance import read_sidecar, write_json
-from template_learning.common.tables import DesignRow
+from template_learning.common.tables import DesignRow, positions
 from template_learning.packing.packed_sample import read_placed
 from template_learning.settings import SimulateCommandSettings
 from template_learning.simulation.acquisition import Acquisition
-from template_learning.simulation.detector import count_electrons, detector_pass
+from template_learning.simulation.detector import count_electrons, mtf_transfer
 from template_learning.simulation.ice import Slab
 from template_learning.simulation.multislice import Engine
 from template_learning.simulation.nuisances import Nuisances
 from template_learning.simulation.optics import Lens
 from template_learning.simulation.physics import wavelength_angstrom
 from template_learning.simulation.potential import Sample
-from template_learning.simulation.scattering import physical_matter
+from template_learning.simulation.scattering import physical_scattering
 
 Result = TypeVar("Result")
 
@@ -46,12 +46,11 @@ def placed_sample(placed: Path, library_folders: Sequence[Path]) -> tuple[Sample
     rows, grid = packed.rows, packed.grid
     names = sorted({row.molecule for row in rows})
     angles = np.array([(row.rot_deg, row.tilt_deg, row.psi_deg) for row in rows], dtype=float).reshape(-1, 3)
-    position = np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in rows]).reshape(-1, 3)
     return Sample(
         atoms=[packed.library[name].atoms() for name in names],
         kind=np.array([names.index(row.molecule) for row in rows], dtype=np.int64),
         rotation=rotation_from_angles(angles).as_matrix() if rows else np.zeros((0, 3, 3)),
-        position_angstrom=position - grid.centre_angstrom,
+        position_angstrom=positions(rows) - grid.centre_angstrom,
         ice=Slab(float(grid.extent_angstrom[2])),
     ), grid
 
@@ -81,7 +80,7 @@ def series_engine(sample: Sample, grid: Grid, row: DesignRow, settings: Simulate
     height, width = grid.resampled(pixel).shape[1:]
     return Engine(
         sample=sample,
-        matter=physical_matter(row.ice_density_g_per_cm3),
+        scattering=physical_scattering(row.ice_density_g_per_cm3),
         lens=lens,
         shape=(height, width),
         pixel_angstrom=pixel,
@@ -93,7 +92,7 @@ def series_engine(sample: Sample, grid: Grid, row: DesignRow, settings: Simulate
 
 
 @dataclass(frozen=True)
-class Imaging:
+class TiltImaging:
     """What turns exit waves into counts."""
 
     engine: Engine
@@ -106,10 +105,10 @@ class Imaging:
         """Electrons counted in each pixel of a tilt."""
         engine, settings, dose = self.engine, self.settings, self.taken.dose_per_tilt
         grid = engine.lens_grid
-        passed = detector_pass(grid.half_frequency, settings.detector_pixel_size_angstrom, dose)
+        transfer = mtf_transfer(grid.half_frequency, settings.detector_pixel_size_angstrom, dose)
         if self.row.motion_angstrom:
-            passed = passed * self.nuisances.motion_pass(index, grid)
-        image = engine.image(engine.intensity(wave, exit_angstrom), passed)
+            transfer = transfer * self.nuisances.motion_transfer(index, grid)
+        image = engine.image(engine.intensity(wave, exit_angstrom), transfer)
         if self.row.uneven_illumination:
             image = image * self.nuisances.illumination(engine.shape)
         if settings.inelastic_mean_free_path_angstrom is not None:
@@ -136,21 +135,21 @@ class KeptWaves:
         with replacing(path) as temporary, temporary.open("wb") as handle:
             np.save(handle, self.wave)
         tilts = {"angles_deg": self.angle_deg, "exit_angstrom": self.exit_angstrom}
-        facts = {**tilts, "padding_angstrom": engine.padding_angstrom, **_wave_facts(engine)}
-        write_json(path.with_name(path.name + ".json"), facts)
+        metadata = {**tilts, "padding_angstrom": engine.padding_angstrom, **_wave_facts(engine)}
+        write_json(path.with_name(path.name + ".json"), metadata)
 
     @classmethod
     def read(cls, path: Path, engine: Engine, angle_deg: NDArray[np.float64]) -> "KeptWaves":
         """Waves kept earlier, left on disk; BadInput where they are not of this engine's sample, tilts and grid."""
-        facts = read_sidecar(existing(path))
-        if not facts:
+        metadata = read_sidecar(existing(path))
+        if not metadata:
             raise BadInput(f"{path}.json: no such file; it was expected beside the waves")
-        if len(facts["angles_deg"]) != len(angle_deg) or not np.allclose(facts["angles_deg"], angle_deg):
-            raise BadInput(f"{path}: waves of {len(facts['angles_deg'])} other tilts than the {len(angle_deg)} of the row")
+        if len(metadata["angles_deg"]) != len(angle_deg) or not np.allclose(metadata["angles_deg"], angle_deg):
+            raise BadInput(f"{path}: waves of {len(metadata['angles_deg'])} other tilts than the {len(angle_deg)} of the row")
         for name, value in _wave_facts(engine).items():
-            if facts.get(name) != value:
-                raise BadInput(f"{path}: its {name} is {facts.get(name)}, this run's {value}; the same was expected")
-        return cls(angle_deg, np.array(facts["exit_angstrom"]), np.load(path, mmap_mode="r"))
+            if metadata.get(name) != value:
+                raise BadInput(f"{path}: its {name} is {metadata.get(name)}, this run's {value}; the same was expected")
+        return cls(angle_deg, np.array(metadata["exit_angstrom"]), np.load(path, mmap_mode="r"))
 
 
 def _wave_facts(engine: Engine) -> dict[str, Any]:

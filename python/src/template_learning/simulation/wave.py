@@ -36,7 +36,7 @@ class WaveGrid:
         """Spatial frequencies in 1/Å of a real image's transform, [y, x]."""
         return np.sqrt(self.frequency_squared[:, : self.shape[1] // 2 + 1])
 
-    def box_pass(self, pixels: float) -> Float32:
+    def pixel_integration_transfer(self, pixels: float) -> Float32:
         """What the mean over a square of so many pixels does to each frequency of a real image's transform."""
         y, x = np.sinc(fft.fftfreq(self.shape[0]) * pixels), np.sinc(fft.rfftfreq(self.shape[1]) * pixels)
         return (y[:, None] * x[None, :]).astype(np.float32)

@@ -73,7 +73,7 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
         "segments_by": segments_by(settings.segment.probability_threshold, settings.cluster),
     }
     copy_model(model, output / "model.keras", card.model_copy(update=changes))
-    facts: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "minimum_score": {str(number): score for number, score in selection.minimum_score.items()},
         "minimum_size_voxels": {str(number): size for number, size in selection.minimum_size_voxels.items()},
         "whole_size_voxels": {str(number): size for number, size in selection.whole_size_voxels.items()},
@@ -82,7 +82,7 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
         "segments": {identifier: len(found) for identifier, found in {**own_dose, **picks}.items()},
         "particles": {row.id: sum(particle.class_id > 0 for particle in truth[row.id]) for row in chosen},
     }
-    write_sidecar(output / "model.keras", stage="calibrate", item="model", seed=None, settings=settings, **facts)
+    write_sidecar(output / "model.keras", stage="calibrate", item="model", seed=None, settings=settings, **metadata)
 
 
 def shares_of_dose(row: DesignRow, card: ModelCard) -> list[float]:
@@ -104,8 +104,8 @@ def at_shares_of_dose(
     yield shares[0], tomogram
     if len(shares) == 1:
         return
-    mean, deviation = grey_statistics(tomogram)
-    grey = ((np.asarray(tomogram, dtype=np.float32) - mean) / deviation).astype(np.float32)
+    mean, std = grey_statistics(tomogram)
+    grey = ((np.asarray(tomogram, dtype=np.float32) - mean) / std).astype(np.float32)
     tilts = row.tilt_range_deg, row.tilt_step_deg
     noisy = noise_share(grey, 0.0, 1.0, *tilts)
     for share in shares[1:]:

@@ -1,7 +1,6 @@
 """CHECK: parameters and input files, looked at before any work starts."""
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,11 +8,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from template_learning.common.errors import BadInput
+from template_learning.common.errors import BadInput, first_problem
 from template_learning.common.files import checked_id, existing, read_mrc, read_table
+from template_learning.common.log import tell
 from template_learning.common.provenance import sha256_of, write_json
 from template_learning.common.stages import ORDER
-from template_learning.common.tables import DesignRow, Reading
+from template_learning.common.tables import DesignRow, MoleculeInput
 from template_learning.learning.model_card import read_card
 from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
 from template_learning.settings import Settings, complaints
@@ -31,15 +31,15 @@ class _InputRow(BaseModel):
     file: Path | None = None
 
 
-class StructureInput(_InputRow, Reading):
+class StructureInput(_InputRow, MoleculeInput):
     """A template or distractor: its file, and how it is read."""
 
     class_name: str = Field(default="target", alias="class")
     share: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
-    def reading(self) -> Reading:
+    def reading(self) -> MoleculeInput:
         """How the file is read."""
-        return Reading(**self.model_dump(include=set(Reading.model_fields)))
+        return MoleculeInput(**self.model_dump(include=set(MoleculeInput.model_fields)))
 
 
 class TomogramInput(_InputRow):
@@ -150,8 +150,8 @@ def _rows(model: type[Any], rows: Sequence[Mapping[str, Any]], table: str, setti
         try:
             checked.append(model.model_validate(cells))
         except ValidationError as error:
-            first = error.errors()[0]
-            raise BadInput(f"{table}: row {number}, column {'.'.join(map(str, first['loc']))!r}: {first['msg']}") from None
+            column, problem = first_problem(error)
+            raise BadInput(f"{table}: row {number}, column {column!r}: {problem}") from None
         checked_id(checked[-1].id, f"{table}: id")
         if isinstance(checked[-1], StructureInput):
             checked_id(checked[-1].class_name, f"{table}: class")
@@ -213,7 +213,7 @@ def _check_structure(row: StructureInput, folder: Path, settings: Settings, mode
     assert row.file is not None
     checked = _named(row.path, folder / row.file, lambda path: check_molecule(path, row.reading()))
     for note in checked.notes:
-        print(f"{row.id}: {note}", file=sys.stderr)
+        tell(f"{row.id}: {note}")
     if checked.nodes is not None and 3 * checked.nodes < max(modes, 9 if modes else 0):
         raise BadInput(f"{row.path}: {checked.nodes} atoms named CA or P; too few for the {modes} modes of FLEX")
     diameter = checked.diameter_angstrom

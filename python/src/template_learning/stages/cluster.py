@@ -36,21 +36,21 @@ def cluster_segmentation(
         raise BadInput(
             f"{probability}: shape {likelihood.shape} (z, y, x), that of {segmentation} {classes.shape} was expected"
         )
-    facts = read_sidecar(segmentation)
-    minimum, least_score, origin = _thresholds(classes, settings, facts)
+    metadata = read_sidecar(segmentation)
+    minimum, least_score, origin = _thresholds(classes, settings, metadata)
     if origin == "model":
-        by = present_section("segment", facts.get("settings", {})).get("probability_threshold")
-        carried = {RENAMED.get(name, name): value for name, value in (facts.get("segments_by") or {}).items()}
+        by = present_section("segment", metadata.get("settings", {})).get("probability_threshold")
+        carried = {RENAMED.get(name, name): value for name, value in (metadata.get("segments_by") or {}).items()}
         check_segments(carried, segments_by(by, settings), f"{segmentation}: the model's threshold")
     program: dict[str, str] = {}
     if settings.engine == "deepfinder":
         program = deepfinder_program.program("cluster")
     steps = None
     if settings.chosen_by == "expected_f1" and origin != "settings":
-        check_expected_f1(facts.get("score_probability"), f"{segmentation}: parameter")
-        steps = {int(number): one for number, one in facts["score_probability"].items()}
+        check_expected_f1(metadata.get("score_probability"), f"{segmentation}: parameter")
+        steps = {int(number): one for number, one in metadata["score_probability"].items()}
         origin = "model's expected F1 in each tomogram"
-    whole = {int(number): float(size) for number, size in (facts.get("whole_size_voxels") or {}).items()}
+    whole = {int(number): float(size) for number, size in (metadata.get("whole_size_voxels") or {}).items()}
     selection = Selection(
         minimum_size_voxels=minimum, minimum_score=least_score, score_probability=steps, whole_size_voxels=whole
     )
@@ -76,7 +76,7 @@ def cluster_segmentation(
 
 
 def _thresholds(
-    segmentation: NDArray[Any], settings: ClusterSettings, facts: Mapping[str, Any]
+    segmentation: NDArray[Any], settings: ClusterSettings, metadata: Mapping[str, Any]
 ) -> tuple[dict[int, int], dict[int, float], str]:
     """The least size and the least score of each class, and where they come from."""
     if settings.has_thresholds:
@@ -84,9 +84,9 @@ def _thresholds(
         sizes = dict.fromkeys(present, settings.minimum_size_voxels or 1)
         scores = {} if settings.minimum_score is None else dict.fromkeys(present, settings.minimum_score)
         return sizes, scores, "settings"
-    carried = facts.get("minimum_size_voxels")
+    carried = metadata.get("minimum_size_voxels")
     if not carried:
         return {}, {}, "none: every segment is selected"
     sizes = {int(number): int(size) for number, size in carried.items()}
-    scores = {int(number): float(score) for number, score in (facts.get("minimum_score") or {}).items()}
+    scores = {int(number): float(score) for number, score in (metadata.get("minimum_score") or {}).items()}
     return sizes, scores, "model"

@@ -30,5 +30,5 @@ def write_crate(listing: Path, data: Path, about: Path, output: Path) -> None:
     paths = [line for line in existing(listing).read_text(encoding="utf-8").splitlines() if line.strip() != CRATE]
     settings = read_object(data / "check/settings.json")
     inputs = read_object(data / "check/inputs.json")
-    sidecars = [facts for path in sorted(data.rglob("*.json")) if (facts := stage_sidecar(path))]
+    sidecars = [metadata for path in sorted(data.rglob("*.json")) if (metadata := stage_sidecar(path))]
     write_json(output, crate_of(paths, settings, inputs, sidecars, read_object(about)))

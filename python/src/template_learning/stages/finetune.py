@@ -1,6 +1,5 @@
 """FINETUNE: a model trained on simulations taught further on annotated tomograms, and what that gains on others."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, read_mrc, read_table, write_table
 from template_learning.common.geometry import Grid
+from template_learning.common.log import tell
 from template_learning.common.provenance import generator_for, versions, write_sidecar
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resample
-from template_learning.common.tables import ParticleRow, PickRow
+from template_learning.common.tables import ParticleRow, PickRow, positions
 from template_learning.labelling.labels import draw_labels
 from template_learning.learning.inference import classes_and_probability, segment_volume
 from template_learning.learning.model_card import ModelCard
@@ -32,8 +32,6 @@ from template_learning.picking.selection import Selection, segments_by, selectio
 from template_learning.settings import FinetuneCommandSettings, OptimizerSettings
 from template_learning.structures.library import LibraryEntry, read_library
 from template_learning.template_matching.search import chosen_templates
-
-log = logging.getLogger(__name__)
 
 
 class AnnotatedRow(BaseModel):
@@ -106,21 +104,21 @@ def finetune_model(
         rows: list[FinetuningRow] = []
         shared = shared_folder(state) if state else None
         for split in range(1, settings.finetune.splits + 1):
-            taught, tested = divide(annotated, settings.finetune.training_fraction, root_seed, split)
-            rows += _scores(network, carried, taught, tested, settings, split, 0)
+            trained, tested = divide(annotated, settings.finetune.training_fraction, root_seed, split)
+            rows += _scores(network, carried, trained, tested, settings, split, 0)
             for epochs in settings.finetune.epochs:
                 kept = shared or output / f"split{split}_{epochs}_state.npz"
-                finetuned = _teach(network, card, taught, settings, epochs, root_seed, kept)
-                selection = _choose_selection(finetuned, card, taught, settings)
-                rows += _scores(finetuned, selection, taught, tested, settings, split, epochs)
+                finetuned = _train_further(network, card, trained, settings, epochs, root_seed, kept)
+                selection = _choose_selection(finetuned, card, trained, settings)
+                rows += _scores(finetuned, selection, trained, tested, settings, split, epochs)
         epochs = max(settings.finetune.epochs)
         kept = shared or output / "finetuned_state.npz"
-        finetuned = _teach(network, card, annotated, settings, epochs, root_seed, kept)
+        finetuned = _train_further(network, card, annotated, settings, epochs, root_seed, kept)
         selection = _choose_selection(finetuned, card, annotated, settings)
-    names = ", ".join(one.volume.identifier for one in annotated)
+    names = ", ".join(tomogram.volume.identifier for tomogram in annotated)
     finetuning = {
         "tomograms": len(annotated),
-        "annotations": sum(len(one.truth) for one in annotated),
+        "annotations": sum(len(tomogram.truth) for tomogram in annotated),
         "epochs": epochs,
         "settings": settings.model_dump(mode="json"),
         "seed": root_seed,
@@ -151,8 +149,8 @@ def divide(
 ) -> tuple[list[Annotated], list[Annotated]]:
     """A random division into taught and tested tomograms, at least one of each."""
     order = generator_for(root_seed, "finetune", f"split-{split}").permutation(len(annotated))
-    taught = int(np.clip(round(training_fraction * len(annotated)), 1, len(annotated) - 1))
-    return [annotated[i] for i in sorted(order[:taught])], [annotated[i] for i in sorted(order[taught:])]
+    trained = int(np.clip(round(training_fraction * len(annotated)), 1, len(annotated) - 1))
+    return [annotated[i] for i in sorted(order[:trained])], [annotated[i] for i in sorted(order[trained:])]
 
 
 def draw_spheres(
@@ -209,20 +207,20 @@ def _open(
     if unknown:
         raise BadInput(f"{folder / row.annotations}: class {unknown[0]}; the model knows {', '.join(map(str, card.classes))}")
     if abs(card.voxel_size_angstrom / voxel_size - 1) > VOXEL_SIZE_TOLERANCE:
-        log.warning("%s: resampled from %g to the model's %g Å", path, voxel_size, card.voxel_size_angstrom)
+        tell(f"{path}: resampled from {voxel_size:g} to the model's {card.voxel_size_angstrom:g} Å")
         data, voxel_size = resample(data, card.voxel_size_angstrom / voxel_size), card.voxel_size_angstrom
     if settings.segment.contrast == "protein_bright":
-        log.warning("%s: inverted for the network, as segment.contrast = protein_bright says", path)
+        tell(f"{path}: inverted for the network, as segment.contrast = protein_bright says")
         data = -np.asarray(data, dtype=np.float32)
-    mean, deviation = grey_statistics(data)
-    if not np.isfinite(deviation) or deviation == 0:
+    mean, std = grey_statistics(data)
+    if not np.isfinite(std) or std == 0:
         raise BadInput(f"{path}: grey values are NaN, infinite or all the same; a tomogram was expected")
     if settings.segment.match_spectrum:
-        grey = (np.asarray(data, dtype=np.float32) - np.float32(mean)) / np.float32(deviation)
+        grey = (np.asarray(data, dtype=np.float32) - np.float32(mean)) / np.float32(std)
         data = match_spectrum(grey, card.radial_spectrum)
-        mean, deviation = grey_statistics(data)
+        mean, std = grey_statistics(data)
     grid = Grid(shape=data.shape, voxel_size_angstrom=voxel_size)
-    centre = np.array([(p.z_angstrom, p.y_angstrom, p.x_angstrom) for p in truth], dtype=float).reshape(-1, 3) / voxel_size
+    centre = positions(truth)[:, ::-1] / voxel_size
     class_id = np.array([particle.class_id for particle in truth], dtype=np.int64)
     if settings.finetune.labels == "shape":
         labels = draw_shapes(truth, library, grid, settings, row.annotations)
@@ -234,7 +232,7 @@ def _open(
         labels=labels,
         voxel_size_angstrom=voxel_size,
         mean=mean,
-        deviation=deviation,
+        std=std,
         centre=np.round(centre).astype(np.int64),
         class_id=class_id,
         along_beam=np.array([particle.axis_z for particle in truth], dtype=float),
@@ -244,10 +242,10 @@ def _open(
     return Annotated(volume=volume, truth=truth, grid=grid, band_voxels=card.band_voxels)
 
 
-def _teach(
+def _train_further(
     network: Any,
     card: ModelCard,
-    taught: Sequence[Annotated],
+    trained: Sequence[Annotated],
     settings: FinetuneCommandSettings,
     epochs: int,
     root_seed: int,
@@ -268,30 +266,30 @@ def _teach(
             "band_pass_angstrom": card.band_pass_angstrom,
         }
     )
-    volumes: dict[str, list[TrainingTomogram]] = {"train": [one.volume for one in taught], "validation": []}
+    volumes: dict[str, list[TrainingTomogram]] = {"train": [tomogram.volume for tomogram in trained], "validation": []}
     training = Training(volumes, chosen, root_seed, len(card.classes) + 1, state, start=network.get_weights())
     training.run()
     return training.model()
 
 
-def _picks(network: Any, one: Annotated, selection: Selection, settings: FinetuneCommandSettings) -> list[PickRow]:
+def _picks(network: Any, tomogram: Annotated, selection: Selection, settings: FinetuneCommandSettings) -> list[PickRow]:
     # Sign and spectrum of the volume are the model's already.
     segment = settings.segment.model_copy(update={"contrast": "protein_dark", "match_spectrum": False})
-    probability = segment_volume(network, one.volume.data, segment, band_voxels=one.band_voxels)
+    probability = segment_volume(network, tomogram.volume.data, segment, band_voxels=tomogram.band_voxels)
     classes, best = classes_and_probability(probability, segment)
-    picks, _ = select_picks(classes, best, one.grid.voxel_size_angstrom, settings.cluster, selection)
+    picks, _ = select_picks(classes, best, tomogram.grid.voxel_size_angstrom, settings.cluster, selection)
     return picks
 
 
 def _choose_selection(
-    network: Any, card: ModelCard, taught: Sequence[Annotated], settings: FinetuneCommandSettings
+    network: Any, card: ModelCard, trained: Sequence[Annotated], settings: FinetuneCommandSettings
 ) -> Selection:
     everything = Selection(minimum_size_voxels={}, minimum_score={}, score_probability=None)
     return choose_selection(
         card.classes,
-        {one.volume.identifier: _picks(network, one, everything, settings) for one in taught},
-        {one.volume.identifier: one.truth for one in taught},
-        {one.volume.identifier: one.grid for one in taught},
+        {tomogram.volume.identifier: _picks(network, tomogram, everything, settings) for tomogram in trained},
+        {tomogram.volume.identifier: tomogram.truth for tomogram in trained},
+        {tomogram.volume.identifier: tomogram.grid for tomogram in trained},
         settings.evaluate,
     )
 
@@ -299,42 +297,38 @@ def _choose_selection(
 def _scores(
     network: Any,
     selection: Selection,
-    taught: Sequence[Annotated],
+    trained: Sequence[Annotated],
     tested: Sequence[Annotated],
     settings: FinetuneCommandSettings,
     split: int,
     epochs: int,
 ) -> list[FinetuningRow]:
     rows = []
-    for one in tested:
-        picks = [pick for pick in _picks(network, one, selection, settings) if pick.selected]
-        radius = settings.evaluate.match_radius_voxels * one.grid.voxel_size_angstrom
+    for tomogram in tested:
+        picks = [pick for pick in _picks(network, tomogram, selection, settings) if pick.selected]
+        radius = settings.evaluate.match_radius_voxels * tomogram.grid.voxel_size_angstrom
         matched = sum(
             len(
                 match(
-                    _positions([pick for pick in picks if pick.class_id == number]),
-                    _positions([particle for particle in one.truth if particle.class_id == number]),
+                    positions([pick for pick in picks if pick.class_id == number]),
+                    positions([particle for particle in tomogram.truth if particle.class_id == number]),
                     radius,
                 )
             )
-            for number in {particle.class_id for particle in one.truth}
+            for number in {particle.class_id for particle in tomogram.truth}
         )
         rows.append(
             FinetuningRow(
                 split=split,
                 epochs=epochs,
-                taught=len(taught),
-                id=one.volume.identifier,
-                annotations=len(one.truth),
+                taught=len(trained),
+                id=tomogram.volume.identifier,
+                annotations=len(tomogram.truth),
                 selected=len(picks),
                 matched=matched,
                 precision=matched / len(picks) if picks else 0.0,
-                recall=matched / len(one.truth) if one.truth else 0.0,
-                f1=f_beta(matched, len(picks), len(one.truth), 1.0),
+                recall=matched / len(tomogram.truth) if tomogram.truth else 0.0,
+                f1=f_beta(matched, len(picks), len(tomogram.truth), 1.0),
             )
         )
     return rows
-
-
-def _positions(rows: Sequence[PickRow] | Sequence[ParticleRow]) -> NDArray[np.float64]:
-    return np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in rows], dtype=float).reshape(-1, 3)

@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.progress import track
 
 from template_learning.common.files import checked_id
+from template_learning.common.log import tell
 from template_learning.common.provenance import generator_for, made_with, write_json
-from template_learning.common.tables import Reading
+from template_learning.common.tables import MoleculeInput
 from template_learning.flexing.conformers import RMSD_POINTS, Geometry, draw_conformer, find_modes, rms
 from template_learning.settings import FlexSettings
 from template_learning.structures.molecules import read_molecule
@@ -17,7 +18,12 @@ from template_learning.structures.structure import StructureWriter
 
 
 def flex_template(
-    structure: Path, template_id: str, settings: FlexSettings, root_seed: int, output: Path, reading: Reading | None = None
+    structure: Path,
+    template_id: str,
+    settings: FlexSettings,
+    root_seed: int,
+    output: Path,
+    reading: MoleculeInput | None = None,
 ) -> None:
     """Write ``<id>_c000.cif.gz``, ``<id>_c001.cif.gz`` ... (all-atom mmCIF) and ``<id>.flex.json`` of one template.
 
@@ -29,7 +35,7 @@ def flex_template(
     modes = find_modes(molecule, settings)
     console = Console(stderr=True)
     for note in modes.notes:
-        console.print(f"{template_id}: {note}", highlight=False, markup=False, soft_wrap=True)
+        tell(f"{template_id}: {note}")
     geometry = Geometry.of(molecule)
     writer = StructureWriter(molecule)
     conformers: list[dict[str, Any]] = []
@@ -57,12 +63,9 @@ def flex_template(
         )
     distances = np.array([c["rmsd_angstrom"] for c in conformers])
     rejected = sum(int(c["draws"]) - bool(c["accepted"]) for c in conformers)
-    console.print(
+    tell(
         f"{template_id}: {len(conformers)} conformers, RMSD {distances.min():.1f} to {distances.max():.1f} Å "
-        f"(median {np.median(distances):.1f}), {rejected} draws rejected",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+        f"(median {np.median(distances):.1f}), {rejected} draws rejected"
     )
     write_json(
         output / f"{template_id}.flex.json",
@@ -70,12 +73,12 @@ def flex_template(
             "stage": "flex",
             "id": template_id,
             "structure": structure.name,
-            "reading": (reading or Reading()).model_dump(exclude_none=True),
+            "reading": (reading or MoleculeInput()).model_dump(exclude_none=True),
             "seed": root_seed,
             "settings": settings.model_dump(mode="json"),
             **made_with(),
             "notes": list(modes.notes),
-            **modes.facts,
+            **modes.metadata,
             "eigenvalue": modes.eigenvalue,
             "collectivity": modes.collectivity,
             "rejected_draws": rejected,

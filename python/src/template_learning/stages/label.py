@@ -41,7 +41,7 @@ def label_sample(
     )
     table = output / f"{identifier}.particles.csv"
     write_table(table, ParticleRow, particles)
-    facts = {
+    metadata = {
         "shape_voxels": list(grid.shape),
         "voxel_size_angstrom": voxel_size,
         "particles_by_class": {str(number): count for number, count in sorted(Counter(p.class_id for p in particles).items())},
@@ -49,4 +49,4 @@ def label_sample(
     }
     voxels = {str(number): int((labels == number).sum()) for number in sorted({p.class_id for p in particles} - {0})}
     for path in (table, output / f"{identifier}.labels.mrc", output / f"{identifier}.instances.mrc"):
-        write_sidecar(path, stage="label", item=identifier, seed=None, settings=settings, voxels_by_class=voxels, **facts)
+        write_sidecar(path, stage="label", item=identifier, seed=None, settings=settings, voxels_by_class=voxels, **metadata)

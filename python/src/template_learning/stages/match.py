@@ -1,6 +1,5 @@
 """MATCH: a tomogram and a library of molecules in, picks of template matching out."""
 
-import shutil
 import time
 from pathlib import Path
 
@@ -8,13 +7,20 @@ import numpy as np
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, existing, read_mrc, write_mrc, write_table
+from template_learning.common.programs import find_program
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.tables import PickRow
 from template_learning.settings import MatchCommandSettings
 from template_learning.structures.library import read_library
 from template_learning.template_matching import pytom
-from template_learning.template_matching.pytme import PROGRAM, search_by_pytme
-from template_learning.template_matching.search import Imaging, chosen_templates, exclusion_radius, find_peaks, template_in_box
+from template_learning.template_matching.pytme import PYTME, search_by_pytme
+from template_learning.template_matching.search import (
+    TiltSeriesOptics,
+    chosen_templates,
+    exclusion_radius,
+    find_peaks,
+    template_in_box,
+)
 
 
 def match_tomogram(
@@ -36,18 +42,18 @@ def match_tomogram(
 
     Raises BadInput where the engine's program or GPU is missing or a file is wrong, Fault where the program fails.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     checked_id(identifier)
     if settings.engine == "pytom":
         pytom.find_gpus()
-    elif shutil.which(PROGRAM) is None:
-        raise BadInput(f"match.run = true: {PROGRAM} is not on the PATH; run in the image `match`, or leave match.run at false")
+    else:
+        find_program(PYTME, "match.run = true", "run in the image `match`, or leave match.run at false")
     search = pytom.search_by_pytom if settings.engine == "pytom" else search_by_pytme
     data, voxel_size = read_mrc(existing(tomogram), need_voxel_size=voxel_size_angstrom is None)
     voxel_size = voxel_size_angstrom or voxel_size
-    imaging = Imaging.of_settings(settings)
+    imaging = TiltSeriesOptics.of_settings(settings)
     if tilt_facts is not None:
-        imaging = Imaging.of_simulation(tilt_facts)
+        imaging = TiltSeriesOptics.of_simulation(tilt_facts)
     templates = chosen_templates(read_library(libraries), settings.templates)
     if not templates:
         raise BadInput(f"{libraries[0]}: no templates in the library; those of the target were expected")
@@ -59,10 +65,10 @@ def match_tomogram(
         density, mask = template_in_box(position, element, voxel_size, imaging, settings)
         if min(data.shape) < density.shape[0]:
             raise BadInput(f"{tomogram}: {data.shape} voxels (z, y, x), fewer than the template's box of {density.shape[0]}")
-        one = search(data, density, mask, voxel_size, imaging, settings, invert=dark)
-        better = one.scores > scores
-        scores[better], classes[better] = one.scores[better], entry.row.class_id
-        commands.append(one.command)
+        result = search(data, density, mask, voxel_size, imaging, settings, invert=dark)
+        better = result.scores > scores
+        scores[better], classes[better] = result.scores[better], entry.row.class_id
+        commands.append(result.command)
         radii.append(settings.radius_angstrom or exclusion_radius(position))
     mean, deviation = float(scores.mean(dtype=np.float64)), float(scores.std(dtype=np.float64))
     threshold = mean + settings.threshold_sigma * deviation
@@ -81,8 +87,8 @@ def match_tomogram(
             voxel_size_angstrom=voxel_size,
             templates=[entry.row.molecule for entry in templates],
             imaging={"from": "settings" if tilt_facts is None else tilt_facts.name, **vars(imaging)},
-            program=one.program,
-            program_version=one.program_version,
+            program=result.program,
+            program_version=result.program_version,
             commands=commands,
             score_mean=mean,
             score_deviation=deviation,
@@ -90,5 +96,5 @@ def match_tomogram(
             radius_angstrom=min(radii),
             peaks=len(picks),
             selected=sum(pick.selected for pick in picks),
-            matching_seconds=round(time.perf_counter() - begun, 3),
+            matching_seconds=round(time.perf_counter() - started, 3),
         )

@@ -21,7 +21,7 @@ def reconstruct_series(tilts: Path, angles: Path, identifier: str, settings: Rec
     The tomogram has the settings' voxel size and shares the sample's centre (and box, where the series' sidecar names
     one).  Raises BadInput where the files disagree or the thickness is not known.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     checked_id(identifier)
     angles_deg = read_angles(angles)
     images, pixel = read_mrc(tilts)
@@ -35,10 +35,10 @@ def reconstruct_series(tilts: Path, angles: Path, identifier: str, settings: Rec
     grid = tomogram_grid(tilts, images.shape, pixel, settings)
     width = Grid(shape=(2, *images.shape[1:]), voxel_size_angstrom=pixel).resampled(grid.voxel_size_angstrom).shape[2]
     if settings.engine == "imod":
-        tomogram, facts = imod.reconstruct(tilts, angles_deg, pixel, grid, width)
+        tomogram, metadata = imod.reconstruct(tilts, angles_deg, pixel, grid, width)
     else:
         binned = resample_images(images, pixel, (grid.shape[1], width), grid.voxel_size_angstrom)
-        tomogram, facts = back_project(binned, angles_deg, grid.shape), {"program": "native"}
+        tomogram, metadata = back_project(binned, angles_deg, grid.shape), {"program": "native"}
     path = output / f"{identifier}.mrc"
     write_mrc(path, tomogram, grid.voxel_size_angstrom)
     write_sidecar(
@@ -51,8 +51,8 @@ def reconstruct_series(tilts: Path, angles: Path, identifier: str, settings: Rec
         voxel_size_angstrom=grid.voxel_size_angstrom,
         pixel_size_angstrom=pixel,
         angles_deg=angles_deg,
-        reconstruction_seconds=round(time.perf_counter() - begun, 3),
-        **facts,
+        reconstruction_seconds=round(time.perf_counter() - started, 3),
+        **metadata,
     )
 
 
@@ -72,12 +72,12 @@ def tomogram_grid(tilts: Path, shape: tuple[int, ...], pixel_angstrom: float, se
 
     ``settings.thickness_angstrom`` goes before the sample's thickness; without a sample, y and x are the images'.
     """
-    facts = read_sidecar(tilts)
+    metadata = read_sidecar(tilts)
     voxel = settings.voxel_size_angstrom
     images = Grid(shape=(2, shape[1], shape[2]), voxel_size_angstrom=pixel_angstrom).resampled(voxel).shape
-    if "sample_shape_voxels" in facts:
-        z, y, x = (int(count) for count in facts["sample_shape_voxels"])
-        size = float(facts["sample_voxel_size_angstrom"])
+    if "sample_shape_voxels" in metadata:
+        z, y, x = (int(count) for count in metadata["sample_shape_voxels"])
+        size = float(metadata["sample_voxel_size_angstrom"])
         sample = Grid(shape=(z, y, x), voxel_size_angstrom=size).resampled(voxel).shape
         if sample[1] > images[1] + 2 or sample[2] > images[2] + 2:
             raise BadInput(f"{tilts}: images of {images[1:]} voxels (y, x) are smaller than the sample, {sample[1:]}")

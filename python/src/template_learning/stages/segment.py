@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, read_mrc, write_mrc
+from template_learning.common.log import tell
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE
 from template_learning.deepfinder import program as deepfinder_program
 from template_learning.deepfinder import steps
-from template_learning.learning.inference import classes_and_probability, log, segment_on_own_grid
+from template_learning.learning.inference import classes_and_probability, segment_on_own_grid
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import load_model
 from template_learning.learning.network import device_scope
@@ -44,14 +45,14 @@ def segment_tomogram(
         data, header_voxel_size = read_mrc(tomogram, need_voxel_size=voxel_size_angstrom is None)
         voxel_size = voxel_size_angstrom or header_voxel_size
         if settings.contrast == "protein_bright":
-            log.warning("%s: inverted for the network, as segment.contrast = protein_bright says", tomogram)
+            tell(f"{tomogram}: inverted for the network, as segment.contrast = protein_bright says")
         if settings.engine == "deepfinder":
             probability = _by_deepfinder(network, card, data, voxel_size, settings, str(tomogram))
         else:
             probability = segment_on_own_grid(network, card, data, voxel_size, settings, str(tomogram))
     classes, best = classes_and_probability(probability, settings)
     minimum = scaled_minimum_size(card, voxel_size)
-    facts: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "voxel_size_angstrom": voxel_size,
         "model_voxel_size_angstrom": card.voxel_size_angstrom,
         "model_band_pass_angstrom": card.band_pass_angstrom,
@@ -59,7 +60,7 @@ def segment_tomogram(
     # What the report sets the tomogram beside, where the training tomograms are not in the run.
     looks = {"training_spectrum": card.radial_spectrum, "training_grey_histogram": card.grey_histogram}
     if settings.engine == "deepfinder":
-        facts |= deepfinder_program.program("segment")
+        metadata |= deepfinder_program.program("segment")
     for name, volume, more in (
         (
             "segmentation",
@@ -78,7 +79,7 @@ def segment_tomogram(
     ):
         path = output / f"{identifier}.{name}.mrc"
         write_mrc(path, volume, voxel_size)
-        write_sidecar(path, stage="segment", item=identifier, seed=None, settings=settings, **facts, **more)
+        write_sidecar(path, stage="segment", item=identifier, seed=None, settings=settings, **metadata, **more)
     if settings.keep_probabilities:
         # Half precision: its steps below 1 are 0.0005 at most, and it compresses better.
         volumes = np.moveaxis(probability, -1, 0).astype(np.float16)

@@ -20,7 +20,7 @@ from template_learning.simulation.ice import Cuboid
 from template_learning.simulation.nuisances import draw_nuisances
 from template_learning.simulation.overlaps import with_ice_put_back
 from template_learning.simulation.parakeet import simulate_by_parakeet
-from template_learning.simulation.series import Imaging, KeptWaves, placed_sample, series_engine, shown
+from template_learning.simulation.series import KeptWaves, TiltImaging, placed_sample, series_engine, shown
 
 
 def simulate_sample(
@@ -46,7 +46,7 @@ def simulate_sample(
             raise BadInput("simulate: --waves is for simulate.engine = 'native'")
         simulate_by_parakeet(placed, library_folders, row, settings, root_seed, output)
         return
-    begun = time.perf_counter()
+    started = time.perf_counter()
     checked_id(row.id)
     packed, grid = placed_sample(placed, library_folders)
     sample, water = with_ice_put_back(packed)
@@ -61,23 +61,23 @@ def simulate_sample(
         kept = KeptWaves.read(waves, engine, angles)
     taken = acquire(angles, row.total_dose_e_per_angstrom2, settings.scheme)
     generator = generator_for(root_seed, "simulate", f"{row.id}/nuisances")
-    imaging = Imaging(engine, row, settings, taken, draw_nuisances(row, grid.extent_angstrom, len(angles), generator))
+    imaging = TiltImaging(engine, row, settings, taken, draw_nuisances(row, grid.extent_angstrom, len(angles), generator))
     keep = KeptWaves.new(engine, angles) if settings.keep_waves else None
 
-    def one(index: int) -> NDArray[np.float32]:
+    def simulate_tilt(index: int) -> NDArray[np.float32]:
         if kept is not None:
             wave, exit_angstrom = engine.device.put(kept.wave[index]), float(kept.exit_angstrom[index])
         else:
             view = imaging.nuisances.view(index, angles[index])
             grain = generator_for(root_seed, "simulate", f"{row.id}/{index}/ice")
-            screens = imaging.nuisances.screens(engine, view)
-            wave, exit_angstrom = engine.exit_wave(view, taken.dose_at_end[index], grain, screens)
+            gratings = imaging.nuisances.gratings(engine, view)
+            wave, exit_angstrom = engine.exit_wave(view, taken.dose_at_end[index], grain, gratings)
         if keep is not None:
             keep.wave[index], keep.exit_angstrom[index] = engine.device.get(wave), exit_angstrom
         return imaging.counts(wave, exit_angstrom, index, generator_for(root_seed, "simulate", f"{row.id}/{index}/counts"))
 
     with ThreadPoolExecutor(min(processors(), len(angles))) as pool:
-        images = np.stack(list(shown(pool.map(one, range(len(angles))), len(angles))))
+        images = np.stack(list(shown(pool.map(simulate_tilt, range(len(angles))), len(angles))))
     output.mkdir(parents=True, exist_ok=True)
     tilts = output / f"{row.id}.tilts.mrc"
     write_mrc(tilts, images, engine.pixel_angstrom, stack=True)
@@ -101,8 +101,8 @@ def simulate_sample(
         molecules=len(packed.kind),
         atoms=int(sum(len(packed.atoms[kind][1]) for kind in packed.kind)),
         water_put_back=water,
-        nuisances=imaging.nuisances.facts(),
+        nuisances=imaging.nuisances.metadata(),
         device=engine.device.name,
         waves=None if waves is None else waves.name,
-        simulation_seconds=round(time.perf_counter() - begun, 3),
+        simulation_seconds=round(time.perf_counter() - started, 3),
     )

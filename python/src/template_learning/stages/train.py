@@ -23,11 +23,11 @@ from template_learning.learning.training import (
     STATE,
     HistoryRow,
     Training,
-    arithmetic,
     check_labels,
     check_same_voxel_size,
     class_names,
-    mean_look,
+    dtype_policy,
+    mean_spectrum_and_histogram,
     shared_folder,
 )
 from template_learning.settings import TrainSettings
@@ -87,7 +87,7 @@ def train_network(
             training = Training(tomograms, settings, root_seed, 1 + max(classes), kept, start=weights)
             training.run()
             network, history = training.model(), training.history
-    spectrum, histogram = mean_look(tomograms["train"])
+    spectrum, histogram = mean_spectrum_and_histogram(tomograms["train"])
     card = ModelCard(
         voxel_size_angstrom=tomograms["train"][0].voxel_size_angstrom,
         classes=classes,
@@ -105,7 +105,7 @@ def train_network(
             "particles": sum(len(tomogram.class_id) for tomogram in tomograms["train"]),
             "design": summarise_design([row for row in rows if row.split == "train"]),
             "settings": settings.model_dump(mode="json"),
-            "arithmetic": arithmetic(settings),
+            "arithmetic": dtype_policy(settings),
             "seed": root_seed,
             "best_epoch": next((row.epoch for row in reversed(history) if row.best), len(history)),
             **({"start": before} if before else {}),
@@ -115,14 +115,14 @@ def train_network(
     )
     save_model(output / "trained.keras", network, card)
     write_table(output / "history.csv", HistoryRow, history)
-    facts = {
+    metadata = {
         "epochs": history[-1].epoch,
         "best_epoch": card.training["best_epoch"],
         "voxel_size_angstrom": card.voxel_size_angstrom,
         **program,
     }
     for name in ("trained.keras", "history.csv"):
-        write_sidecar(output / name, stage="train", item="model", seed=root_seed, settings=settings, **facts)
+        write_sidecar(output / name, stage="train", item="model", seed=root_seed, settings=settings, **metadata)
 
 
 def _begun_with(

@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import track
 
-from template_learning.common.errors import BadInput
+from template_learning.common.errors import BadInput, first_problem
 from template_learning.common.files import checked_id, existing, replacing, write_mrc, write_table
+from template_learning.common.log import tell
 from template_learning.common.provenance import write_sidecar
-from template_learning.common.tables import LibraryRow, Reading
+from template_learning.common.tables import LibraryRow, MoleculeInput
 from template_learning.settings import VolumeSettings
 from template_learning.structures import eman2
 from template_learning.structures.density import density_of_atoms
@@ -33,7 +34,7 @@ class Molecule(BaseModel):
     class_name: str = ""
     share: float = Field(1.0, gt=0)
     file: str
-    reading: Reading = Reading()
+    reading: MoleculeInput = MoleculeInput()
 
 
 def build_library(molecules: Path, settings: VolumeSettings, output: Path) -> None:
@@ -44,17 +45,17 @@ def build_library(molecules: Path, settings: VolumeSettings, output: Path) -> No
     entries = _read_molecules(molecules)
     program = eman2.program() if settings.engine == "eman2" else {}
     rows: list[LibraryRow] = []
-    facts: dict[str, object] = {}
+    metadata: dict[str, object] = {}
     console = Console(stderr=True)
     for entry in track(entries, description="VOLUME", console=console, transient=True, disable=not console.is_terminal):
         structure = read_molecule(molecules.parent / entry.file, entry.reading)
         for note in structure.notes:
-            console.print(f"{entry.molecule}: {note}", highlight=False, markup=False, soft_wrap=True)
+            tell(f"{entry.molecule}: {note}")
         rows.append(write_entry(structure, entry, settings, output))
-        facts[entry.molecule] = {"file": entry.file, "notes": structure.notes}
+        metadata[entry.molecule] = {"file": entry.file, "notes": structure.notes}
     rows.sort(key=lambda row: row.molecule)
     write_table(output / TABLE, LibraryRow, rows)
-    write_sidecar(output / TABLE, stage="volume", item="library", seed=None, settings=settings, molecules=facts, **program)
+    write_sidecar(output / TABLE, stage="volume", item="library", seed=None, settings=settings, molecules=metadata, **program)
 
 
 def write_entry(structure: Structure, entry: Molecule, settings: VolumeSettings, output: Path) -> LibraryRow:
@@ -66,7 +67,7 @@ def write_entry(structure: Structure, entry: Molecule, settings: VolumeSettings,
         density=f"{entry.molecule}.mrc",
         atoms=f"{entry.molecule}.atoms.npz",
     )
-    of_atoms = eman2.density_of_atoms if settings.engine == "eman2" else density_of_atoms
+    of_atoms = eman2.density_by_eman2 if settings.engine == "eman2" else density_of_atoms
     density = of_atoms(
         structure.position_angstrom, structure.element, settings.voxel_size_angstrom, settings.resolution_angstrom
     )
@@ -84,8 +85,8 @@ def _read_molecules(path: Path) -> list[Molecule]:
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}: not JSON ({error})") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise BadInput(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        field, problem = first_problem(error)
+        raise BadInput(f"{path}: {field}: {problem}") from None
     if not entries:
         raise BadInput(f"{path}: lists no molecules; at least one was expected")
     names: set[str] = set()

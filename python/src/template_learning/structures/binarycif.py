@@ -1,15 +1,15 @@
-"""BinaryCIF read: the MessagePack container, its column encodings, and the tables of atoms and assemblies as CIF.
+"""BinaryCIF read: its column encodings undone, and the tables of atoms and assemblies as CIF.
 
 The format is that of Sehnal et al. 2020 (PLoS Computational Biology 16, e1008247): each column is an array under a list of
 encodings, undone from the last to the first, and perhaps a mask (1 for ``.``, 2 for ``?``).
 """
 
-import struct
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import gemmi
+import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +27,7 @@ def is_binary_cif(content: bytes) -> bool:
 def read_binary_cif(content: bytes) -> gemmi.cif.Document:
     """The categories ``NEEDED`` of every block, as CIF.  Raises ValueError where the bytes are not BinaryCIF."""
     try:
-        whole, _ = _unpacked(content, 0)
+        whole = msgpack.unpackb(content)
         document = gemmi.cif.Document()
         for number, block in enumerate(whole["dataBlocks"]):
             target = document.add_new_block(block["header"] or f"block{number}")
@@ -37,7 +37,7 @@ def read_binary_cif(content: bytes) -> gemmi.cif.Document:
                     columns = [column["name"] for column in category["columns"]]
                     values = [_text(column) for column in category["columns"]]
                     target.init_loop(name + ".", columns).set_all_values(values)
-    except (KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"broken BinaryCIF: {type(error).__name__} {error}") from None
     return document
 
@@ -94,79 +94,3 @@ def _unpacked_integers(values: NDArray[Any], encoding: Mapping[str, Any]) -> NDA
     whole = values.astype(np.int64)
     ends = np.flatnonzero((whole != high) & (whole != low))
     return np.diff(np.concatenate([[0], np.cumsum(whole)[ends]]))
-
-
-def _unpacked(content: bytes, at: int) -> tuple[Any, int]:
-    """One MessagePack object that begins at byte ``at``, and where the next begins."""
-    tag = content[at]
-    at += 1
-    if tag <= 0x7F:
-        return tag, at
-    if tag >= 0xE0:
-        return tag - 256, at
-    if tag <= 0x8F:
-        return _map(content, at, tag & 15)
-    if tag <= 0x9F:
-        return _list(content, at, tag & 15)
-    if tag <= 0xBF:
-        return content[at : at + (tag & 31)].decode(), at + (tag & 31)
-    if tag in (0xC0, 0xC2, 0xC3):
-        return {0xC0: None, 0xC2: False, 0xC3: True}[tag], at
-    if tag in _NUMBERS:
-        code = _NUMBERS[tag]
-        return struct.unpack_from(code, content, at)[0], at + struct.calcsize(code)
-    if tag in _LENGTHS:
-        code, kind = _LENGTHS[tag]
-        (length,) = struct.unpack_from(code, content, at)
-        at += struct.calcsize(code)
-        if kind == "map":
-            return _map(content, at, length)
-        if kind == "list":
-            return _list(content, at, length)
-        if at + length > len(content):
-            raise IndexError("the file ends too early")
-        piece = content[at : at + length]
-        return (piece.decode() if kind == "text" else piece), at + length
-    raise ValueError(f"broken BinaryCIF: MessagePack tag {tag:#x}")
-
-
-_NUMBERS = {
-    0xCA: ">f",
-    0xCB: ">d",
-    0xCC: ">B",
-    0xCD: ">H",
-    0xCE: ">I",
-    0xCF: ">Q",
-    0xD0: ">b",
-    0xD1: ">h",
-    0xD2: ">i",
-    0xD3: ">q",
-}
-_LENGTHS = {
-    0xC4: (">B", "bytes"),
-    0xC5: (">H", "bytes"),
-    0xC6: (">I", "bytes"),
-    0xD9: (">B", "text"),
-    0xDA: (">H", "text"),
-    0xDB: (">I", "text"),
-    0xDC: (">H", "list"),
-    0xDD: (">I", "list"),
-    0xDE: (">H", "map"),
-    0xDF: (">I", "map"),
-}
-
-
-def _list(content: bytes, at: int, length: int) -> tuple[list[Any], int]:
-    found = []
-    for _ in range(length):
-        value, at = _unpacked(content, at)
-        found.append(value)
-    return found, at
-
-
-def _map(content: bytes, at: int, length: int) -> tuple[dict[Any, Any], int]:
-    found = {}
-    for _ in range(length):
-        key, at = _unpacked(content, at)
-        found[key], at = _unpacked(content, at)
-    return found, at

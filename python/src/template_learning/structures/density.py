@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from template_learning.common.compute import compiled
+from template_learning.common.compute import jit
 
 REACH = 3.5
 """Where an atom's Gaussian is cut, in units of its 1/e half-width (5e-6 of its peak)."""
@@ -48,7 +48,7 @@ def density_of_atoms(
     return grid.astype(np.float32)
 
 
-@compiled
+@jit
 def _spread(
     index: NDArray[np.float64], weight: NDArray[np.float64], width: float, reach: float, grid: NDArray[np.float64]
 ) -> None:
@@ -71,7 +71,7 @@ def _spread(
                     grid[first[0] + i, first[1] + j, first[2] + k] += line * profile[2, k]
 
 
-@compiled
+@jit
 def _pull(
     index: NDArray[np.float64], width: float, reach: float, field: NDArray[np.float64], slope: NDArray[np.float64]
 ) -> None:

@@ -52,9 +52,9 @@ def description_of(structure: Structure) -> NDArray[np.float64]:
     return np.concatenate([quantile, [np.sqrt(len(QUANTILES)) * np.log(structure.mass_dalton) / 3]])
 
 
-def unlikeness(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def dissimilarity(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """How different two descriptions are: about the relative difference in size, or in shape at one size."""
-    return float(np.sqrt(((one - other) ** 2).sum() / (2 * len(QUANTILES))))
+    return float(np.sqrt(((first - second) ** 2).sum() / (2 * len(QUANTILES))))
 
 
 def choose_distractors(
@@ -62,9 +62,9 @@ def choose_distractors(
     output: Path,
     *,
     count: int,
-    least_kilodalton: float = 30.0,
-    most_kilodalton: float = 1000.0,
-    least_unlikeness: float = 0.02,
+    minimum_kilodalton: float = 30.0,
+    maximum_kilodalton: float = 1000.0,
+    minimum_dissimilarity: float = 0.02,
     templates: list[Path] | None = None,
     share: Literal["equal", "mass"] = "equal",
 ) -> list[DistractorRow]:
@@ -81,13 +81,13 @@ def choose_distractors(
     candidates: list[Candidate] = []
     for path in track(paths, description="distractors", console=console, transient=True, disable=not console.is_terminal):
         structure = read_structure(path)
-        if least_kilodalton <= structure.mass_dalton / 1000 <= most_kilodalton:
+        if minimum_kilodalton <= structure.mass_dalton / 1000 <= maximum_kilodalton:
             candidates.append(Candidate(path, structure, description_of(structure)))
     if not candidates:
         raise BadInput(
-            f"{folder}: none of {len(paths)} structures weighs {least_kilodalton:g} to {most_kilodalton:g} kDa; one was expected"
+            f"{folder}: none of {len(paths)} structures weighs {minimum_kilodalton:g} to {maximum_kilodalton:g} kDa; one was expected"
         )
-    chosen = _farthest_first(candidates, avoided, count, least_unlikeness)
+    chosen = _farthest_first(candidates, avoided, count, minimum_dissimilarity)
     rows = []
     for candidate in chosen:
         weight = 1.0 if share == "equal" else chosen[0].structure.mass_dalton / candidate.structure.mass_dalton
@@ -101,9 +101,9 @@ def choose_distractors(
         seed=None,
         settings={
             "count": count,
-            "least_kilodalton": least_kilodalton,
-            "most_kilodalton": most_kilodalton,
-            "least_unlikeness": least_unlikeness,
+            "minimum_kilodalton": minimum_kilodalton,
+            "maximum_kilodalton": maximum_kilodalton,
+            "minimum_dissimilarity": minimum_dissimilarity,
             "share": share,
         },
         searched=len(paths),
@@ -120,17 +120,17 @@ def _farthest_first(
     described = np.stack([candidate.description for candidate in candidates])
     nearest = np.full(len(candidates), np.inf)
     for other in avoided:
-        nearest = np.minimum(nearest, [unlikeness(one, other) for one in described])
+        nearest = np.minimum(nearest, [dissimilarity(description, other) for description in described])
     if not avoided:
         # The first is the most ordinary one.
         middle = np.median(described, axis=0)
-        nearest = -np.array([unlikeness(one, middle) for one in described])
+        nearest = -np.array([dissimilarity(description, middle) for description in described])
     chosen: list[Candidate] = []
     while len(chosen) < min(count, len(candidates)):
         best = int(nearest.argmax())
         if (chosen or avoided) and nearest[best] < least:
             break
         chosen.append(candidates[best])
-        away = np.array([unlikeness(one, described[best]) for one in described])
+        away = np.array([dissimilarity(description, described[best]) for description in described])
         nearest = away if len(chosen) == 1 and not avoided else np.minimum(nearest, away)
     return chosen

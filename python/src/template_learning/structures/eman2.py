@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,31 +9,28 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
-from template_learning.common.errors import BadInput, Fault
+from template_learning.common.errors import Fault
 from template_learning.common.files import read_mrc
+from template_learning.common.programs import find_program, run_program, words_of
 from template_learning.structures.density import cube_edge
 
-PROGRAM = "e2pdb2mrc.py"
+E2PDB2MRC = "e2pdb2mrc.py"
 
 
-def command_line(atoms: Path, density: Path, voxel_size_angstrom: float, resolution_angstrom: float, edge: int) -> list[str]:
+def eman2_command(atoms: Path, density: Path, voxel_size_angstrom: float, resolution_angstrom: float, edge: int) -> list[str]:
     """The call that turns a PDB file into a cube of ``edge`` voxels, the file's origin at its middle."""
     numbers = [f"--apix={voxel_size_angstrom:g}", f"--res={resolution_angstrom:g}", f"--box={edge}"]
-    return [PROGRAM, *numbers, "--quiet", str(atoms), str(density)]
+    return [E2PDB2MRC, *numbers, "--quiet", str(atoms), str(density)]
 
 
 def program() -> dict[str, str]:
     """Name and version for the sidecars; BadInput where the program is not on the PATH."""
-    if shutil.which(PROGRAM) is None:
-        raise BadInput(f"volume.engine = 'eman2': {PROGRAM} is not on the PATH; run in the image `eman2`, or take 'native'")
-    version = "unknown"
-    if shutil.which("e2version.py"):
-        said = subprocess.run(["e2version.py"], capture_output=True, text=True, check=False).stdout.split()
-        version = next((word for word in said if word[:1].isdigit()), version)
+    find_program(E2PDB2MRC, "volume.engine = 'eman2'", "run in the image `eman2`, or take 'native'")
+    version = next((word for word in words_of(["e2version.py"]) if word[:1].isdigit()), "unknown")
     return {"program": "EMAN2", "program_version": version}
 
 
-def density_of_atoms(
+def density_by_eman2(
     position_angstrom: NDArray[np.floating], element: NDArray[np.uint8], voxel_size_angstrom: float, resolution_angstrom: float
 ) -> NDArray[np.float32]:
     """EMAN2's density [z, y, x] of atoms at positions (N, 3) from the middle of the native engine's cube.
@@ -45,17 +41,14 @@ def density_of_atoms(
     with TemporaryDirectory() as name:
         atoms, density = Path(name) / "atoms.pdb", Path(name) / "density.mrc"
         write_pdb(atoms, position_angstrom, element)
-        command = command_line(atoms, density, voxel_size_angstrom, resolution_angstrom, edge)
+        command = eman2_command(atoms, density, voxel_size_angstrom, resolution_angstrom, edge)
         # The program asks the PATH for its Python: its own folder comes first.
-        beside = str(Path(shutil.which(PROGRAM) or PROGRAM).parent)
+        beside = str(Path(shutil.which(E2PDB2MRC) or E2PDB2MRC).parent)
         environment = {**os.environ, "PATH": f"{beside}{os.pathsep}{os.environ.get('PATH', '')}"}
-        done = subprocess.run(command, cwd=name, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0 or not density.is_file():
-            said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["no message"]
-            raise Fault(f"{PROGRAM} ended with exit code {done.returncode}: {said[-1][:300]}")
+        run_program(E2PDB2MRC, command, folder=Path(name), environment=environment, leaves=density)
         grid, _ = read_mrc(density, need_voxel_size=False)
     if grid.shape != (edge,) * 3:
-        raise Fault(f"{PROGRAM} made {grid.shape} voxels (z, y, x); {(edge,) * 3} were expected")
+        raise Fault(f"{E2PDB2MRC} made {grid.shape} voxels (z, y, x); {(edge,) * 3} were expected")
     return np.asarray(grid, dtype=np.float32)
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, replacing
+from template_learning.common.log import tell
 from template_learning.common.provenance import write_sidecar
-from template_learning.common.tables import Reading
+from template_learning.common.tables import MoleculeInput
 from template_learning.settings import Settings
 from template_learning.structures.pseudoatoms import SUFFIXES, bound_map, fit_map, is_map
 from template_learning.structures.structure import Structure, read_structure, write_structure
@@ -49,7 +49,7 @@ class Checked:
     """Atoms that the elastic network would have as nodes; None for a map, which gets as many as are needed."""
 
 
-def check_molecule(path: Path, reading: Reading | None = None) -> Checked:
+def check_molecule(path: Path, reading: MoleculeInput | None = None) -> Checked:
     """Look at a structure or a map as ``read_molecule`` would take it; raises BadInput as that does.
 
     For a map nothing is fitted: its voxels above the threshold stand for the atoms.
@@ -66,7 +66,7 @@ def check_molecule(path: Path, reading: Reading | None = None) -> Checked:
     return Checked(structure.notes, 2 * reach, len(structure.nodes))
 
 
-def read_molecule(path: Path, reading: Reading | None = None) -> Structure:
+def read_molecule(path: Path, reading: MoleculeInput | None = None) -> Structure:
     """The cleaned molecule in a structure file, or the pseudo-atoms of a density map.
 
     Raises BadInput where the file cannot be read, or ``reading`` asks of it what it has not.
@@ -76,13 +76,13 @@ def read_molecule(path: Path, reading: Reading | None = None) -> Structure:
     return read_structure(path, _for_structure(path, reading))
 
 
-def _for_map(path: Path, reading: Reading | None) -> Reading | None:
+def _for_map(path: Path, reading: MoleculeInput | None) -> MoleculeInput | None:
     if reading is not None and reading.assembly is not None:
         raise BadInput(f"{path}: assembly {reading.assembly!r} was asked for, but a density map has none")
     return reading
 
 
-def _for_structure(path: Path, reading: Reading | None) -> str | None:
+def _for_structure(path: Path, reading: MoleculeInput | None) -> str | None:
     """The assembly asked for."""
     if reading is None:
         return None
@@ -92,7 +92,7 @@ def _for_structure(path: Path, reading: Reading | None) -> str | None:
     return reading.assembly
 
 
-def prepare_molecule(source: str, identifier: str, output: Path, reading: Reading | None = None) -> Path:
+def prepare_molecule(source: str, identifier: str, output: Path, reading: MoleculeInput | None = None) -> Path:
     """Write ``<id>.cif.gz``: the cleaned atoms of a file, a PDB entry or a density map (pseudo-atoms); the path written.
 
     Raises BadInput where the source is neither a file nor a PDB id, cannot be read or fetched, or ``reading`` does not fit it.
@@ -103,17 +103,16 @@ def prepare_molecule(source: str, identifier: str, output: Path, reading: Readin
         path = output / f"{source[-4:].lower()}.entry.cif.gz"
         if not path.is_file():
             fetch_entry(source, path)
-    facts: dict[str, object] = {}
+    metadata: dict[str, object] = {}
     structure: Structure
     if is_map(path):
         fitted = fit_map(path, _for_map(path, reading))
         structure = fitted.structure
-        facts = {"correlation": fitted.correlation, "threshold": fitted.threshold, "resolution": fitted.resolution_angstrom}
+        metadata = {"correlation": fitted.correlation, "threshold": fitted.threshold, "resolution": fitted.resolution_angstrom}
     else:
         structure = read_structure(path, _for_structure(path, reading))
-    console = Console(stderr=True)
     for note in structure.notes:
-        console.print(f"{identifier}: {note}", highlight=False, markup=False, soft_wrap=True)
+        tell(f"{identifier}: {note}")
     written = output / f"{identifier}.cif.gz"
     write_structure(written, structure)
     write_sidecar(
@@ -121,11 +120,11 @@ def prepare_molecule(source: str, identifier: str, output: Path, reading: Readin
         stage="prepare",
         item=identifier,
         seed=None,
-        settings={"source": source, **(reading or Reading()).model_dump(exclude_none=True)},
+        settings={"source": source, **(reading or MoleculeInput()).model_dump(exclude_none=True)},
         notes=list(structure.notes),
         atoms=len(structure.element),
         mass_dalton=structure.mass_dalton,
         diameter_angstrom=structure.diameter_angstrom,
-        **facts,
+        **metadata,
     )
     return written

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import read_mrc
-from template_learning.common.tables import Reading
+from template_learning.common.tables import MoleculeInput
 from template_learning.structures.density import density_of_atoms, gaussian_width_angstrom, pull_of_field
 from template_learning.structures.structure import PROTEIN_HYDROGENS_PER_ATOM, WEIGHT_DALTON, Structure
 
@@ -83,14 +83,14 @@ class BoundedMap:
         return float(2 * np.linalg.norm(place - place.mean(axis=0), axis=1).max())
 
 
-def bound_map(path: Path, reading: Reading | None = None) -> BoundedMap:
+def bound_map(path: Path, reading: MoleculeInput | None = None) -> BoundedMap:
     """The molecule in a density map, before anything is fitted.
 
     By default the resolution is twice the voxel size (at least 8 Å), the threshold Otsu's, and the mass that of protein
     filling the voxels above it.  Raises BadInput where the map is unreadable or flat, its voxels are no cubes or coarser
     than the resolution, or nothing is above the threshold.
     """
-    given = reading or Reading()
+    given = reading or MoleculeInput()
     volume, voxel_size_angstrom = _read_map(path)
     resolution = given.resolution_angstrom or max(2 * voxel_size_angstrom, 8.0)
     if resolution < voxel_size_angstrom:
@@ -120,7 +120,7 @@ def _read_map(path: Path) -> tuple[NDArray[np.float64], float]:
     return np.ascontiguousarray(volume, dtype=np.float64), voxel_size_angstrom
 
 
-def fit_map(path: Path, reading: Reading | None = None) -> FittedMap:
+def fit_map(path: Path, reading: MoleculeInput | None = None) -> FittedMap:
     """Pseudo-atoms for a density map, protein bright; raises BadInput as ``bound_map``."""
     bounded = bound_map(path, reading)
     volume, inside, voxel_size_angstrom = bounded.volume, bounded.inside, bounded.voxel_size_angstrom

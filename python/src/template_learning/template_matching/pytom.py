@@ -9,8 +9,6 @@ transfer here, which is the same in all directions and so may come before its ro
 
 import json
 import os
-import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,30 +21,28 @@ from scipy import fft
 from template_learning.common.compute import visible_gpus
 from template_learning.common.errors import BadInput, Fault
 from template_learning.common.files import read_mrc, write_mrc
+from template_learning.common.programs import ProgramFault, find_program, run_program
 from template_learning.settings import MatchCommandSettings
 from template_learning.simulation.physics import wavelength_angstrom
-from template_learning.template_matching.search import Imaging, Search
+from template_learning.template_matching.search import Search, TiltSeriesOptics
 
 NAME = "pytom-match-pick"
-PROGRAM = "pytom_match_template.py"
+PYTOM = "pytom_match_template.py"
 NO_GPU = ("cudaErrorNoDevice", "cudaErrorInsufficientDriver", "No module named 'cupy'", "gpu indices should be")
 """What it says, in a traceback, where CuPy or what CuPy needs is not there."""
 
 
 def find_gpus() -> int:
     """How many GPUs the program may use; BadInput where it or they are missing."""
-    if shutil.which(PROGRAM) is None:
-        raise BadInput(
-            f"match.engine = 'pytom': {PROGRAM} is not on the PATH; install {NAME} (docs/template_matching.md), or take 'pytme'"
-        )
+    find_program(PYTOM, "match.engine = 'pytom'", f"install {NAME} (docs/template_matching.md), or take 'pytme'")
     gpus = len(visible_gpus(os.environ))
     if not gpus:
-        raise BadInput(f"match.engine = 'pytom': {PROGRAM} needs a GPU and there is none; take 'pytme', which needs none")
+        raise BadInput(f"match.engine = 'pytom': {PYTOM} needs a GPU and there is none; take 'pytme', which needs none")
     return gpus
 
 
 def with_transfer(
-    density: NDArray[np.float32], voxel_size_angstrom: float, imaging: Imaging, amplitude_contrast: float
+    density: NDArray[np.float32], voxel_size_angstrom: float, imaging: TiltSeriesOptics, amplitude_contrast: float
 ) -> NDArray[np.float32]:
     """A density [z, y, x] with the contrast transfer of its tilt series, positive at low frequencies for underfocus.
 
@@ -66,10 +62,10 @@ def with_transfer(
     return fft.irfftn(fft.rfftn(density) * transfer, density.shape).astype(np.float32)
 
 
-def command_line(work: Path, gpus: int, voxel_size_angstrom: float, settings: MatchCommandSettings) -> list[str]:
+def pytom_command(work: Path, gpus: int, voxel_size_angstrom: float, settings: MatchCommandSettings) -> list[str]:
     """The call of the program on the files ``target.mrc``, ``template.mrc``, ``mask.mrc`` and ``angles.tlt`` of ``work``."""
     return [
-        *(PROGRAM, "--template", str(work / "template.mrc"), "--tomogram", str(work / "target.mrc")),
+        *(PYTOM, "--template", str(work / "template.mrc"), "--tomogram", str(work / "target.mrc")),
         *("--mask", str(work / "mask.mrc"), "--destination", str(work), "--voxel-size-angstrom", f"{voxel_size_angstrom:.6g}"),
         *(
             "--angular-search",
@@ -87,7 +83,7 @@ def search_by_pytom(
     density: NDArray[np.float32],
     mask: NDArray[np.float32],
     voxel_size_angstrom: float,
-    imaging: Imaging,
+    imaging: TiltSeriesOptics,
     settings: MatchCommandSettings,
     *,
     invert: bool,
@@ -107,15 +103,20 @@ def search_by_pytom(
         write_mrc(work / "template.mrc", -template if invert else template, voxel_size_angstrom)
         write_mrc(work / "mask.mrc", mask, voxel_size_angstrom)
         (work / "angles.tlt").write_text("".join(f"{angle:.4f}\n" for angle in imaging.angles_deg))
-        command = command_line(work, gpus, voxel_size_angstrom, settings)
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=work)
-        if done.returncode != 0 or not (work / "target_job.json").is_file():  # the last that it writes
-            raise failure(done)
-        scores = read_scores(work / "target_scores.mrc", [edge + 2 * half for edge in tomogram.shape])
-        facts = json.loads((work / "target_job.json").read_text(encoding="utf-8"))
+        command = pytom_command(work, gpus, voxel_size_angstrom, settings)
+        try:
+            run_program(PYTOM, command, folder=work, leaves=work / "target_job.json")  # the last that it writes
+        except ProgramFault as fault:
+            if any(word in fault.output for word in NO_GPU):
+                raise BadInput(
+                    f"match.engine = 'pytom': {PYTOM} finds no GPU that it can use ({fault.last_line}); take 'pytme', or mend that"
+                ) from None
+            raise
+        scores = read_pytom_scores(work / "target_scores.mrc", [edge + 2 * half for edge in tomogram.shape])
+        metadata = json.loads((work / "target_job.json").read_text(encoding="utf-8"))
     inner = tuple(slice(half, half + edge) for edge in tomogram.shape)
     command_shown = " ".join(command).replace(str(work), ".")
-    return Search(np.ascontiguousarray(scores[inner]), command_shown, NAME, facts.get("pytom_tm_version_number", "unknown"))
+    return Search(np.ascontiguousarray(scores[inner]), command_shown, NAME, metadata.get("pytom_tm_version_number", "unknown"))
 
 
 def with_border(tomogram: NDArray[Any], width: int) -> NDArray[np.float32]:
@@ -124,25 +125,16 @@ def with_border(tomogram: NDArray[Any], width: int) -> NDArray[np.float32]:
     The program itself continues a volume with zeros, and takes a window for empty by its variance as it is.
     """
     grey = np.asarray(tomogram, dtype=np.float32)
-    deviation = float(grey.std(dtype=np.float64)) or 1.0
-    return np.pad((grey - np.float32(grey.mean(dtype=np.float64))) / np.float32(deviation), width)
+    std = float(grey.std(dtype=np.float64)) or 1.0
+    return np.pad((grey - np.float32(grey.mean(dtype=np.float64))) / np.float32(std), width)
 
 
-def read_scores(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
+def read_pytom_scores(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
     """The scores [z, y, x] that the program wrote; Fault for another shape or what is no number."""
     try:
         scores = np.asarray(read_mrc(path)[0], dtype=np.float32)
     except BadInput as error:
-        raise Fault(f"{PROGRAM} left scores that cannot be read: {error}") from None
+        raise Fault(f"{PYTOM} left scores that cannot be read: {error}") from None
     if scores.shape != tuple(shape):
-        raise Fault(f"{PROGRAM} gave scores of {scores.shape} voxels (z, y, x); {tuple(shape)} were expected")
+        raise Fault(f"{PYTOM} gave scores of {scores.shape} voxels (z, y, x); {tuple(shape)} were expected")
     return scores
-
-
-def failure(done: subprocess.CompletedProcess[str]) -> Exception:
-    """What is to be raised where the program failed: BadInput without a GPU that it can use, else Fault."""
-    said = (done.stdout + done.stderr).strip().splitlines() or ["no message"]
-    last = said[-1].strip()[:300]
-    if done.returncode != 0 and any(word in line for word in NO_GPU for line in said):
-        return BadInput(f"match.engine = 'pytom': {PROGRAM} finds no GPU that it can use ({last}); take 'pytme', or mend that")
-    return Fault(f"{PROGRAM} ended with exit code {done.returncode}: {last}")

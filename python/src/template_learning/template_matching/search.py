@@ -33,7 +33,7 @@ SOFT_EDGE_VOXELS = 1.5
 
 
 @dataclass(frozen=True)
-class Imaging:
+class TiltSeriesOptics:
     """How a tilt series was taken, as far as the template's contrast transfer and missing wedge need it.
 
     ``defocus_um`` is negative for underfocus, None for no contrast transfer at all; ``ctf_corrected`` says that phases were
@@ -48,15 +48,15 @@ class Imaging:
     ctf_corrected: bool
 
     @classmethod
-    def of_simulation(cls, sidecar: Path) -> "Imaging":
+    def of_simulation(cls, sidecar: Path) -> "TiltSeriesOptics":
         """That of a simulated tilt series, from its sidecar; BadInput where that lacks something."""
         try:
-            facts = json.loads(existing(sidecar).read_text(encoding="utf-8"))
-            microscope = present_section("simulate", facts["settings"])["microscope"]
+            metadata = json.loads(existing(sidecar).read_text(encoding="utf-8"))
+            microscope = present_section("simulate", metadata["settings"])["microscope"]
             return cls(
-                angles_deg=tuple(float(angle) for angle in facts["angles_deg"]),
-                defocus_um=float(facts["row"]["defocus_um"]),
-                phase_shift_deg=float(facts["row"]["phase_shift_deg"]),
+                angles_deg=tuple(float(angle) for angle in metadata["angles_deg"]),
+                defocus_um=float(metadata["row"]["defocus_um"]),
+                phase_shift_deg=float(metadata["row"]["phase_shift_deg"]),
                 voltage_kv=float(microscope["voltage_kv"]),
                 spherical_aberration_mm=float(microscope["spherical_aberration_mm"]),
                 ctf_corrected=False,
@@ -65,7 +65,7 @@ class Imaging:
             raise BadInput(f"{sidecar}: angles_deg, row and settings of a simulated tilt series were expected") from None
 
     @classmethod
-    def of_settings(cls, settings: MatchCommandSettings) -> "Imaging":
+    def of_settings(cls, settings: MatchCommandSettings) -> "TiltSeriesOptics":
         """That of the user's tomograms."""
         return cls(
             angles_deg=tuple(tilt_angles(settings.tilt_range_deg, settings.tilt_step_deg).tolist()),
@@ -109,7 +109,7 @@ def template_in_box(
     position_angstrom: NDArray[np.floating],
     element: NDArray[np.uint8],
     voxel_size_angstrom: float,
-    imaging: Imaging,
+    imaging: TiltSeriesOptics,
     settings: MatchCommandSettings,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The template's density and its spherical mask [z, y, x], both in an odd cube, the molecule's origin at its middle.
