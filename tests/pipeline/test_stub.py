@@ -103,6 +103,29 @@ def test_simulation_only_and_going_on_from_it(pipeline, tmp_path):
     assert json.loads((second.outdir / "check/settings.json").read_text())["start_at"] == "train"
 
 
+def test_groups_of_parameters_merge_from_the_command_line_a_file_and_a_profile(pipeline, tmp_path):
+    (tmp_path / "own.yml").write_text("train: {loss: {class_weight_exponent: 0.5}, optimizer: {learning_rate: 0.3}}\n")
+    line = ["--train.loss.tversky_weight", "0.5", "--tetris.vesicles.count", "2", "--stop_after", "flex"]
+    run = pipeline.run("-profile", "demo", "-stub", "-params-file", str(tmp_path / "own.yml"), *line)
+    assert run.status == 0, run.printed
+    settings = json.loads((run.outdir / "check/settings.json").read_text())
+    loss = {"tversky_weight": 0.5, "crossentropy_weight": 1.0, "class_weight_exponent": 0.5, "top_view_weight": 1.0}
+    assert settings["train"]["loss"] == loss
+    assert settings["train"]["optimizer"]["learning_rate"] == 0.3
+    assert settings["train"]["optimizer"]["name"] == "muon"  # the profile's
+    assert settings["train"]["epochs"] == 17
+    assert settings["tetris"]["vesicles"] == {"count": 2, "radius_angstrom": [200.0, 400.0], "membrane_molecules": []}
+    assert sorted(path.name for path in (run.outdir / "check").iterdir()) == ["inputs.json", "settings.json"]
+
+
+def test_an_old_parameter_is_answered_with_its_present_name_before_any_work(pipeline):
+    run = pipeline.run("-profile", "demo", "-stub", "--flex.damage", "0.1", "--tetris.vesicles", "3")
+    assert run.status != 0
+    assert "parameter flex.damage: now flex.maximum_broken_fraction" in run.printed
+    assert "parameter tetris.vesicles: now tetris.vesicles.count" in run.printed
+    assert run.tasks("COMPLETED") == []
+
+
 STAGES_IN_ORDER = [*STAGES, "EVALUATE_SIMULATED", "REPORT"]
 
 

@@ -67,3 +67,31 @@ def test_nextflow_defaults_are_the_models(tmp_path):
 def test_unknown_parameters_are_refused():
     with pytest.raises(ValidationError):
         Settings.model_validate({"flex": {"mode": 7}})
+
+
+def test_the_schema_has_nf_schemas_shape_and_every_parameter():
+    schema = json.loads((ROOT / "nextflow_schema.json").read_text())
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["title"] == "template-learning pipeline parameters"
+    assert [one["$ref"] for one in schema["allOf"]] == [f"#/$defs/{name}" for name in schema["$defs"]]
+    found = {}
+
+    def read(properties, prefix):
+        for name, field in properties.items():
+            assert field["description"], name
+            if "properties" in field:
+                assert field["type"] == "object"
+                read(field["properties"], f"{prefix}{name}.")
+            else:
+                assert f"{prefix}{name}" not in found
+                found[f"{prefix}{name}"] = field
+
+    for group in schema["$defs"].values():
+        assert group["title"]
+        assert group["type"] == "object"
+        read(group["properties"], "")
+    defaults = flat(json.loads(Settings.model_construct().model_dump_json()))
+    assert {name: field.get("default") for name, field in found.items()} == defaults
+    assert found["train.loss.tversky_weight"]["minimum"] == 0
+    assert found["cluster.minimum_score"]["type"] == ["number", "null"]
+    assert found["cluster.chosen_by"]["enum"] == ["threshold", "expected_f1"]

@@ -46,7 +46,7 @@ def _schema() -> str:
             groups[name] = _group(name, _meaning(field), _properties({name: field}))
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "https://example.org/template-learning/nextflow_schema.json",
+        "$id": "urn:template-learning:nextflow_schema",
         "title": "template-learning pipeline parameters",
         "description": "Find a molecule in cryo-electron tomograms with a network trained on simulated tomograms alone",
         "type": "object",
