@@ -3,6 +3,7 @@
 import re
 from importlib import metadata
 
+from pydantic import BaseModel
 from sphinx.application import Sphinx
 
 project = "Template Learning"
@@ -43,6 +44,16 @@ def add_contents(app: Sphinx, document: str, source: list[str]) -> None:
     source[0] += "\n" + "\n".join(toctrees)
 
 
+def add_fields(app: Sphinx, what: str, name: str, model: object, options: object, lines: list[str]) -> None:
+    """The columns of tables and the entries of cards are described where they are declared."""
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        lines += ["", "Attributes", "----------"]
+        for field, about in model.model_fields.items():
+            lines.append(f"{field} : {getattr(about.annotation, '__name__', about.annotation)}")
+            lines += [f"    {about.description}"] if about.description else []
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", add_contents)
+    app.connect("autodoc-process-docstring", add_fields, priority=400)  # before numpydoc reads the sections
