@@ -166,7 +166,7 @@ def main() -> None:
 
 
 def table_of(figures: dict[str, float], by_seed: dict[str, list[float]]) -> list[str]:
-    """The table of docs/ablation.md, the best variant first."""
+    """The same as lines of Markdown, the best variant first."""
 
     def cell(name: str) -> str:
         if name not in figures:

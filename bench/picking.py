@@ -446,7 +446,7 @@ def train_shipped() -> dict[str, float]:
 def measure_real() -> dict[str, float]:
     """The ribosomes' model on a real tomogram, EMD-1155: virions of HIV-1, and no ribosomes that we know of.
 
-    Leaves the picture of docs/learning.md beside the tomogram, build/bench/picking/emd_1155.png.
+    Leaves a picture beside the tomogram, build/bench/picking/emd_1155.png.
     """
     model = FOLDER / "ribosome" / "trained" / "model.keras"
     source = SHARED / "tomograms" / "emd_1155"
