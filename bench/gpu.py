@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from harness import ROOT, molecule_row, report
 from learning import train_timed
-from template_learning.common.files import read_mrc
+from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import write_json
 from template_learning.common.tables import DesignRow
 from template_learning.learning.inference import segment_volume

@@ -22,7 +22,8 @@ import numpy as np
 import yaml
 from harness import BUILD, ROOT, SHARED, report
 from numpy.typing import NDArray
-from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.files import read_table, write_table
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.tables import DesignRow, ParticleRow
 from template_learning.learning.inference import classes_and_probability, segment_on_own_grid, segment_volume
 from template_learning.learning.model_file import load_model

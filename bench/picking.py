@@ -29,7 +29,8 @@ import yaml
 from harness import BUILD, ROOT, SHARED, merged, molecule_row, report
 from numpy.typing import NDArray
 from scipy.stats import fisher_exact
-from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.files import read_table, write_table
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import write_json
 from template_learning.common.tables import DesignRow, ParticleRow, PickRow
 from template_learning.learning.inference import classes_and_probability, segment_on_own_grid

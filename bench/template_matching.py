@@ -18,7 +18,8 @@ from harness import BUILD, SHARED, molecule_row, report
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
-from template_learning.common.files import read_mrc, read_table, write_mrc
+from template_learning.common.files import read_table
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import generator_for, read_sidecar, write_json
 from template_learning.common.tables import PickRow
 from template_learning.labelling.labels import molecule_axis

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 from template_learning.common import compute as machine_code
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.files import read_table, write_table
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import read_sidecar
 from template_learning.common.tables import ParticleRow
 from template_learning.learning.inference import segment_volume

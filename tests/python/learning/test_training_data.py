@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from template_learning.common.files import write_mrc, write_table
+from template_learning.common.files import write_table
+from template_learning.common.mrc import write_mrc
 from template_learning.common.tables import DesignRow, ParticleRow
 from template_learning.learning.model_card import CARD, ModelCard
 from template_learning.learning.model_file import load_model, save_model

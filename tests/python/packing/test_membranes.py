@@ -13,8 +13,9 @@ from scipy.ndimage import label
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.files import read_table, write_table
 from template_learning.common.geometry import rotation_from_angles
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.tables import LibraryRow, ParticleRow
 from template_learning.packing.filaments import MICROTUBULE, Lattice, chain, unit_frame
 from template_learning.packing.membranes import (

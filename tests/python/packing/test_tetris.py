@@ -18,8 +18,9 @@ from scipy.spatial import cKDTree
 from scipy.stats import kstest
 from template_learning.common.compute import compiled
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_table, write_mrc, write_table
+from template_learning.common.files import read_table, write_table
 from template_learning.common.geometry import Grid, random_rotations, rotation_from_angles
+from template_learning.common.mrc import write_mrc
 from template_learning.common.tables import LibraryRow, ParticleRow
 from template_learning.packing.atom_distances import closest_approach_angstrom
 from template_learning.packing.prediction import plan_sample

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from sklearn.isotonic import IsotonicRegression
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_table, write_mrc, write_table
+from template_learning.common.files import read_table, write_table
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import write_mrc
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.tables import CurveRow, ParticleRow, PickRow, TomogramScoreRow
 from template_learning.picking.annotations import read_annotations

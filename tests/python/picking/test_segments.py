@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import MeanShift
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_table, write_mrc
+from template_learning.common.files import read_table
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import write_mrc
 from template_learning.common.provenance import read_sidecar, write_sidecar
 from template_learning.common.tables import PickRow
 from template_learning.picking.annotations import read_annotations

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from template_learning.common.errors import BadInput, Fault
-from template_learning.common.files import read_mrc, write_mrc
 from template_learning.common.geometry import Grid, tilt_matrix
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import read_sidecar, write_sidecar
 from template_learning.reconstruction.back_projection import back_project, resample_images, view_weights
 from template_learning.reconstruction.imod import command_lines

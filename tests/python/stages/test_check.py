@@ -9,11 +9,12 @@ import mrcfile
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
-from template_learning.common.files import write_mrc
+from template_learning.common.mrc import write_mrc
 from template_learning.learning.model_card import CARD
 from template_learning.stages.check import check_run, check_settings
 
 DEMO = Path(__file__).parents[3] / "data/demo"
+GREY = np.random.default_rng(1).standard_normal((32, 40, 40)).astype(np.float32)
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def request_file(tmp_path):
     """Writes a request as the pipeline does and returns its path: one template, one distractor, one tomogram."""
     shutil.copy(DEMO / "templates/7pex.cif.gz", tmp_path / "t.cif.gz")
     shutil.copy(DEMO / "distractors/3qm1.cif.gz", tmp_path / "d.cif.gz")
-    write_mrc(tmp_path / "tomogram.mrc", np.zeros((32, 40, 40), dtype=np.float32), 13.0)
+    write_mrc(tmp_path / "tomogram.mrc", GREY, 13.0)
 
     def write(**changes):
         content = {
@@ -147,11 +148,14 @@ def test_bad_structures_carry_the_users_path(request_file, tmp_path, content, wo
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_small_and_nan_tomograms_are_refused(request_file, tmp_path):
-    write_mrc(tmp_path / "tomogram.mrc", np.zeros((8, 40, 40), dtype=np.float32), 13.0)
+def test_small_constant_and_nan_tomograms_are_refused(request_file, tmp_path):
+    write_mrc(tmp_path / "tomogram.mrc", GREY[:8], 13.0)
     with pytest.raises(BadInput, match="at least 16"):
         check_run(request_file(), tmp_path / "out")
-    write_mrc(tmp_path / "tomogram.mrc", np.zeros((32, 40, 40), dtype=np.float32), 13.0)
+    write_mrc(tmp_path / "tomogram.mrc", GREY * 0, 13.0)
+    with pytest.raises(BadInput, match="every voxel is 0"):
+        check_run(request_file(), tmp_path / "out")
+    write_mrc(tmp_path / "tomogram.mrc", GREY, 13.0)
     with mrcfile.open(tmp_path / "tomogram.mrc", mode="r+") as opened:
         opened.data[3, 4, 5] = np.nan
     with pytest.raises(BadInput, match="NaN"):

@@ -14,8 +14,9 @@ import yaml
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from template_learning.common.errors import BadInput, Fault
-from template_learning.common.files import read_mrc, write_mrc, write_table
+from template_learning.common.files import write_table
 from template_learning.common.geometry import rotation_from_angles
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import read_sidecar, seed_for, write_json
 from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow, Reading
 from template_learning.deepfinder import program as deepfinder_program

@@ -10,7 +10,8 @@ from hypothesis import settings as checks
 from hypothesis import strategies as st
 from scipy import ndimage
 from template_learning.common.errors import BadInput, Fault
-from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.files import read_table, write_table
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import grid_of, read_sidecar
 from template_learning.common.tables import LibraryRow, PickRow
 from template_learning.settings import MatchSettings

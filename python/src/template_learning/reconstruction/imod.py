@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput, Fault
-from template_learning.common.files import read_mrc
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import read_mrc
 
 PROGRAMS = ("newstack", "tilt", "trimvol")
 ANTIALIAS_FILTER = 6

@@ -10,7 +10,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from template_learning.common.errors import BadInput
-from template_learning.common.files import checked_id, existing, read_mrc, read_table
+from template_learning.common.files import checked_id, existing, read_table
+from template_learning.common.geometry import Grid
+from template_learning.common.mrc import read_mask, read_tomogram
 from template_learning.common.provenance import sha256_of, write_json
 from template_learning.common.stages import ORDER
 from template_learning.common.tables import DesignRow, Reading
@@ -49,7 +51,7 @@ class TomogramInput(_InputRow):
     annotations_file: Path | None = None
     mask: str | None = None
     mask_file: Path | None = None
-    voxel_size_angstrom: float | None = Field(default=None, gt=0)
+    voxel_size_angstrom: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 def check_settings(params: Mapping[str, Any]) -> Settings:
@@ -231,16 +233,17 @@ def _check_structure(row: StructureInput, folder: Path, settings: Settings, mode
 def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings) -> None:
     assert row.file is not None
     needs_header = row.voxel_size_angstrom is None
-    shape = _named(row.path, folder / row.file, lambda path: read_mrc(path, need_voxel_size=needs_header)[0].shape)
-    if min(shape) < 16:
-        raise BadInput(f"{row.path}: {' x '.join(map(str, shape))} voxels (z, y, x); at least 16 along each axis were expected")
+    data, voxel_size = _named(row.path, folder / row.file, lambda path: read_tomogram(path, need_voxel_size=needs_header))
+    grid = Grid(shape=data.shape, voxel_size_angstrom=row.voxel_size_angstrom or voxel_size)
+    del data
+    if min(grid.shape) < 16:
+        size = " x ".join(map(str, grid.shape))
+        raise BadInput(f"{row.path}: {size} voxels (z, y, x); at least 16 along each axis were expected")
     for kind, path, file in (("annotations", row.annotations, row.annotations_file), ("mask", row.mask, row.mask_file)):
         if path is not None and file is None:
             raise BadInput(f"{path}: no such file (tomograms, {kind} of {row.id})")
     if row.mask is not None and row.mask_file is not None:
-        mask = _named(row.mask, folder / row.mask_file, lambda path: read_mrc(path, need_voxel_size=False)[0].shape)
-        if mask != shape:
-            raise BadInput(f"{row.mask}: the mask's shape {mask} is not the tomogram's {shape}")
+        _named(row.mask, folder / row.mask_file, lambda path: read_mask(path, grid.shape))
 
 
 def _check_model(path: str, file: Path, settings: Settings) -> None:

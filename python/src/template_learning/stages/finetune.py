@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from template_learning.common.errors import BadInput
-from template_learning.common.files import checked_id, read_mrc, read_table, write_table
+from template_learning.common.files import checked_id, read_table, write_table
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import generator_for, versions, write_sidecar
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resample
 from template_learning.common.tables import ParticleRow, PickRow

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput
-from template_learning.common.files import checked_id, existing, read_mrc, write_mrc
+from template_learning.common.files import checked_id, existing
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import read_sidecar, write_sidecar
 from template_learning.reconstruction import imod
 from template_learning.reconstruction.back_projection import back_project, resample_images
@@ -24,7 +25,7 @@ def reconstruct_series(tilts: Path, angles: Path, identifier: str, settings: Rec
     begun = time.perf_counter()
     checked_id(identifier)
     angles_deg = read_angles(angles)
-    images, pixel = read_mrc(tilts)
+    images, pixel = read_mrc(tilts, stack=True)
     if len(images) != len(angles_deg):
         raise BadInput(f"{angles}: {len(angles_deg)} angles for the {len(images)} images of {tilts}; one each was expected")
     if settings.voxel_size_angstrom < pixel * 0.999:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput, Fault
-from template_learning.common.files import read_mrc
+from template_learning.common.mrc import read_mrc
 from template_learning.structures.density import cube_edge
 
 PROGRAM = "e2pdb2mrc.py"

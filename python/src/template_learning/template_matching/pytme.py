@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from template_learning.common.compute import processors
 from template_learning.common.errors import Fault
-from template_learning.common.files import write_mrc
+from template_learning.common.mrc import write_mrc
 from template_learning.settings import MatchSettings
 from template_learning.template_matching.search import Imaging, Search
 
