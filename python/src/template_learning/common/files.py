@@ -133,6 +133,8 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
                 found.append((reader.line_num, stripped))
     except csv.Error as error:
         raise BadInput(f"{path}: line {reader.line_num}: {error}; is a quotation mark not closed?") from None
+    if not found:
+        raise BadInput(f"{path}: no header and no rows; a line with the columns' names was expected")
     columns, rows = found[0][1], found[1:]
     while columns and not columns[-1] and all(not any(cells[len(columns) - 1 :]) for _, cells in rows):
         columns = columns[:-1]  # a spreadsheet's empty columns

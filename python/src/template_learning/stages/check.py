@@ -17,6 +17,7 @@ from template_learning.common.provenance import sha256_of, write_json
 from template_learning.common.stages import ORDER
 from template_learning.common.tables import DesignRow, Reading
 from template_learning.learning.model_card import read_card
+from template_learning.picking.annotations import check_annotations, read_annotations
 from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
 from template_learning.settings import Settings
 from template_learning.simulation.parakeet import NOT_MODELLED, check_asked
@@ -244,6 +245,12 @@ def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings) -> Non
             raise BadInput(f"{path}: no such file (tomograms, {kind} of {row.id})")
     if row.mask is not None and row.mask_file is not None:
         _named(row.mask, folder / row.mask_file, lambda path: read_mask(path, grid.shape))
+    if row.annotations is not None and row.annotations_file is not None:
+        _named(
+            row.annotations,
+            folder / row.annotations_file,
+            lambda path: check_annotations(read_annotations(path, row.id, grid), grid, path),
+        )
 
 
 def _check_model(path: str, file: Path, settings: Settings) -> None:
