@@ -93,10 +93,9 @@ def check_run(request: Path, output: Path) -> None:
     _check_unique([row.id for row in templates + distractors], "templates and distractors")
     _check_unique([row.id for row in tomograms], "tomograms")
     flexed = settings.start_at == "flex" and settings.model is None
-    for row in templates:
-        _check_structure(row, folder, settings, settings.flex.modes if flexed else 0)
-    for row in distractors:
-        _check_structure(row, folder, settings, 0)
+    modes = settings.flex.modes if flexed else 0
+    targets = [(row, _check_structure(row, folder, settings, modes)) for row in templates]
+    _check_one_role(targets, [(row, _check_structure(row, folder, settings, 0)) for row in distractors])
     for tomogram in tomograms:
         _check_tomogram(tomogram, folder, settings)
     if settings.model is not None and content.get("model_file"):
@@ -218,7 +217,20 @@ def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
         )
 
 
-def _check_structure(row: StructureInput, folder: Path, settings: Settings, modes: int) -> None:
+def _check_one_role(targets: Sequence[tuple[StructureInput, str]], distractors: Sequence[tuple[StructureInput, str]]) -> None:
+    """Refuse one molecule under two ids as target and distractor; each comes with its fingerprint."""
+    known = {fingerprint: row for row, fingerprint in targets}
+    for row, fingerprint in distractors:
+        if fingerprint in known:
+            other = known[fingerprint]
+            raise BadInput(
+                f"{row.path}: the distractor {row.id!r} is the same molecule as the template {other.id!r} ({other.path}); "
+                "another was expected"
+            )
+
+
+def _check_structure(row: StructureInput, folder: Path, settings: Settings, modes: int) -> str:
+    """The molecule's fingerprint."""
     assert row.file is not None
     checked = _named(row.path, folder / row.file, lambda path: check_molecule(path, row.reading()))
     for note in checked.notes:
@@ -229,6 +241,7 @@ def _check_structure(row: StructureInput, folder: Path, settings: Settings, mode
     box = min(settings.tetris.shape_voxels) * settings.volume.voxel_size_angstrom - 2 * settings.tetris.margin_angstrom
     if diameter > box:
         raise BadInput(f"{row.path}: {diameter:.0f} Å across, larger than the box's shortest edge less margins ({box:.0f} Å)")
+    return str(checked.fingerprint)
 
 
 def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings) -> None:
