@@ -19,7 +19,7 @@ from harness import BUILD, DEMO, ROOT, Figure, merged, report
 from numpy.typing import NDArray
 from scipy import stats
 from template_learning.common.compute import processors
-from template_learning.common.files import write_mrc
+from template_learning.common.mrc import write_mrc
 from template_learning.structures.density import density_of_atoms
 from template_learning.structures.structure import read_structure
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from harness import Figure, report
 from scenes import demo_structures, make_library, molecule_row, reconstruct_and_label, train_timed
-from template_learning.common.files import read_mrc
+from template_learning.common.mrc import read_mrc
 from template_learning.common.tables import DesignRow
 from template_learning.learning.inference import segment_volume
 from template_learning.learning.network import device_scope

@@ -23,7 +23,8 @@ import yaml
 from harness import BUILD, ROOT, SHARED, Figure, of_part, report
 from numpy.typing import NDArray
 from scenes import train_timed
-from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.files import read_table, write_table
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.tables import DesignRow, ParticleRow
 from template_learning.learning.inference import classes_and_probability, segment_on_own_grid, segment_volume
 from template_learning.learning.model_file import load_model

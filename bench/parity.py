@@ -21,8 +21,8 @@ import yaml
 from harness import DEMO, ROOT, Figure, report
 from numpy.typing import NDArray
 from scenes import prepared
-from template_learning.common.files import read_mrc
 from template_learning.common.geometry import Grid, random_rotations
+from template_learning.common.mrc import read_mrc
 from template_learning.common.tables import DesignRow
 from template_learning.deepfinder import program as deepfinder_program
 from template_learning.deepfinder.weights import save_weights

@@ -36,7 +36,8 @@ from scenes import (
     structures_of,
 )
 from scipy.stats import fisher_exact
-from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.files import read_table, write_table
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import write_json
 from template_learning.common.tables import DesignRow, ParticleRow, PickRow
 from template_learning.learning.inference import classes_and_probability, segment_on_own_grid

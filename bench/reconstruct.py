@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from harness import ROOT, SHARED, Figure, report
 from numpy.typing import NDArray
-from template_learning.common.files import read_mrc, write_mrc
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.reconstruction.back_projection import back_project
 from template_learning.stages.reconstruct import read_angles
 

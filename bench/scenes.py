@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
-from template_learning.common.files import read_mrc, write_mrc
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import generator_for, write_json
 from template_learning.common.tables import DesignRow
 from template_learning.labelling.labels import molecule_axis

@@ -4,7 +4,7 @@ for program in newstack tilt trimvol; do command -v "$program" >/dev/null; done
 python3 - <<'PYTHON'
 import numpy as np
 from pathlib import Path
-from template_learning.common.files import write_mrc
+from template_learning.common.mrc import write_mrc
 from template_learning.stages.reconstruct import reconstruct_series
 from template_learning.settings import ReconstructSettings
 write_mrc(Path("t.mrc"), np.ones((3, 32, 32), np.float32), 10.0, stack=True)

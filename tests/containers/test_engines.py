@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.files import read_table, write_table
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import read_sidecar, write_json
 from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow, PickRow
 from template_learning.settings import ClusterSettings, ExportSettings, SegmentSettings, SimulateCommandSettings, TrainSettings

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from template_learning.common.files import write_mrc
+from template_learning.common.mrc import write_mrc
 
 from ..runs import ROOT, Pipeline
 
@@ -27,7 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
-from template_learning.common.files import read_mrc, replacing
+from template_learning.common.files import replacing
+from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import write_sidecar
 from template_learning.settings import ThumbnailSettings
 

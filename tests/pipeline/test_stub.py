@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from template_learning.common.files import write_mrc
+from template_learning.common.mrc import write_mrc
 
 from ..runs import ROOT, Pipeline
 

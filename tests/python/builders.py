@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
-from template_learning.common.files import read_table, write_mrc, write_table
+from template_learning.common.files import read_table, write_table
 from template_learning.common.geometry import Grid, angles_from_rotation, rotation_from_angles, tilt_matrix
+from template_learning.common.mrc import write_mrc
 from template_learning.common.provenance import write_json, write_sidecar
 from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow, PickRow
 from template_learning.settings import TetrisSettings

@@ -5,7 +5,8 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from template_learning.common.files import write_mrc, write_table
+from template_learning.common.files import write_table
+from template_learning.common.mrc import write_mrc
 from template_learning.common.tables import DesignRow, LibraryRow
 from template_learning.stages.train import train_network
 

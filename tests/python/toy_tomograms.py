@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
-from template_learning.common.files import write_mrc, write_table
+from template_learning.common.files import write_table
+from template_learning.common.mrc import write_mrc
 from template_learning.common.tables import DesignRow, ParticleRow
 from template_learning.settings import (
     TrainSettings,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_mrc, write_mrc
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import read_sidecar
 from template_learning.common.resampling import resample
 from template_learning.learning.inference import segment_volume, tile_layout, tile_weight

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_mrc
+from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import read_sidecar
 from template_learning.learning.model_card import CARD, ModelCard, read_card
 from template_learning.learning.model_file import copy_model, load_model, save_model

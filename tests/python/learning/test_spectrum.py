@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy import fft, ndimage
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_mrc, write_mrc, write_table
+from template_learning.common.files import write_table
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.tables import DesignRow, ParticleRow
 from template_learning.deepfinder import program as deepfinder_program
 from template_learning.learning.inference import classes_and_probability, segment_volume

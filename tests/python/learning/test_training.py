@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from template_learning.common import compute as machine_code
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_mrc, read_table, write_table
+from template_learning.common.files import read_table, write_table
+from template_learning.common.mrc import read_mrc
 from template_learning.common.tables import ParticleRow
 from template_learning.learning.inference import segment_volume
 from template_learning.learning.model_file import load_model

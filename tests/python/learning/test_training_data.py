@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from template_learning.common.files import write_mrc, write_table
+from template_learning.common.files import write_table
+from template_learning.common.mrc import write_mrc
 from template_learning.common.tables import DesignRow, ParticleRow
 from template_learning.learning.model_file import load_model
 from template_learning.learning.patches import Patches, TrainingTomogram, open_tomogram

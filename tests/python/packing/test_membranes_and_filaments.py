@@ -10,8 +10,9 @@ import pytest
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_mrc, read_table, write_mrc
+from template_learning.common.files import read_table
 from template_learning.common.geometry import rotation_from_angles
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.tables import ParticleRow
 from template_learning.packing.filaments import unit_frame
 from template_learning.packing.membranes import (

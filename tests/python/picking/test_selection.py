@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_table, write_mrc
+from template_learning.common.files import read_table
+from template_learning.common.mrc import write_mrc
 from template_learning.common.provenance import read_sidecar, write_sidecar
 from template_learning.common.tables import PickRow
 from template_learning.picking.assignment import expected_f1_count

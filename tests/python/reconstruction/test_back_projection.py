@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
-from template_learning.common.files import read_mrc
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import read_mrc
 from template_learning.reconstruction.back_projection import back_project, resample_images, view_weights
 from template_learning.stages.reconstruct import read_angles
 

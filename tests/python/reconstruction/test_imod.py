@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput, Fault
-from template_learning.common.files import read_mrc
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import read_sidecar
 from template_learning.reconstruction.imod import imod_commands
 from template_learning.settings import ReconstructSettings

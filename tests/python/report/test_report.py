@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 from template_learning.common.errors import BadInput
-from template_learning.common.files import write_mrc, write_table
+from template_learning.common.files import write_table
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import write_mrc
 from template_learning.common.provenance import write_json, write_sidecar
 from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow, PickRow
 from template_learning.learning.spectrum import radial_power_spectrum as model_spectrum

@@ -13,8 +13,8 @@ import yaml
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from template_learning.common.errors import BadInput, Fault
-from template_learning.common.files import read_mrc, write_mrc
 from template_learning.common.geometry import rotation_from_angles
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import read_sidecar, seed_for
 from template_learning.common.tables import DesignRow, MoleculeInput
 from template_learning.settings import SimulateCommandSettings, VolumeSettings

@@ -7,7 +7,8 @@ import mrcfile
 import numpy as np
 import pytest
 from scipy import ndimage
-from template_learning.common.files import read_mrc, read_table, write_table
+from template_learning.common.files import read_table, write_table
+from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import read_sidecar
 from template_learning.common.tables import DesignRow
 from template_learning.learning.model_card import read_card

@@ -9,11 +9,12 @@ import mrcfile
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
-from template_learning.common.files import write_mrc
+from template_learning.common.mrc import write_mrc
 from template_learning.learning.model_card import CARD
 from template_learning.stages.check import check_run, check_settings
 
 DEMO = Path(__file__).parents[3] / "data/demo"
+GREY = np.random.default_rng(1).standard_normal((32, 40, 40)).astype(np.float32)
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def request_file(tmp_path):
     """Writes a request as the pipeline does and returns its path: one template, one distractor, one tomogram."""
     shutil.copy(DEMO / "templates/7pex.cif.gz", tmp_path / "t.cif.gz")
     shutil.copy(DEMO / "distractors/3qm1.cif.gz", tmp_path / "d.cif.gz")
-    write_mrc(tmp_path / "tomogram.mrc", np.zeros((32, 40, 40), dtype=np.float32), 13.0)
+    write_mrc(tmp_path / "tomogram.mrc", GREY, 13.0)
 
     def write(**changes):
         content = {
@@ -66,10 +67,14 @@ def test_a_map_is_a_template_and_a_distractor(request_file, tmp_path):
     grid = np.indices((20, 20, 20)) - 9.5
     write_mrc(tmp_path / "ball.mrc", np.exp(-(grid**2).sum(axis=0) / 18).astype(np.float32), 10.0)
     row = {"id": "ball", "path": "my/ball.mrc", "file": "ball.mrc", "resolution_angstrom": "25", "mass_dalton": "2e5"}
-    check_run(request_file(templates=[row], distractors=[{**row, "id": "b2", "threshold": "0.3"}]), tmp_path / "out")
+    write_mrc(tmp_path / "other.mrc", np.exp(-(grid**2).sum(axis=0) / 30).astype(np.float32), 10.0)
+    other = {**row, "id": "b2", "threshold": "0.3", "path": "my/other.mrc", "file": "other.mrc"}
+    check_run(request_file(templates=[row], distractors=[other]), tmp_path / "out")
     inputs = json.loads((tmp_path / "out/inputs.json").read_text())
     assert inputs["templates"][0]["reading"] == {"resolution_angstrom": 25, "mass_dalton": 2e5}
     assert inputs["distractors"][0]["reading"] == {"resolution_angstrom": 25, "mass_dalton": 2e5, "threshold": 0.3}
+    with pytest.raises(BadInput, match="the distractor 'b3' is the same molecule as the template 'ball'"):
+        check_run(request_file(templates=[row], distractors=[{**row, "id": "b3"}]), tmp_path / "bad")
     for wrong, words in (
         ({"threshold": "7"}, "my/ball.mrc: no voxel is above the threshold 7"),
         ({"threshold": "inf"}, "threshold"),
@@ -147,11 +152,14 @@ def test_bad_structures_carry_the_users_path(request_file, tmp_path, content, wo
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_small_and_nan_tomograms_are_refused(request_file, tmp_path):
-    write_mrc(tmp_path / "tomogram.mrc", np.zeros((8, 40, 40), dtype=np.float32), 13.0)
+def test_small_constant_and_nan_tomograms_are_refused(request_file, tmp_path):
+    write_mrc(tmp_path / "tomogram.mrc", GREY[:8], 13.0)
     with pytest.raises(BadInput, match="at least 16"):
         check_run(request_file(), tmp_path / "out")
-    write_mrc(tmp_path / "tomogram.mrc", np.zeros((32, 40, 40), dtype=np.float32), 13.0)
+    write_mrc(tmp_path / "tomogram.mrc", GREY * 0, 13.0)
+    with pytest.raises(BadInput, match="every voxel is 0"):
+        check_run(request_file(), tmp_path / "out")
+    write_mrc(tmp_path / "tomogram.mrc", GREY, 13.0)
     with mrcfile.open(tmp_path / "tomogram.mrc", mode="r+") as opened:
         opened.data[3, 4, 5] = np.nan
     with pytest.raises(BadInput, match="NaN"):
@@ -200,6 +208,39 @@ def test_a_mask_of_another_shape_is_refused(request_file, tmp_path):
     row = {"id": "one", "path": "my/tomogram.mrc", "file": "tomogram.mrc", "mask": "m.mrc", "mask_file": "mask.mrc"}
     with pytest.raises(BadInput, match=r"m\.mrc: the mask's shape"):
         check_run(request_file(tomograms=[row]), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("x,y,z\n300,300,300\n100,120,90\n", "2 of 2 annotations lie outside the tomogram of 520 x 520 x 416 Å"),
+        ("x_angstrom,y_angstrom,z_angstrom\n", "no annotations in it"),
+        ("x_angstrom,y_angstrom,z_angstrom,tomogram\n1,2,3,two\n", "none of 'one'"),
+        ("x_angstrom,y_angstrom,z_angstrom\n1,2,inf\n", "1 of 1 annotations have NaN or infinite positions"),
+    ],
+)
+def test_annotations_are_looked_at_before_any_work(request_file, tmp_path, content, words):
+    (tmp_path / "staged.csv").write_text(content)
+    row = {"id": "one", "path": "my/tomogram.mrc", "file": "tomogram.mrc"}
+    row |= {"annotations": "my/picks.csv", "annotations_file": "staged.csv"}
+    with pytest.raises(BadInput) as caught:
+        check_run(request_file(tomograms=[row]), tmp_path / "out")
+    assert str(caught.value).startswith("my/picks.csv: ")
+    assert words in str(caught.value)
+
+
+def test_an_empty_mask_is_refused_before_any_work(request_file, tmp_path):
+    write_mrc(tmp_path / "mask.mrc", np.zeros((32, 40, 40), dtype=np.uint8), 13.0)
+    row = {"id": "one", "path": "my/tomogram.mrc", "file": "tomogram.mrc", "mask": "m.mrc", "mask_file": "mask.mrc"}
+    with pytest.raises(BadInput, match=r"m\.mrc: the mask is empty"):
+        check_run(request_file(tomograms=[row]), tmp_path / "out")
+
+
+def test_one_molecule_is_not_target_and_distractor(request_file, tmp_path):
+    (tmp_path / "same.pdb.gz").write_bytes((tmp_path / "t.cif.gz").read_bytes())
+    rows = [{"id": "other", "path": "my/same.pdb.gz", "file": "same.pdb.gz"}]
+    with pytest.raises(BadInput, match="the distractor 'other' is the same molecule as the template '7pex'"):
+        check_run(request_file(distractors=rows), tmp_path / "out")
 
 
 def test_the_command_exits_with_2_and_one_line(request_file, tmp_path):

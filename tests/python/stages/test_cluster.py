@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_table, write_mrc
+from template_learning.common.files import read_table
+from template_learning.common.mrc import write_mrc
 from template_learning.common.provenance import read_sidecar, write_sidecar
 from template_learning.common.tables import PickRow
 from template_learning.picking.segments import find_picks

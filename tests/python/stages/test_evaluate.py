@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_table, write_mrc, write_table
+from template_learning.common.files import read_table, write_table
+from template_learning.common.mrc import write_mrc
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.tables import CurveRow, ParticleRow, PickRow, TomogramScoreRow
 from template_learning.settings import EvaluateSettings

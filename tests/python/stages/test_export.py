@@ -7,8 +7,9 @@ import pytest
 import starfile
 from template_learning.cli import main
 from template_learning.common.errors import BadInput
-from template_learning.common.files import write_mrc, write_table
+from template_learning.common.files import write_table
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import write_mrc
 from template_learning.common.provenance import write_json, write_sidecar
 from template_learning.common.tables import PickRow
 from template_learning.picking.annotations import read_annotations

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_table, write_mrc, write_table
+from template_learning.common.files import read_table, write_table
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import write_mrc
 from template_learning.common.tables import LibraryRow, ParticleRow
 from template_learning.labelling.labels import draw_labels
 from template_learning.learning.model_card import ModelCard, read_card

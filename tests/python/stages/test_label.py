@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.files import read_table, write_table
 from template_learning.common.geometry import Grid, random_rotations, rotation_from_angles
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow
 from template_learning.labelling.labels import molecule_axis

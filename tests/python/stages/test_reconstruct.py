@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_mrc
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import read_sidecar
 from template_learning.settings import ReconstructSettings
 from template_learning.stages.reconstruct import read_angles, reconstruct_series

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_mrc, read_table, write_mrc, write_table
+from template_learning.common.files import read_table, write_table
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import read_sidecar
 from template_learning.common.tables import ParticleRow
 from template_learning.learning.model_card import read_card

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_mrc
+from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import read_sidecar
 from template_learning.settings import VolumeSettings
 from template_learning.simulation import parakeet

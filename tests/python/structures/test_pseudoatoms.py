@@ -5,7 +5,7 @@ import mrcfile
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
-from template_learning.common.files import write_mrc
+from template_learning.common.mrc import write_mrc
 from template_learning.common.tables import MoleculeInput
 from template_learning.flexing.conformers import find_modes
 from template_learning.settings import FlexSettings

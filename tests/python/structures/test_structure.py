@@ -59,8 +59,8 @@ def test_compressed_files_are_read_whatever_they_are_called(tmp_path, suffix, co
 
 
 def test_first_of_several_models_is_kept_and_said(tmp_path):
-    far = GLYCINES.replace("   0.000", "   9.000")
-    path = write(tmp_path, f"MODEL        1\n{GLYCINES}ENDMDL\nMODEL        2\n{far}ENDMDL\nEND\n")
+    other = GLYCINES.replace("   0.000", "   0.900")
+    path = write(tmp_path, f"MODEL        1\n{GLYCINES}ENDMDL\nMODEL        2\n{other}ENDMDL\nEND\n")
     structure = read_structure(path)
     assert len(structure.element) == 5
     assert structure.notes == ("2 models: the first was kept",)

@@ -7,7 +7,8 @@ import mrcfile
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput, Fault
-from template_learning.common.files import read_mrc, read_table, write_mrc
+from template_learning.common.files import read_table
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import grid_of, read_sidecar
 from template_learning.common.tables import PickRow
 from template_learning.settings import MatchCommandSettings

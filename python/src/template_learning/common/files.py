@@ -1,22 +1,32 @@
-"""Files in and out: MRC volumes, tables, ids; every output is written aside and renamed into place."""
+"""Files in and out: tables and ids; every output is written aside and renamed into place."""
 
+import codecs
 import csv
+import logging
 import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, TypeVar
 
-import mrcfile
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from template_learning.common.errors import BadInput, first_problem
 
 Row = TypeVar("Row", bound=BaseModel)
+log = logging.getLogger(__name__)
+NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
+DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
+NOT_TEXT: Mapping[bytes, str] = {
+    b"PK\x03\x04": "a spreadsheet or zip file (saved as CSV it can be read)",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet (saved as CSV it can be read)",
+    b"\x1f\x8b": "compressed by gzip",
+    b"\x89HDF": "an HDF5 file",
+    b"%PDF": "a PDF",
+    b"<!DOCTYPE": "a web page",
+    b"<html": "a web page",
+}
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -48,6 +58,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def existing(path: Path) -> Path:
     """``path`` if it is a file with something in it, else BadInput."""
+    if path.is_dir():
+        raise BadInput(f"{path}: a folder; a file was expected")
     if not path.is_file():
         raise BadInput(f"{path}: no such file")
     if path.stat().st_size == 0:
@@ -55,71 +67,164 @@ def existing(path: Path) -> Path:
     return path
 
 
-def read_mrc(path: Path, *, memory_map: bool = False, need_voxel_size: bool = True) -> tuple[NDArray[Any], float]:
-    """A volume or tilt series ``[z, y, x]`` and its voxel size in ångström (that of x; the axes must agree).
+def read_text(path: Path) -> str:
+    """The text of a file that people made: UTF-8 or UTF-16 by its mark or its zeros, else Latin-1, said so.
 
-    Compressed files (.gz, .bz2) are read whole; ``memory_map`` keeps others on disk.
-
-    Raises BadInput for a missing, empty, truncated or foreign file, a voxel size of zero, or NaN or infinite voxels
-    (not looked for in a memory map).
+    Line ends become ``\\n``.  Raises BadInput for a missing, empty or binary file.
     """
-    existing(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # mrcfile warns where we refuse or do not mind
-            if memory_map and path.suffix not in (".gz", ".bz2"):
-                handle = mrcfile.mmap(path, mode="r", permissive=False)
-            else:
-                handle = mrcfile.open(path, mode="r", permissive=False)
-        with handle as opened:
-            data = opened.data
-            size = np.array([opened.voxel_size.x, opened.voxel_size.y, opened.voxel_size.z], dtype=float)
-    except (ValueError, OSError, EOFError) as error:
-        raise BadInput(f"{path}: not a whole MRC file ({error})") from None
-    if data is None or data.size == 0:
-        raise BadInput(f"{path}: the MRC file holds no voxels")
-    if data.ndim != 3:
-        raise BadInput(f"{path}: {data.ndim} dimensions, a volume or stack with 3 was expected")
-    if need_voxel_size and not size[0] > 0:
-        raise BadInput(f"{path}: the header gives no voxel size; a positive one in ångström was expected")
-    if not memory_map and data.dtype.kind == "f" and not np.isfinite(data).all():
-        raise BadInput(f"{path}: holds NaN or infinite voxels; finite grey values were expected")
-    return data, float(size[0])
+        content = existing(path).read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+    for magic, what in NOT_TEXT.items():
+        if content.startswith(magic):
+            raise BadInput(f"{path}: {what}; a text file was expected")
+    text = _decoded(path, content).replace("\r\n", "\n").replace("\r", "\n")
+    if not text.strip():
+        raise BadInput(f"{path}: the file is empty, or blank")
+    if "\0" in text:
+        raise BadInput(f"{path}: a binary file; a text file was expected")
+    return text
 
 
-def write_mrc(path: Path, data: NDArray[Any], voxel_size_angstrom: float, *, stack: bool = False) -> None:
-    """Write ``[z, y, x]`` as MRC with voxel size and header statistics, by write-then-rename.
+def _decoded(path: Path, content: bytes) -> str:
+    half = len(content) // 2
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif half and content[1::2].count(0) > 0.8 * half:
+        encoding = "utf-16-le"
+    elif half and content[::2].count(0) > 0.8 * half:
+        encoding = "utf-16-be"
+    else:
+        encoding = "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        if encoding != "utf-8-sig":
+            raise BadInput(f"{path}: broken UTF-16; a text file in UTF-8 was expected") from None
+    log.warning("%s: not UTF-8; read as Latin-1, so look at letters beyond ASCII", path)
+    return content.decode("latin-1")
 
-    uint8 label volumes with values below 128 become mode 0 (int8); float64 becomes float32.  ``stack`` marks a tilt
-    series (an image stack) instead of a volume; [n, z, y, x] is a stack of volumes.  A path that ends in .gz is compressed.
+
+def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns of a table with a header as people make it, and its rows: (line in the file, cells by column).
+
+    Commas, semicolons or tabs part the cells, as the header shows; with the latter two, numbers may have decimal commas.
+    Blank rows, rows of empty cells and lines that begin with ``#`` are left out; cells and names lose blanks about them.
+
+    Raises BadInput, naming line and probable cause, where a column has no name or one that another has, a row has more or
+    fewer cells than the header, or nothing looks like a header.
     """
-    if data.dtype == np.uint8:
-        data = data.astype(np.int8) if data.max(initial=0) < 128 else data.astype(np.uint16)
-    elif data.dtype == np.float64:
-        data = data.astype(np.float32)
-    compression = "gzip" if path.suffix == ".gz" else None
-    with replacing(path) as temporary, mrcfile.new(temporary, compression=compression, overwrite=True) as opened:
-        opened.set_data(np.ascontiguousarray(data))
-        if stack:
-            opened.set_image_stack()
-        elif data.ndim == 3:
-            opened.set_volume()
-        opened.voxel_size = voxel_size_angstrom
-        opened.update_header_stats()
+    lines = read_text(path).split("\n")
+    if lines[0].strip().lower().startswith("sep="):  # what spreadsheets write for one another
+        lines[0] = ""
+    first = next((n for n, line in enumerate(lines) if line.strip() and not _is_comment(line, lines[n + 1 :])), None)
+    if first is None:
+        raise BadInput(f"{path}: no header and no rows; a line with the columns' names was expected")
+    lines[:first] = [""] * first
+    lines[first] = lines[first].lstrip().removeprefix("#")
+    delimiter = _delimiter(lines[first])
+    reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter, skipinitialspace=True, strict=True)
+    found: list[tuple[int, list[str]]] = []
+    try:
+        for cells in reader:
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped) and not (found and stripped[0].startswith("#")):
+                found.append((reader.line_num, stripped))
+    except csv.Error as error:
+        raise BadInput(f"{path}: line {reader.line_num}: {error}; is a quotation mark not closed?") from None
+    if not found:
+        raise BadInput(f"{path}: no header and no rows; a line with the columns' names was expected")
+    columns, rows = found[0][1], found[1:]
+    while columns and not columns[-1] and all(not any(cells[len(columns) - 1 :]) for _, cells in rows):
+        columns = columns[:-1]  # a spreadsheet's empty columns
+    _check_columns(path, columns, found[0][0], rows)
+    named = []
+    for line, cells in rows:
+        if any(cells[len(columns) :]):
+            raise BadInput(
+                f"{path}: line {line}: {len(cells)} cells, {len(columns)} columns in the header: {_cause(cells, columns, delimiter)}"
+            )
+        if len(cells) < len(columns):
+            raise BadInput(
+                f"{path}: line {line}: {len(cells)} cells, {len(columns)} columns in the header "
+                f"({', '.join(columns)}): cut short, or empty cells left out?"
+            )
+        named.append((line, dict(zip(columns, cells, strict=False))))
+    if delimiter != ",":
+        _read_decimal_commas(path, named)
+    return columns, named
+
+
+def _is_comment(line: str, after: Sequence[str]) -> bool:
+    """Whether a line is a remark: not where it is the header, marked as numpy marks one."""
+    if not line.lstrip().startswith("#"):
+        return False
+    delimiter = _delimiter(line)
+    follows = next((other for other in after if other.strip()), "")
+    return line.count(delimiter) == 0 or follows.lstrip().startswith("#") or follows.count(delimiter) != line.count(delimiter)
+
+
+def _delimiter(header: str) -> str:
+    bare = re.sub(r'"[^"]*"', "", header)
+    return max((",", ";", "\t"), key=lambda sign: (bare.count(sign), sign == ","))
+
+
+def _check_columns(path: Path, columns: Sequence[str], line: int, rows: Sequence[tuple[int, list[str]]]) -> None:
+    if columns and all(NUMBER.fullmatch(name) for name in columns):
+        raise BadInput(f"{path}: line {line}: numbers where the columns' names were expected; is the header missing?")
+    if "" in columns:
+        place = columns.index("")
+        cells = [cell[place] for _, cell in rows if len(cell) > place and cell[place]]
+        held = f"holds {cells[0]!r}" if cells else "is empty"
+        raise BadInput(f"{path}: line {line}: column {place + 1} has no name and {held}; every column's name was expected")
+    doubled = sorted({name for name in columns if columns.count(name) > 1})
+    if doubled:
+        raise BadInput(f"{path}: line {line}: the column {doubled[0]!r} stands there twice; each once was expected")
+
+
+def _cause(cells: Sequence[str], columns: Sequence[str], delimiter: str) -> str:
+    """What probably made a row longer than the header."""
+    numbers = sum(bool(re.fullmatch(r"[-+]?\d+", cell)) for cell in cells)
+    if delimiter == "," and numbers >= 2 * (len(cells) - len(columns)) and len(cells) > len(columns) + 1:
+        return "decimal commas? points, or semicolons between the cells, were expected"
+    extra = next(cell for cell in cells[len(columns) :] if cell)
+    return f"a column without a name for {extra!r}, or a comma within a cell that has no quotation marks?"
+
+
+def _read_decimal_commas(path: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> None:
+    with_comma = [line for line, cells in rows if any(DECIMAL_COMMA.fullmatch(cell) for cell in cells.values())]
+    with_point = [line for line, cells in rows if any(re.fullmatch(r"[-+]?\d+\.\d+", cell) for cell in cells.values())]
+    if with_comma and with_point:
+        raise BadInput(
+            f"{path}: decimal commas (line {with_comma[0]}) and decimal points (line {with_point[0]}); one of them was expected"
+        )
+    for _, cells in rows:
+        for name, cell in cells.items():
+            if DECIMAL_COMMA.fullmatch(cell):
+                cells[name] = cell.replace(",", ".")
 
 
 def read_table(path: Path, model: type[Row]) -> list[Row]:
-    """The rows of a CSV file with a header, each checked against ``model``; an empty cell takes the model's default."""
-    existing(path)
+    """The rows of a table with a header, each checked against ``model``; an empty cell takes the model's default.
+
+    Raises BadInput as ``read_rows``, and where a column is missing, a cell is wrong, or ``model`` refuses a column.
+    """
+    columns, cells = read_rows(path)
+    missing = [
+        name for name, field in model.model_fields.items() if field.is_required() and (field.alias or name) not in columns
+    ]
+    if missing:
+        raise BadInput(f"{path}: no column {missing[0]!r} among its header's {', '.join(columns)}")
     rows: list[Row] = []
-    with path.open(newline="", encoding="utf-8") as handle:
-        reader = csv.DictReader(handle)
-        for number, cells in enumerate(reader, start=2):
-            try:
-                rows.append(model.model_validate({k: v for k, v in cells.items() if v not in (None, "")}))
-            except ValidationError as error:
-                column, problem = first_problem(error)
-                raise BadInput(f"{path}: line {number}, column {column!r}: {problem}") from None
+    for number, named in cells:
+        try:
+            rows.append(model.model_validate({name: cell for name, cell in named.items() if cell}))
+        except ValidationError as error:
+            column, problem = first_problem(error)
+            unknown = error.errors()[0]["type"] == "extra_forbidden"
+            allowed = f"; allowed: {', '.join(model.model_fields)}" if unknown else ""
+            raise BadInput(f"{path}: line {number}, column {column!r}: {problem}{allowed}") from None
     return rows
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from template_learning.common.errors import BadInput
-from template_learning.common.files import checked_id, read_mrc, read_table
+from template_learning.common.files import checked_id, read_table
+from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import generator_for
 from template_learning.common.tables import DesignRow, ParticleRow, positions
 from template_learning.learning.noise import MARGIN_VOXELS, NoiseBank, added_noise, noise_bank, noise_share

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from template_learning.common.errors import Fault
-from template_learning.common.files import read_mrc
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import read_mrc
 from template_learning.common.programs import find_program, run_program
 
 PROGRAMS = ("newstack", "tilt", "trimvol")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from template_learning.common.files import read_mrc
+from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import read_sidecar
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resample
 from template_learning.learning.spectrum import GREY_BINS, grey_histogram, match_spectrum

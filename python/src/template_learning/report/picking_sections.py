@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from template_learning.common.files import read_mrc, read_table
+from template_learning.common.files import read_table
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import read_mrc
 from template_learning.common.tables import CurveRow, PickRow, TomogramScoreRow, positions
 from template_learning.picking.assignment import match
 from template_learning.picking.scores import Tomogram

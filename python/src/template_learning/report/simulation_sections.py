@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from template_learning.common.errors import BadInput
-from template_learning.common.files import existing, read_mrc, read_table
+from template_learning.common.files import existing, read_table
+from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import read_sidecar
 from template_learning.common.tables import DesignRow, ParticleRow
 from template_learning.report.blocks import NOTHING, Block, Illustration, ReportSection, Table, counted, number, spread

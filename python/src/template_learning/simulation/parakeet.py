@@ -25,8 +25,9 @@ from scipy.spatial.transform import Rotation
 
 from template_learning.common.compute import processors, visible_gpus
 from template_learning.common.errors import BadInput
-from template_learning.common.files import checked_id, replacing, write_mrc
+from template_learning.common.files import checked_id, replacing
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import write_mrc
 from template_learning.common.programs import find_program, run_program, words_of
 from template_learning.common.provenance import seed_for, write_sidecar
 from template_learning.common.tables import DesignRow

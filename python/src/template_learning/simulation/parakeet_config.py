@@ -21,7 +21,8 @@ from scipy.spatial.transform import Rotation
 
 from template_learning.common.compute import processors
 from template_learning.common.errors import BadInput, problems
-from template_learning.common.files import existing, replacing, write_mrc
+from template_learning.common.files import existing, replacing
+from template_learning.common.mrc import write_mrc
 from template_learning.common.provenance import generator_for, write_sidecar
 from template_learning.simulation.acquisition import Acquisition
 from template_learning.simulation.detector import count_electrons, mtf_transfer

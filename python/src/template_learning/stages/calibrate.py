@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_mrc, read_table
+from template_learning.common.files import read_table
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import generator_for, write_sidecar
 from template_learning.common.tables import DesignRow, ParticleRow
 from template_learning.learning.inference import classes_and_probability, segment_on_own_grid

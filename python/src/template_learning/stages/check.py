@@ -9,12 +9,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from template_learning.common.errors import BadInput, first_problem
-from template_learning.common.files import checked_id, existing, read_mrc, read_table
+from template_learning.common.files import checked_id, existing, read_table
+from template_learning.common.geometry import Grid
 from template_learning.common.log import tell
+from template_learning.common.mrc import read_mask, read_tomogram
 from template_learning.common.provenance import sha256_of, write_json
 from template_learning.common.stages import ORDER
 from template_learning.common.tables import DesignRow, MoleculeInput
 from template_learning.learning.model_card import read_card
+from template_learning.picking.annotations import check_annotations, read_annotations
 from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
 from template_learning.settings import Settings, complaints
 from template_learning.simulation.parakeet import NOT_MODELLED, check_asked
@@ -49,7 +52,7 @@ class TomogramInput(_InputRow):
     annotations_file: Path | None = None
     mask: str | None = None
     mask_file: Path | None = None
-    voxel_size_angstrom: float | None = Field(default=None, gt=0)
+    voxel_size_angstrom: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 def check_settings(params: Mapping[str, Any]) -> Settings:
@@ -83,10 +86,9 @@ def check_run(request: Path, output: Path) -> None:
     _check_unique([row.id for row in templates + distractors], "templates and distractors")
     _check_unique([row.id for row in tomograms], "tomograms")
     flexed = settings.start_at == "flex" and settings.model is None
-    for row in templates:
-        _check_structure(row, folder, settings, settings.flex.modes if flexed else 0)
-    for row in distractors:
-        _check_structure(row, folder, settings, 0)
+    modes = settings.flex.modes if flexed else 0
+    targets = [(row, _check_structure(row, folder, settings, modes)) for row in templates]
+    _check_one_role(targets, [(row, _check_structure(row, folder, settings, 0)) for row in distractors])
     for tomogram in tomograms:
         _check_tomogram(tomogram, folder, settings)
     if settings.model is not None and content.get("model_file"):
@@ -209,7 +211,20 @@ def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
         )
 
 
-def _check_structure(row: StructureInput, folder: Path, settings: Settings, modes: int) -> None:
+def _check_one_role(targets: Sequence[tuple[StructureInput, str]], distractors: Sequence[tuple[StructureInput, str]]) -> None:
+    """Refuse one molecule under two ids as target and distractor; each comes with its fingerprint."""
+    known = {fingerprint: row for row, fingerprint in targets}
+    for row, fingerprint in distractors:
+        if fingerprint in known:
+            other = known[fingerprint]
+            raise BadInput(
+                f"{row.path}: the distractor {row.id!r} is the same molecule as the template {other.id!r} ({other.path}); "
+                "another was expected"
+            )
+
+
+def _check_structure(row: StructureInput, folder: Path, settings: Settings, modes: int) -> str:
+    """The molecule's fingerprint."""
     assert row.file is not None
     checked = _named(row.path, folder / row.file, lambda path: check_molecule(path, row.reading()))
     for note in checked.notes:
@@ -220,21 +235,29 @@ def _check_structure(row: StructureInput, folder: Path, settings: Settings, mode
     box = min(settings.tetris.shape_voxels) * settings.volume.voxel_size_angstrom - 2 * settings.tetris.margin_angstrom
     if diameter > box:
         raise BadInput(f"{row.path}: {diameter:.0f} Å across, larger than the box's shortest edge less margins ({box:.0f} Å)")
+    return str(checked.fingerprint)
 
 
 def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings) -> None:
     assert row.file is not None
     needs_header = row.voxel_size_angstrom is None
-    shape = _named(row.path, folder / row.file, lambda path: read_mrc(path, need_voxel_size=needs_header)[0].shape)
-    if min(shape) < 16:
-        raise BadInput(f"{row.path}: {' x '.join(map(str, shape))} voxels (z, y, x); at least 16 along each axis were expected")
+    data, voxel_size = _named(row.path, folder / row.file, lambda path: read_tomogram(path, need_voxel_size=needs_header))
+    grid = Grid(shape=data.shape, voxel_size_angstrom=row.voxel_size_angstrom or voxel_size)
+    del data
+    if min(grid.shape) < 16:
+        size = " x ".join(map(str, grid.shape))
+        raise BadInput(f"{row.path}: {size} voxels (z, y, x); at least 16 along each axis were expected")
     for kind, path, file in (("annotations", row.annotations, row.annotations_file), ("mask", row.mask, row.mask_file)):
         if path is not None and file is None:
             raise BadInput(f"{path}: no such file (tomograms, {kind} of {row.id})")
     if row.mask is not None and row.mask_file is not None:
-        mask = _named(row.mask, folder / row.mask_file, lambda path: read_mrc(path, need_voxel_size=False)[0].shape)
-        if mask != shape:
-            raise BadInput(f"{row.mask}: the mask's shape {mask} is not the tomogram's {shape}")
+        _named(row.mask, folder / row.mask_file, lambda path: read_mask(path, grid.shape))
+    if row.annotations is not None and row.annotations_file is not None:
+        _named(
+            row.annotations,
+            folder / row.annotations_file,
+            lambda path: check_annotations(read_annotations(path, row.id, grid), grid, path),
+        )
 
 
 def _check_model(path: str, file: Path, settings: Settings) -> None:

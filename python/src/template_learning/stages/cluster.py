@@ -7,7 +7,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput
-from template_learning.common.files import checked_id, read_mrc, write_table
+from template_learning.common.files import checked_id, write_table
+from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import read_sidecar, write_sidecar
 from template_learning.common.tables import PickRow
 from template_learning.deepfinder import program as deepfinder_program

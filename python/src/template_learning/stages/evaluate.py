@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import ConfigDict
 
 from template_learning.common.errors import BadInput
-from template_learning.common.files import checked_id, read_mrc, read_table, write_table
+from template_learning.common.files import checked_id, read_table, write_table
+from template_learning.common.mrc import read_mask
 from template_learning.common.provenance import generator_for, grid_of, made_with, write_json
 from template_learning.common.tables import CurveRow, PickRow, TableRow, TomogramScoreRow
 from template_learning.picking.annotations import read_annotations
@@ -79,8 +80,6 @@ def _read(row: EvaluateRow, folder: Path) -> Tomogram:
     grid = grid_of(picks)
     mask = None
     if row.mask:
-        mask = read_mrc(folder / row.mask, need_voxel_size=False)[0] > 0
-        if mask.shape != grid.shape:
-            raise BadInput(f"{folder / row.mask}: shape {mask.shape} (z, y, x), that of the tomogram {grid.shape} was expected")
+        mask = read_mask(folder / row.mask, grid.shape)
     truth = [particle for particle in read_annotations(folder / row.truth, row.id, grid) if particle.class_id > 0]
     return Tomogram(checked_id(row.id), grid, read_table(picks, PickRow), truth, mask)

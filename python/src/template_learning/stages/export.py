@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from template_learning.common.files import checked_id, read_mrc, read_table, write_table
+from template_learning.common.files import checked_id, read_table, write_table
+from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import grid_of, read_sidecar
 from template_learning.common.tables import PickRow
 from template_learning.export.copick import write_copick

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from template_learning.common.errors import BadInput
-from template_learning.common.files import checked_id, read_mrc, read_table, write_table
+from template_learning.common.files import checked_id, read_table, write_table
 from template_learning.common.geometry import Grid
 from template_learning.common.log import tell
+from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import generator_for, versions, write_sidecar
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resample
 from template_learning.common.tables import ParticleRow, PickRow, positions
@@ -24,7 +25,7 @@ from template_learning.learning.network import device_scope
 from template_learning.learning.patches import TrainingTomogram, grey_statistics
 from template_learning.learning.spectrum import match_spectrum
 from template_learning.learning.training import Training, shared_folder
-from template_learning.picking.annotations import read_annotations
+from template_learning.picking.annotations import check_annotations, read_annotations
 from template_learning.picking.assignment import f_beta, match
 from template_learning.picking.calibration import choose_selection
 from template_learning.picking.segments import select_picks
@@ -42,7 +43,7 @@ class AnnotatedRow(BaseModel):
     id: str
     path: str
     annotations: str
-    voxel_size_angstrom: float | None = Field(default=None, gt=0, description="goes before the header's")
+    voxel_size_angstrom: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="goes before the header's")
 
     @field_validator("voxel_size_angstrom", mode="before")
     @classmethod
@@ -196,13 +197,10 @@ def _open(
     path = folder / row.path
     data, header_voxel_size = read_mrc(path, memory_map=True, need_voxel_size=row.voxel_size_angstrom is None)
     voxel_size = row.voxel_size_angstrom or header_voxel_size
-    truth = [
-        particle
-        for particle in read_annotations(
-            folder / row.annotations, row.id, Grid(shape=data.shape, voxel_size_angstrom=voxel_size)
-        )
-        if particle.class_id > 0
-    ]
+    annotated = Grid(shape=data.shape, voxel_size_angstrom=voxel_size)
+    particles = read_annotations(folder / row.annotations, row.id, annotated)
+    check_annotations(particles, annotated, folder / row.annotations)
+    truth = [particle for particle in particles if particle.class_id > 0]
     unknown = sorted({particle.class_id for particle in truth} - set(card.classes))
     if unknown:
         raise BadInput(f"{folder / row.annotations}: class {unknown[0]}; the model knows {', '.join(map(str, card.classes))}")

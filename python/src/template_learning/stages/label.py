@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from template_learning.common.files import checked_id, read_mrc, write_mrc, write_table
+from template_learning.common.files import checked_id, write_table
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.tables import ParticleRow
 from template_learning.labelling.labels import draw_labels, molecule_axis, moved_particle

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from template_learning.common.errors import BadInput
-from template_learning.common.files import checked_id, existing, read_mrc, write_mrc, write_table
+from template_learning.common.files import checked_id, existing, write_table
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.programs import find_program
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.tables import PickRow

@@ -1,5 +1,6 @@
 """RECONSTRUCT: a tomogram from a tilt series."""
 
+import logging
 import time
 from pathlib import Path
 
@@ -7,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput
-from template_learning.common.files import checked_id, existing, read_mrc, write_mrc
+from template_learning.common.files import DECIMAL_COMMA, checked_id, read_text
 from template_learning.common.geometry import Grid
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import read_sidecar, write_sidecar
 from template_learning.reconstruction import imod
 from template_learning.reconstruction.back_projection import back_project, resample_images
 from template_learning.settings import ReconstructSettings
+
+log = logging.getLogger(__name__)
 
 
 def reconstruct_series(tilts: Path, angles: Path, identifier: str, settings: ReconstructSettings, output: Path) -> None:
@@ -24,7 +28,7 @@ def reconstruct_series(tilts: Path, angles: Path, identifier: str, settings: Rec
     started = time.perf_counter()
     checked_id(identifier)
     angles_deg = read_angles(angles)
-    images, pixel = read_mrc(tilts)
+    images, pixel = read_mrc(tilts, stack=True)
     if len(images) != len(angles_deg):
         raise BadInput(f"{angles}: {len(angles_deg)} angles for the {len(images)} images of {tilts}; one each was expected")
     if settings.voxel_size_angstrom < pixel * 0.999:
@@ -57,14 +61,62 @@ def reconstruct_series(tilts: Path, angles: Path, identifier: str, settings: Rec
 
 
 def read_angles(path: Path) -> NDArray[np.float64]:
-    """Tilt angles in degrees, one a line; BadInput for anything else."""
-    try:
-        angles = np.array([float(line) for line in existing(path).read_text().split()])
-    except ValueError as error:
-        raise BadInput(f"{path}: {error}; one tilt angle in degrees a line was expected") from None
+    """Tilt angles in degrees, one a line; blank lines and what follows a ``#`` are left out.
+
+    Raises BadInput for anything else, and for angles that cannot be right: beyond 90 degrees, all 0 or all the same, many at
+    one angle, or so small that they look like radians.
+    """
+    angles = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        words = line.split("#")[0].replace(";", " ").split()
+        if not words:
+            continue
+        if len(words) > 1:
+            raise BadInput(
+                f"{path}: line {number}: {len(words)} columns ({' '.join(words[:4])}); one tilt angle in degrees a line was "
+                "expected (which column is it? `awk '{print $1}'` keeps the first)"
+            )
+        text = words[0].replace(",", ".") if DECIMAL_COMMA.fullmatch(words[0]) else words[0]
+        try:
+            angles.append(float(text))
+        except ValueError:
+            raise BadInput(f"{path}: line {number}: {words[0]!r}; one tilt angle in degrees a line was expected") from None
+    found = np.array(angles)
+    _check_angles(path, found)
+    return found
+
+
+def _check_angles(path: Path, angles: NDArray[np.float64]) -> None:
     if len(angles) == 0 or not np.isfinite(angles).all() or np.abs(angles).max() > 90:
         raise BadInput(f"{path}: tilt angles between -90 and 90 degrees, one a line, were expected")
-    return angles
+    if len(angles) < 2:
+        return
+    span, steps = float(np.ptp(angles)), np.diff(np.unique(angles))
+    if span == 0:
+        raise BadInput(f"{path}: all {len(angles)} angles are {angles[0] + 0.0:g}; those of a tilt series were expected")
+    if len(angles) < 4:
+        return
+    # Radians: all within a right angle, and too near to one another for any scheme of tilts that was ever taken.
+    if np.abs(angles).max() < np.pi / 2 and (span < 3 or np.median(steps) < 0.1):
+        degrees = np.rad2deg(angles)
+        raise BadInput(
+            f"{path}: {len(angles)} angles from {angles.min():g} to {angles.max():g}; degrees were expected: radians? "
+            f"(in degrees they would be {degrees.min():.1f} to {degrees.max():.1f})"
+        )
+    _, times = np.unique(angles, return_counts=True)
+    doubled = int(times[times > 1].sum())
+    if doubled > max(2, len(angles) // 5):
+        raise BadInput(
+            f"{path}: {doubled} of {len(angles)} angles stand there more than once; each image's own was expected "
+            "(frames of one tilt, or two series in one file?)"
+        )
+    if steps.max() > 3 * np.median(steps) and steps.max() > 15:
+        log.warning("%s: no tilt between %g degrees and the next, %g degrees on", path, _before_gap(angles), steps.max())
+
+
+def _before_gap(angles: NDArray[np.float64]) -> float:
+    ordered = np.unique(angles)
+    return float(ordered[np.diff(ordered).argmax()])
 
 
 def tomogram_grid(tilts: Path, shape: tuple[int, ...], pixel_angstrom: float, settings: ReconstructSettings) -> Grid:

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput
-from template_learning.common.files import checked_id, read_mrc, write_mrc
+from template_learning.common.files import checked_id
 from template_learning.common.log import tell
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE
 from template_learning.deepfinder import program as deepfinder_program

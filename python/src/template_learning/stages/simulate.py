@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from template_learning.common.compute import processors
 from template_learning.common.errors import BadInput
-from template_learning.common.files import checked_id, replacing, write_mrc
+from template_learning.common.files import checked_id, replacing
+from template_learning.common.mrc import write_mrc
 from template_learning.common.provenance import generator_for, read_sidecar, write_sidecar
 from template_learning.common.tables import DesignRow
 from template_learning.settings import SimulateCommandSettings

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.progress import track
 
 from template_learning.common.errors import BadInput, first_problem
-from template_learning.common.files import checked_id, existing, replacing, write_mrc, write_table
+from template_learning.common.files import checked_id, existing, replacing, write_table
 from template_learning.common.log import tell
+from template_learning.common.mrc import write_mrc
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.tables import LibraryRow, MoleculeInput
 from template_learning.settings import VolumeSettings

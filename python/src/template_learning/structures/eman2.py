@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from template_learning.common.errors import Fault
-from template_learning.common.files import read_mrc
+from template_learning.common.mrc import read_mrc
 from template_learning.common.programs import find_program, run_program, words_of
 from template_learning.structures.density import cube_edge
 

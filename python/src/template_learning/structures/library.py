@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput
-from template_learning.common.files import existing, read_mrc, read_table
+from template_learning.common.files import existing, read_table
+from template_learning.common.mrc import read_mrc
 from template_learning.common.tables import LibraryRow
 
 TABLE = "library.csv"

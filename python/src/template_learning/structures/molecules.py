@@ -4,6 +4,7 @@ import re
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,8 @@ class Checked:
     """Of the sphere about its centre that holds it."""
     nodes: int | None
     """Atoms that the elastic network would have as nodes; None for a map, which gets as many as are needed."""
+    fingerprint: str
+    """Of the kinds of the atoms in their order (the map's voxels): equal where two files hold one molecule."""
 
 
 def check_molecule(path: Path, reading: MoleculeInput | None = None) -> Checked:
@@ -60,10 +63,11 @@ def check_molecule(path: Path, reading: MoleculeInput | None = None) -> Checked:
             f"density map: {int(bounded.inside.sum())} voxels above the threshold {bounded.threshold:.4g} become pseudo-atoms "
             f"of {bounded.mass_dalton / 1000:.0f} kDa at {bounded.resolution_angstrom:g} Å"
         )
-        return Checked((note,), bounded.diameter_angstrom, None)
+        return Checked((note,), bounded.diameter_angstrom, None, sha256(bounded.volume.tobytes()).hexdigest())
     structure = read_structure(path, _for_structure(path, reading))
     reach = float(np.linalg.norm(structure.position_angstrom, axis=1).max())
-    return Checked(structure.notes, 2 * reach, len(structure.nodes))
+    kinds = "\n".join(f"{name} {residue}" for name, residue in zip(structure.atom_name, structure.residue_name, strict=True))
+    return Checked(structure.notes, 2 * reach, len(structure.nodes), sha256(kinds.encode()).hexdigest())
 
 
 def read_molecule(path: Path, reading: MoleculeInput | None = None) -> Structure:

@@ -10,13 +10,12 @@ network has as many nodes as a protein's.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import mrcfile
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from template_learning.common.errors import BadInput
-from template_learning.common.files import read_mrc
+from template_learning.common.mrc import read_mrc
 from template_learning.common.tables import MoleculeInput
 from template_learning.structures.density import density_of_atoms, gaussian_width_angstrom, pull_of_field
 from template_learning.structures.structure import PROTEIN_HYDROGENS_PER_ATOM, WEIGHT_DALTON, Structure
@@ -106,17 +105,10 @@ def bound_map(path: Path, reading: MoleculeInput | None = None) -> BoundedMap:
 
 
 def _read_map(path: Path) -> tuple[NDArray[np.float64], float]:
-    """A map's grey values [z, y, x], its axes in the order that the header tells, and voxel size in Å."""
+    """A map's grey values [z, y, x] and voxel size in Å."""
     volume, voxel_size_angstrom = read_mrc(path)
     if volume.max() <= volume.min():
         raise BadInput(f"{path}: all voxels are {volume.min():g}; a density map was expected")
-    with mrcfile.open(path, header_only=True, permissive=True) as opened:
-        axes = [int(opened.header[name]) for name in ("maps", "mapr", "mapc")]
-        sizes = np.array([opened.voxel_size.x, opened.voxel_size.y, opened.voxel_size.z], dtype=float)
-    if not np.allclose(sizes, sizes[0], rtol=0.01):
-        raise BadInput(f"{path}: voxels of {' x '.join(f'{size:.4g}' for size in sizes)} Å; cubes were expected")
-    if sorted(axes) == [1, 2, 3]:
-        volume = np.transpose(volume, [axes.index(axis) for axis in (3, 2, 1)])
     return np.ascontiguousarray(volume, dtype=np.float64), voxel_size_angstrom
 
 

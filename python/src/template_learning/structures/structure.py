@@ -2,16 +2,22 @@
 
 The rule, each part of which is noted where it applied:
 
-* several models: the first is kept;
+* several models: the first is kept where they lie on one another (NMR), all where they lie beside one another (a biological
+  assembly as the PDB's files .pdb1 have it); anything between is refused;
 * alternate locations: in each residue the one with the highest occupancy is kept, the first of equals;
 * waters, hydrogens and single-atom ions of the buffer (``BUFFER_IONS``) are removed; bound metals and ligands stay;
 * an ion whose element is not told (X, or its first letter alone) takes the element that its residue is named after,
-  any other atom that of its name's first letter; atoms of unknown element, or without a position, are removed.
+  any other atom that of its name's first letter; an atom of a standard residue that seems to be a metal takes its name's
+  first letter too (CA set one column left); atoms of unknown element or of UNX are removed;
+* atoms without a position (blank, starred, or one spot for many) are removed while they are few (``MOST_UNPLACED``);
+* residues without a number of the author's are numbered as the file's label_seq_id, else as they follow.
 """
 
 import bz2
+import codecs
 import gzip
 import lzma
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +27,7 @@ from typing import Any
 import gemmi
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import existing, replacing
@@ -29,10 +36,19 @@ from template_learning.structures.binarycif import is_binary_cif, read_binary_ci
 BUFFER_IONS = ("LI", "NA", "K", "RB", "CS", "F", "CL", "BR", "I", "IOD")
 NODE_NAMES = (("CA", 6), ("P", 15))
 """Names and elements of the atoms that are nodes (the element keeps calcium ions out)."""
+COORDINATE = re.compile(r" *[-+]?\d*\.\d+ *| *[-+]?\d+\. *")
 SUFFIXES = (".cif", ".mmcif", ".bcif", ".pdb", ".ent", ".gz", ".bz2", ".xz")
 DEUTERIUM = 119  # gemmi counts it as an element of its own, after the 118
 _CHEMICAL_ELEMENTS = {gemmi.Element(number).name.upper(): number for number in range(1, 119)}
 WEIGHT_DALTON = np.array([0.0, *(gemmi.Element(number).weight for number in range(1, 119))])
+MOST_UNPLACED = 0.02
+"""The share of atoms that may be without a position; a structure that lacks more is refused."""
+ATOMS_ON_ONE_SPOT = 4
+"""So many atoms at exactly one place are not placed at all: a program filled in zeros."""
+ELEMENTS_OF_STANDARD_RESIDUES = (1, 6, 7, 8, 15, 16, DEUTERIUM)
+ELEMENTS_BY_LETTER = {"H": 1, "C": 6, "N": 7, "O": 8, "P": 15, "S": 16}
+OVERLAP_ANGSTROM = 2.0
+"""Nodes of two residues never come as near; those of two NMR models mostly do."""
 PROTEIN_HYDROGENS_PER_ATOM = 0.993
 """Hydrogens for each other atom of a protein, on average (Senko et al., J. Am. Soc. Mass Spectrom. 1995)."""
 
@@ -121,18 +137,19 @@ def read_structure(path: Path, assembly: str | None = None) -> Structure:
     Raises BadInput where the file is missing, empty, unreadable, has no atoms, or does not describe the assembly.
     """
     content = _decompressed(existing(path))
+    notes: list[str] = []
     try:
-        parsed = _parsed(content)
+        parsed = _parsed(content, notes)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
     except (RuntimeError, ValueError, UnicodeDecodeError) as error:
         raise BadInput(
             f"{path}: not a structure file ({' '.join(str(error).split())[:200]}); mmCIF, BinaryCIF or PDB was expected"
         ) from None
     if not len(parsed) or not parsed[0].count_atom_sites():
         raise BadInput(f"{path}: the structure has no atoms")
-    notes = []
     if len(parsed) > 1:
-        notes.append(f"{len(parsed)} models: the first was kept")
-        del parsed[1:]
+        notes.append(_one_model(parsed, path, assembly))
     if assembly is not None:
         described = [found.name for found in parsed.assemblies]
         if assembly not in described:
@@ -165,21 +182,123 @@ def _decompressed(path: Path) -> bytes:
     return content
 
 
-def _parsed(content: bytes) -> gemmi.Structure:
+def _parsed(content: bytes, notes: list[str]) -> gemmi.Structure:
     if is_binary_cif(content):
         document = read_binary_cif(content)
     else:
-        text = content.decode()
+        text = _text(content)
         if "_atom_site." not in text:
-            return gemmi.read_pdb_string(text)
+            return gemmi.read_pdb_string(_placed_lines(text, notes))
         document = gemmi.cif.read_string(text)
     for block in document:
         atoms = block.find_mmcif_category("_atom_site.")
         if atoms:
             if "_atom_site.label_alt_id" not in atoms.tags and atoms.loop:  # gemmi finds no atoms without this column
                 atoms.loop.add_columns(["_atom_site.label_alt_id"], ".")
+            _number_residues(block, atoms)
             return gemmi.make_structure_from_block(block)
     raise ValueError("no block has a table _atom_site")
+
+
+def _text(content: bytes) -> str:
+    """UTF-8, or Latin-1 in a file that has atoms in it (authors' names)."""
+    content = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        if re.search(rb"^(ATOM  |HETATM|_atom_site\.)", content, re.MULTILINE) is None:
+            raise
+    return content.decode("latin-1")
+
+
+def _placed_lines(text: str, notes: list[str]) -> str:
+    """A PDB file's text without the lines of atoms whose coordinates are no numbers, which gemmi would take for 0."""
+    kept, atoms, unplaced = [], 0, 0
+    for line in text.splitlines():
+        if line.startswith(("ATOM", "HETATM")):
+            atoms += 1
+            # What is not blank before them is the beginning of a number too wide for its columns.
+            if line[27:30].strip() or not all(COORDINATE.fullmatch(line[begin : begin + 8]) for begin in (30, 38, 46)):
+                unplaced += 1
+                continue
+        kept.append(line)
+    if unplaced:
+        _refuse_many(unplaced, atoms, "columns 31 to 54 hold no three coordinates")
+        notes.append(f"{unplaced} atoms without coordinates removed")
+    return "\n".join([*kept, ""])
+
+
+def _refuse_many(unplaced: int, atoms: int, how: str) -> None:
+    if unplaced > MOST_UNPLACED * atoms:
+        raise BadInput(
+            f"{unplaced} of {atoms} atoms have no position ({how}); at most {MOST_UNPLACED:.0%} were expected, which are removed"
+        )
+
+
+def _number_residues(block: Any, atoms: Any) -> None:
+    """Give the residues without auth_seq_id, which gemmi numbers by, label_seq_id's number, else the next one."""
+    columns = {tag.removeprefix("_atom_site."): place for place, tag in enumerate(atoms.tags)}
+    told = columns.get("auth_seq_id")
+    loop = atoms.loop
+    if loop is None or (told is not None and not any(row[told] in "?." for row in atoms)):
+        return
+    label, chain = columns.get("label_seq_id"), columns.get("label_asym_id", columns.get("auth_asym_id"))
+    residue, name = columns.get("label_comp_id", columns.get("auth_comp_id")), columns.get("label_atom_id")
+    alternate = columns.get("label_alt_id")
+
+    def cell(row: Any, place: int | None) -> str:
+        return "" if place is None or row[place] in "?." else str(row[place])
+
+    numbers, last, seen, counted = [], ("", "", ""), set[tuple[str, str]](), 0
+    for row in atoms:
+        this = (cell(row, chain), cell(row, residue), cell(row, label))
+        atom = (cell(row, name), cell(row, alternate))
+        if this != last or (not this[2] and atom in seen):
+            counted, seen, last = counted + 1, set(), this
+        seen.add(atom)
+        # 100 000 sets the counted ones apart from those that have a number.
+        numbers.append(cell(row, told) or this[2] or str(counted + (100_000 if label is not None or told is not None else 0)))
+    if told is None:
+        loop.add_columns(["_atom_site.auth_seq_id"], "1")
+        told = loop.width() - 1
+    for index, number in enumerate(numbers):
+        loop[index, told] = number
+
+
+def _one_model(parsed: gemmi.Structure, path: Path, assembly: str | None) -> str:
+    """Leave one model in ``parsed``: the first of an ensemble, all of an assembly; what was done, as a note."""
+    count = len(parsed)
+    share = 0.0 if assembly is None else 1.0
+    if assembly is None:
+        first, *others = [_places(model) for model in parsed]
+        tree = KDTree(first)
+        share = float(np.mean([np.mean(np.asarray(tree.query(other)[0]) < OVERLAP_ANGSTROM) for other in others if len(other)]))
+    if share < 0.05:
+        taken = {chain.name for chain in parsed[0]}
+        for number, model in enumerate(list(parsed)[1:], start=2):
+            for chain in model:
+                copy = chain.clone()
+                while copy.name in taken:
+                    copy.name = f"{chain.name}{number}" if copy.name == chain.name else f"{copy.name}x"
+                taken.add(copy.name)
+                parsed[0].add_chain(copy)
+        note = f"{count} models that lie beside one another, an assembly: all were kept"
+    elif share > 0.25:
+        note = f"{count} models: the first was kept"
+    else:
+        raise BadInput(
+            f"{path}: {count} models of which {share:.0%} lie on one another; an ensemble, of which the first is taken, or an "
+            "assembly, which is taken whole, was expected (keep one model; or name an `assembly` that the file describes)"
+        )
+    del parsed[1:]
+    return note
+
+
+def _places(model: gemmi.Model) -> NDArray[np.float64]:
+    """(N, 3) the nodes of a model, or all atoms where it has none."""
+    places = [(a.atom.pos.tolist(), a.atom.name) for a in model.all()]
+    nodes = [place for place, name in places if name in ("CA", "P")]
+    return np.array(nodes or [place for place, _ in places], dtype=float).reshape(-1, 3)
 
 
 def _strings(column: Any) -> NDArray[np.str_]:
@@ -208,8 +327,13 @@ def _cleaned(name: str, flat: gemmi.FlatStructure, notes: list[str], path: Path)
     element[corrected] = ion_element[corrected]
     if corrected.any():
         notes.append(f"{int(corrected.sum())} ions: element taken from the residue's name")
-    unknown = np.flatnonzero(element == 0)
-    element[unknown] = [_CHEMICAL_ELEMENTS.get(text.lstrip("0123456789'")[:1], 0) for text in atom_name[unknown].tolist()]
+    element[residue_name == "UNX"] = 0  # an unknown atom by definition; gemmi guesses uranium from its name
+    names, of_name = np.unique(residue_name, return_inverse=True)
+    standard = np.array([gemmi.find_tabulated_residue(name).is_standard() for name in names.tolist()])[of_name]
+    odd = standard & ~np.isin(element, ELEMENTS_OF_STANDARD_RESIDUES)
+    unknown = np.flatnonzero(((element == 0) & (residue_name != "UNX")) | odd)
+    letters = [text.lstrip("0123456789'")[:1].upper() for text in atom_name[unknown].tolist()]
+    element[unknown] = [ELEMENTS_BY_LETTER.get(letter, 0) for letter in letters]
     if element[unknown].any():
         notes.append(f"{np.count_nonzero(element[unknown])} atoms: element taken from the first letter of the atom's name")
 
@@ -218,7 +342,14 @@ def _cleaned(name: str, flat: gemmi.FlatStructure, notes: list[str], path: Path)
     drop((element == 1) | (element == DEUTERIUM), "hydrogens removed")
     drop(single & np.isin(residue_name, BUFFER_IONS), "ions of the buffer removed")
     drop(element == 0, "atoms of unknown element removed")
-    drop(~np.isfinite(position).all(axis=1), "atoms without a position removed")
+    heavy, spotted = int(keep.sum()), _on_one_spot(position, keep)
+    unplaced = ~np.isfinite(position).all(axis=1) | spotted
+    try:
+        how = f"{int((spotted & keep).sum())} of them on one spot" if spotted.any() else "no numbers"
+        _refuse_many(int((unplaced & keep).sum()), heavy, how)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+    drop(unplaced, "atoms without a position removed")
     drop(_alternates(flat, chain, number, insertion, keep), "atoms of alternate locations removed (highest occupancy kept)")
     if not keep.any():
         raise BadInput(f"{path}: no atoms are left after cleaning ({'; '.join(notes)})")
@@ -237,6 +368,18 @@ def _cleaned(name: str, flat: gemmi.FlatStructure, notes: list[str], path: Path)
         hetero=(np.array(flat.het_flags) == ord("H"))[keep],
         notes=tuple(notes),
     )
+
+
+def _on_one_spot(position: NDArray[np.float64], keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which atoms lie exactly where so many others do that they are not placed at all."""
+    finite = np.flatnonzero(np.isfinite(position).all(axis=1) & keep)
+    found = np.zeros(len(position), dtype=bool)
+    order = finite[np.lexsort(position[finite].T)]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (position[order[1:]] != position[order[:-1]]).any(axis=1)
+    group = np.cumsum(new) - 1
+    found[order] = np.bincount(group, minlength=1)[group] >= ATOMS_ON_ONE_SPOT
+    return found
 
 
 def _alternates(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from template_learning.common.compute import processors
 from template_learning.common.errors import Fault
-from template_learning.common.files import write_mrc
+from template_learning.common.mrc import write_mrc
 from template_learning.common.programs import run_program, words_of
 from template_learning.settings import MatchCommandSettings
 from template_learning.template_matching.search import Search, TiltSeriesOptics

@@ -20,7 +20,7 @@ from scipy import fft
 
 from template_learning.common.compute import visible_gpus
 from template_learning.common.errors import BadInput, Fault
-from template_learning.common.files import read_mrc, write_mrc
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.programs import ProgramFault, find_program, run_program
 from template_learning.settings import MatchCommandSettings
 from template_learning.simulation.physics import wavelength_angstrom
