@@ -90,9 +90,7 @@ def containers_config() -> str:
         "",
         "process {",
         "    // ext.image: an image's name, by the stage's settings.  ext.digests: those of a release, in a registry.",
-        "    ext.image = 'native'",
-        f"    ext.version = '{images[0].version}'",
-        f"    ext.digests = [{digests}]",
+        f"    ext = [image: 'native', version: '{images[0].version}', digests: [{digests}]]",
         "    // In params.image_registry, else a SIF below params.image_folder, else one that docker or podman holds.",
         f"    container = {CONTAINER}",
     ]
@@ -102,7 +100,7 @@ def containers_config() -> str:
             if process in image.processes:
                 choice = f"{_condition(image, process)}'{image.name}'" + (f" : {choice}" if image.when else "")
         closure = f"{{ {choice} }}" if "params" in choice else choice
-        lines += [f"    withName: '{process}' {{", f"        ext.image = {closure}", "    }"]
+        lines += [f"    withName: '{process}' {{", f"        ext = [image: {closure}]", "    }"]
     return "\n".join([*lines, "}", ""])
 
 

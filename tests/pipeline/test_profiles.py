@@ -6,12 +6,12 @@ import re
 import subprocess
 
 import pytest
+from template_learning.common.stages import STAGES
 
 from ..runs import ROOT
 
 NEXTFLOW = str(ROOT / "setup/nextflow.sh")
-SIMULATIONS = "TETRIS|SIMULATE|RECONSTRUCT|LABEL"
-GPU_STAGES = {"SIMULATE", "TRAIN", "CALIBRATE", "FINETUNE", "SEGMENT"}
+GPU_STAGES = {stage.name.upper() for stage in STAGES if stage.gpu}
 
 
 def configuration(folder, profiles):
@@ -38,8 +38,10 @@ def test_a_profile_parses_without_its_plugin(tmp_path, profiles, expected):
     assert {name: found.get(name) for name in expected} == expected
     arrays = [name for name in found if name.endswith(".array")]
     assert len(arrays) == ("slurm" in profiles or "batch" in profiles)
-    assert all(SIMULATIONS in name for name in arrays)
-    assert [name for name in found if name.endswith(".accelerator")] == [name for name in found if "SIMULATE|TRAIN" in name][:1]
+    assert all("withLabel:per_tomogram" in name for name in arrays)
+    asked = [name for name in found if name.endswith(".accelerator")]
+    assert len(asked) == ("gpu" in profiles)
+    assert all("withLabel:gpu" in name for name in asked)
     for label in ("quick", "medium", "large", "training", "network"):
         assert any(f"withLabel:{label}" in name and name.endswith("memory") for name in found), label
 
@@ -80,6 +82,22 @@ def test_every_process_gets_its_image(tmp_path, profiles, settings, place):
         assert re.fullmatch(
             re.escape(place.format(names[process])) + r"(:[0-9.]+|@sha256:[0-9a-f]{64}|-[0-9.]+\.sif)", image
         ), process
+
+
+def test_a_modules_labels_are_what_the_list_of_stages_says():
+    for stage in STAGES:
+        labels = set(re.findall(r"^    label '(\w+)'$", (ROOT / "modules" / stage.name / "main.nf").read_text(), re.M))
+        assert ("gpu" in labels, "per_tomogram" in labels) == (stage.gpu, stage.per_tomogram), stage.name
+
+
+def test_every_preset_is_a_profile_and_presets_join(tmp_path):
+    presets = sorted(path.stem for path in (ROOT / "presets").glob("*.yml"))
+    text = (ROOT / "nextflow.config").read_text()
+    assert sorted(re.findall(r"includeConfig 'conf/preset_(\w+)\.config'", text)) == presets
+    assert sorted(path.stem for path in (ROOT / "conf").glob("preset_*.config")) == [f"preset_{name}" for name in presets]
+    found = configuration(tmp_path, "ribosome,deepfinder")
+    assert (found["params.flex.conformers"], found["params.train.batch_size"]) == ("25", "25")
+    assert found["params.label.kind"] == "'shape'"
 
 
 # Stands in for Slurm: runs a job, or each of an array, at once.

@@ -1,6 +1,8 @@
 """The wiring alone: which tasks run for which call, without the stages' work."""
 
 import json
+import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -24,6 +26,9 @@ STAGES = [
     "CLUSTER",
     "EXPORT",
 ]
+
+
+STRICT = {**os.environ, "NXF_SYNTAX_PARSER": "v2"}
 
 
 def counts(run):
@@ -56,6 +61,80 @@ def test_demo_runs_every_stage(demo):
     for stage in STAGES:
         assert any((demo.outdir / stage.lower()).iterdir()), stage
     assert (demo.outdir / "index.json").is_file()
+
+
+def published_files(run):
+    """All files below outdir, but Nextflow's own records."""
+    files = (path.relative_to(run.outdir) for path in run.outdir.rglob("*") if path.is_file())
+    return {str(path) for path in files if path.parts[0] != "pipeline_info"}
+
+
+def indexed_files(run):
+    return {entry["path"] for entry in json.loads((run.outdir / "index.json").read_text())["files"]}
+
+
+def test_the_index_lists_every_file_that_is_published_and_no_other(demo):
+    assert indexed_files(demo) == published_files(demo)
+    assert len(published_files(demo)) > 100
+
+
+def test_all_that_a_stage_writes_is_published():
+    for module in ROOT.glob("modules/*/main.nf"):
+        output = module.read_text().split("    output:\n")[1].split("    script:")[0]
+        lines = [line for line in output.splitlines() if "path" in line]
+        assert lines, module
+        if module.parent.name not in ("report", "crate"):  # what they write is made from the topic
+            assert all("topic: published" in line for line in lines), module
+        places = re.findall(r"path\(?\s*['\"]([^'\"]+)", output)
+        folder = "" if module.parent.name == "crate" else f"{module.parent.name}/"
+        assert places, module
+        assert all(place.startswith(folder) for place in places), module
+
+
+def test_help_prints_the_calls_and_runs_nothing(pipeline):
+    run = pipeline.run("--help")
+    assert run.status == 0, run.printed
+    for word in ("-profile demo", "--model", "-resume", "--start_at", "docs/reference/parameters.md", "apptainer", "ribosome"):
+        assert word in run.printed
+    assert not run.outdir.exists()
+    assert not list((pipeline.folder / "work").glob("*/*"))
+
+
+@pytest.fixture(scope="module")
+def strict_demo(tmp_path_factory):
+    """The demo under Nextflow's strict parser."""
+    strict = Pipeline(tmp_path_factory.mktemp("strict"), process={"env": STRICT})
+    run = strict.run("-profile", "demo", "-stub")
+    assert run.status == 0, run.printed
+    return run
+
+
+def test_the_strict_parser_runs_the_same_demo(demo, strict_demo):
+    assert counts(strict_demo) == counts(demo)
+    assert published_files(strict_demo) == published_files(demo) == indexed_files(strict_demo)
+
+
+def test_the_strict_parser_starts_from_earlier_results(tmp_path, strict_demo):
+    part = Pipeline(tmp_path, process={"env": STRICT})
+    run = part.run(
+        "-profile", "demo", "-stub", "--start_at", "segment", "--stop_after", "export", "--from_results", str(strict_demo.outdir)
+    )  # fmt: skip
+    assert run.status == 0, run.printed
+    assert counts(run) == {"CHECK": 1, "SEGMENT": 2, "CLUSTER": 2, "EXPORT": 2, "CRATE": 1}
+    assert indexed_files(run) == published_files(run)
+
+
+@pytest.mark.parametrize("environment", [None, STRICT], ids=["usual parser", "strict parser"])
+def test_tomograms_are_picked_with_a_model(tmp_path, environment):
+    write_mrc(tmp_path / "a.mrc", np.random.default_rng(1).standard_normal((16, 16, 16)).astype(np.float32), 8.0)
+    (tmp_path / "a.csv").write_text("x,y,z\n1,2,3\n")
+    (tmp_path / "tomograms.csv").write_text("id,path,annotations,voxel_size_angstrom\na1,a.mrc,a.csv,8\nbare,a.mrc,,\n")
+    model = ("--model", str(ROOT / "models/nucleosome_8A.keras"), "-profile", "workstation")
+    run = Pipeline(tmp_path, process={"env": environment}).run("-stub", *model, "--tomograms", str(tmp_path / "tomograms.csv"))
+    assert run.status == 0, run.printed
+    once = ("CHECK", "EVALUATE_EXPERIMENTAL", "REPORT", "CRATE")
+    assert counts(run) == {"SEGMENT": 2, "CLUSTER": 2, "EXPORT": 2, **dict.fromkeys(once, 1)}
+    assert indexed_files(run) == published_files(run)
 
 
 def test_resume_runs_nothing_again_and_one_more_row_only_its_own(demo_pipeline, demo):
@@ -179,8 +258,9 @@ def test_template_matching_runs_on_the_results_of_a_run(pipeline, demo, tmp_path
     assert (run.outdir / "evaluate/simulated_matched.evaluation.json").is_file()
 
 
-@pytest.mark.parametrize("labels", ["sphere", "shape"])
-def test_fine_tuning_is_one_call_on_annotated_tomograms(pipeline, demo, labels):
+@pytest.mark.parametrize(("labels", "environment"), [("sphere", None), ("shape", None), ("shape", STRICT)])
+def test_fine_tuning_is_one_call_on_annotated_tomograms(tmp_path, demo, labels, environment):
+    pipeline = Pipeline(tmp_path, process={"env": environment})
     write_mrc(pipeline.folder / "a.mrc", np.random.default_rng(1).standard_normal((16, 16, 16)).astype(np.float32), 8.0)
     (pipeline.folder / "a.csv").write_text("x,y,z\n1,2,3\n")
     table = pipeline.folder / "tomograms.csv"

@@ -1,6 +1,7 @@
 """The folder of training states: it reaches the commands and their containers, and counts for nothing in Nextflow's cache."""
 
 import json
+import shutil
 
 import pytest
 from template_learning.common.errors import BadInput
@@ -41,6 +42,8 @@ def probe(pipeline):
     command.parent.mkdir(parents=True)
     command.write_text(COMMAND)
     command.chmod(0o755)
+    (pipeline.main / "bin").mkdir()
+    shutil.copy(ROOT / "bin/template-learning", pipeline.main / "bin")
     (pipeline.main / "main.nf").write_text(PROBE.format(modules=ROOT / "modules"))
     (pipeline.main / "nextflow.config").write_text(CONFIG.format(base=ROOT / "conf/base.config"))
     called = pipeline.main / "called.txt"

@@ -184,7 +184,7 @@ def test_digests_pin_the_registrys_images(monkeypatch):
         for image in images.read_images()
     ]
     monkeypatch.setattr(images, "read_images", lambda: pinned)
-    assert "\"${params.getOrDefault('image_registry', null)}/tetris@sha256:abc\"" in images.containers_config()
+    assert "digests: ['tetris': 'sha256:abc']" in images.containers_config()
 
 
 def test_a_bill_of_materials_escapes_what_package_addresses_need():

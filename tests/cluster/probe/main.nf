@@ -2,6 +2,8 @@
 
 process SIMULATE {
     tag "${number}"
+    label 'gpu'
+    label 'per_tomogram'
     cpus 2
 
     input:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from template_learning.common.files import replacing
+from template_learning.common.stages import ORDER
 from template_learning.settings import Settings
 
 NOTICE = "Generated from python/src/template_learning/settings.py by `make docs`; edit there."
@@ -21,6 +22,7 @@ def generated_files(root: Path) -> dict[str, str]:
         "nextflow_schema.json": _schema(),
         "conf/params.config": f"// {NOTICE}\nparams {_groovy(Settings.model_construct())}\n",
         "docs/reference/parameters.md": _parameters_page(),
+        "workflows/stages.nf": _stages_nf(),
     }
     for preset in sorted((root / "presets").glob("*.yml")):
         content = yaml.safe_load(preset.read_text(encoding="utf-8"))
@@ -36,6 +38,14 @@ def write_generated(root: Path) -> None:
     for name, content in generated_files(root).items():
         with replacing(root / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
+
+
+def _stages_nf() -> str:
+    return (
+        "// Generated from python/src/template_learning/common/stages.py by `make docs`; edit there.\n\n"
+        "// The stages that a run may start and stop at, in their order.\n"
+        f"def stage_names() {{\n    return {list(ORDER)}\n}}\n"
+    )
 
 
 def _schema() -> str:
