@@ -55,10 +55,10 @@ def add_fields(app: Sphinx, what: str, name: str, model: object, options: object
 
 def leave_out_signature(
     app: Sphinx, what: str, name: str, thing: object, options: object, signature: str | None, returned: str | None
-) -> tuple[str | None, str | None]:
+) -> tuple[str, str] | None:
     """A class whose attributes are listed needs no line that has them all again."""
     listed = "Attributes\n" in (thing.__doc__ or "") or (isinstance(thing, type) and issubclass(thing, BaseModel))
-    return (None, None) if what == "class" and listed else (signature, returned)
+    return ("", "") if what == "class" and listed else None
 
 
 def setup(app: Sphinx) -> None:
