@@ -53,7 +53,16 @@ def add_fields(app: Sphinx, what: str, name: str, model: object, options: object
             lines += [f"    {about.description}"] if about.description else []
 
 
+def leave_out_signature(
+    app: Sphinx, what: str, name: str, thing: object, options: object, signature: str | None, returned: str | None
+) -> tuple[str, str] | None:
+    """A class whose attributes are listed needs no line that has them all again."""
+    listed = "Attributes\n" in (thing.__doc__ or "") or (isinstance(thing, type) and issubclass(thing, BaseModel))
+    return ("", "") if what == "class" and listed else None
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", add_contents)
     app.connect("autodoc-process-docstring", add_fields, priority=400)  # before numpydoc reads the sections
+    app.connect("autodoc-process-signature", leave_out_signature)
