@@ -100,6 +100,16 @@ def test_the_key_follows_all_that_an_image_is_made_of(copy_of_recipe):
     assert len(seen) == 12
 
 
+def test_the_key_follows_the_compression_which_is_one_of_two(copy_of_recipe, monkeypatch):
+    _, key = copy_of_recipe
+    first = key()
+    monkeypatch.setenv("SIF_COMPRESSION", "zstd")
+    assert key() != first
+    monkeypatch.setenv("SIF_COMPRESSION", "lzo")
+    with pytest.raises(images.ImageError, match="gzip or zstd was expected"):
+        key()
+
+
 def test_the_package_itself_counts_for_an_image_and_not_for_its_packages(copy_of_recipe):
     folder, key = copy_of_recipe
     before = build.packages_key("small", "sha256:1"), key()
