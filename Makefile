@@ -57,6 +57,7 @@ publish: ## push images with bill of materials and signature: make publish REGIS
 docs: setup ## write what is generated: schema, Nextflow's defaults, docs/parameters.md, docs/outputs.md
 	$(PYTHON_BIN)/template-learning schema --write .
 	$(PYTHON_BIN)/python -m template_learning.pipeline.outputs > docs/outputs.md
+	$(PYTHON_BIN)/python -m tests.python.inputs_page > docs/reference/inputs.md
 	python3 containers/images.py config
 
 lock: setup ## lock the newest allowed Python packages
