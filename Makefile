@@ -77,6 +77,7 @@ docs: setup ## write what is generated: version, schema, Nextflow's defaults, th
 	$(PYTHON_BIN)/template-learning schema --write .
 	$(PYTHON_BIN)/python -m template_learning.pipeline.outputs > docs/reference/outputs.md
 	$(PYTHON_BIN)/typer template_learning.cli utils docs --name template-learning --title Commands --output docs/reference/cli.md
+	$(PYTHON_BIN)/python -m tests.python.inputs_page > docs/reference/inputs.md
 	$(PYTHON_BIN)/python bench/pages.py
 	python3 containers/images.py config
 

@@ -229,6 +229,39 @@ def test_annotations_are_looked_at_before_any_work(request_file, tmp_path, conte
     assert words in str(caught.value)
 
 
+def test_one_file_of_annotations_is_not_taken_for_two_tomograms(request_file, tmp_path):
+    (tmp_path / "staged.csv").write_text("x_angstrom,y_angstrom,z_angstrom\n100,120,90\n300,20,200\n")
+    row = {"path": "t.mrc", "file": "tomogram.mrc", "annotations": "all.csv", "annotations_file": "staged.csv"}
+    with pytest.raises(BadInput, match=r"all\.csv: the same 2 annotations for 'one' and 'two'"):
+        check_run(request_file(tomograms=[{**row, "id": "one"}, {**row, "id": "two"}]), tmp_path / "out")
+    (tmp_path / "staged.csv").write_text("x_angstrom,y_angstrom,z_angstrom,tomo\n100,120,90,one\n300,20,200,two\n")
+    check_run(request_file(tomograms=[{**row, "id": "one"}, {**row, "id": "two"}]), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("id,path\none,my/tomogram.mrc\n", None),
+        ("\ufeffid,path\none,my/tomogram.mrc\n", None),
+        ("id,path\none,my/tomogram.mrc,8.0\n", "a column without a name for '8.0'"),
+        ("id,path,voxel_size_angstrom\none,my/tomogram.mrc,8.0\n", "which the pipeline reads as None; save it as UTF-8"),
+        ("id,path\none,my/tomogram.mrc\ntwo,x.mrc\n", "2 rows, of which the pipeline reads 1"),
+        ("id,path\n", "a header and no rows"),
+        ("", "empty"),
+    ],
+)
+def test_an_input_table_is_looked_at_as_it_was_written(request_file, tmp_path, table, words):
+    (tmp_path / "t.csv").write_text(table)
+    request = request_file(params={"tomograms": "my/t.csv"}, tables={"tomograms": "t.csv"})
+    if words is None:
+        check_run(request, tmp_path / "out")
+        return
+    with pytest.raises(BadInput) as caught:
+        check_run(request, tmp_path / "out")
+    assert str(caught.value).startswith("my/t.csv: ")
+    assert words in str(caught.value)
+
+
 def test_an_empty_mask_is_refused_before_any_work(request_file, tmp_path):
     write_mrc(tmp_path / "mask.mrc", np.zeros((32, 40, 40), dtype=np.uint8), 13.0)
     row = {"id": "one", "path": "my/tomogram.mrc", "file": "tomogram.mrc", "mask": "m.mrc", "mask_file": "mask.mrc"}

@@ -9,13 +9,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from template_learning.common.errors import BadInput, first_problem
-from template_learning.common.files import checked_id, existing, read_table
+from template_learning.common.files import checked_id, existing, read_rows, read_table
 from template_learning.common.geometry import Grid
 from template_learning.common.log import tell
 from template_learning.common.mrc import read_mask, read_tomogram
 from template_learning.common.provenance import sha256_of, write_json
 from template_learning.common.stages import ORDER
-from template_learning.common.tables import DesignRow, MoleculeInput
+from template_learning.common.tables import DesignRow, MoleculeInput, ParticleRow
 from template_learning.learning.model_card import read_card
 from template_learning.picking.annotations import check_annotations, read_annotations
 from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
@@ -78,6 +78,10 @@ def check_run(request: Path, output: Path) -> None:
     content = json.loads(existing(request).read_text(encoding="utf-8"))
     settings = check_settings(content["params"])
     folder = request.parent
+    for name, table in content.get("tables", {}).items():
+        _named(
+            str(content["params"].get(name, table)), folder / table, lambda path, name=name: _check_table(path, content[name])
+        )
     templates = _rows(StructureInput, content.get("templates", []), "templates", settings)
     distractors = _rows(StructureInput, content.get("distractors", []), "distractors", settings)
     tomograms = _rows(TomogramInput, content.get("tomograms", []), "tomograms", settings)
@@ -89,13 +93,15 @@ def check_run(request: Path, output: Path) -> None:
     modes = settings.flex.modes if flexed else 0
     targets = [(row, _check_structure(row, folder, settings, modes)) for row in templates]
     _check_one_role(targets, [(row, _check_structure(row, folder, settings, 0)) for row in distractors])
-    for tomogram in tomograms:
-        _check_tomogram(tomogram, folder, settings)
+    _check_shared_annotations(tomograms, [_check_tomogram(tomogram, folder, settings) for tomogram in tomograms])
     if settings.model is not None and content.get("model_file"):
         _check_model(settings.model, folder / content["model_file"], settings)
     if settings.design_table is not None:
         table = folder / content.get("design_table_file", settings.design_table)
-        _check_unique([checked_id(row.id) for row in read_table(table, DesignRow)], settings.design_table)
+        designed = _named(settings.design_table, table, lambda path: read_table(path, DesignRow))
+        if not designed:
+            raise BadInput(f"{settings.design_table}: a header and no rows; one row a tomogram was expected")
+        _check_unique([checked_id(row.id) for row in designed], settings.design_table)
     classes = {name: number for number, name in enumerate(sorted({row.class_name for row in templates}), start=1)}
     if classes and not settings.export.class_names:
         settings.export = settings.export.model_copy(update={"class_names": list(classes)})
@@ -238,7 +244,38 @@ def _check_structure(row: StructureInput, folder: Path, settings: Settings, mode
     return str(checked.fingerprint)
 
 
-def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings) -> None:
+def _check_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse an input table that people's reader (``read_rows``) reads otherwise than the pipeline did, cell by cell."""
+    columns, found = read_rows(path)
+    if not found:
+        raise BadInput(f"{path}: a header and no rows; one row an input was expected")
+    repair = "save it as UTF-8 with commas between its cells"
+    if len(found) != len(rows):
+        raise BadInput(f"{path}: {len(found)} rows, of which the pipeline reads {len(rows)}; {repair}")
+    for (line, cells), theirs in zip(found, rows, strict=True):
+        for column in columns:
+            if cells[column] != str(theirs.get(column) or "").strip():
+                raise BadInput(
+                    f"{path}: line {line}, column {column!r}: {cells[column]!r}, which the pipeline reads as {theirs.get(column)!r}; {repair}"
+                )
+
+
+def _check_shared_annotations(rows: Sequence[TomogramInput], particles: Sequence[Sequence[ParticleRow]]) -> None:
+    """Refuse one file whose same rows are taken for two tomograms, as nothing in it says whose they are."""
+    known: dict[tuple[str | None, str], str] = {}
+    for row, found in zip(rows, particles, strict=True):
+        if found:
+            key = (row.annotations, repr([(one.x_angstrom, one.y_angstrom, one.z_angstrom) for one in found]))
+            other = known.setdefault(key, row.id)
+            if other != row.id:
+                raise BadInput(
+                    f"{row.annotations}: the same {len(found)} annotations for {other!r} and {row.id!r}; a column that names the "
+                    "tomogram (tomogram, rlnTomoName), or a file each, was expected"
+                )
+
+
+def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings) -> Sequence[ParticleRow]:
+    """The tomogram's annotations."""
     assert row.file is not None
     needs_header = row.voxel_size_angstrom is None
     data, voxel_size = _named(row.path, folder / row.file, lambda path: read_tomogram(path, need_voxel_size=needs_header))
@@ -253,11 +290,12 @@ def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings) -> Non
     if row.mask is not None and row.mask_file is not None:
         _named(row.mask, folder / row.mask_file, lambda path: read_mask(path, grid.shape))
     if row.annotations is not None and row.annotations_file is not None:
-        _named(
-            row.annotations,
-            folder / row.annotations_file,
-            lambda path: check_annotations(read_annotations(path, row.id, grid), grid, path),
+        found: list[ParticleRow] = _named(
+            row.annotations, folder / row.annotations_file, lambda path: read_annotations(path, row.id, grid)
         )
+        _named(row.annotations, folder / row.annotations_file, lambda path: check_annotations(found, grid, path))
+        return found
+    return []
 
 
 def _check_model(path: str, file: Path, settings: Settings) -> None:
