@@ -20,11 +20,12 @@ def test_a_hostile_file_name_stops_the_run_and_runs_nothing(pipeline, name):
     assert not list(pipeline.folder.rglob("pwned"))
 
 
-def test_hostile_names_in_earlier_results_stop_the_run_and_run_nothing(pipeline):
+@pytest.mark.parametrize("name", ["a b{touch,pwned}", "a..b"])
+def test_hostile_names_in_earlier_results_stop_the_run_and_run_nothing(pipeline, name):
     results = pipeline.folder / "earlier"
     (results / "simulate").mkdir(parents=True)
     for ending in (".tilts.mrc", ".tilts.mrc.json", ".tlt"):
-        (results / f"simulate/a b{{touch,pwned}}{ending}").touch()
+        (results / f"simulate/{name}{ending}").touch()
     run = pipeline.run("-stub", "--start_at", "reconstruct", "--stop_after", "reconstruct", "--from_results", str(results))
     assert run.status != 0
     assert "only letters, digits" in run.printed

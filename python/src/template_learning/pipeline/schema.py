@@ -128,7 +128,7 @@ def _parameters_page() -> str:
         "# Parameters",
         f"<!-- {NOTICE} -->",
         "Give them on the command line (`--flex.modes 30`), in a file (`-params-file run.yml`, nested by stage), or take a "
-        "preset (`-params-file presets/ribosome.yml`). An unknown name or a value out of bounds stops the run before any work.",
+        "preset (`-profile ribosome`, or `-params-file presets/ribosome.yml`). An unknown name or a value out of bounds stops the run before any work.",
         "## The run",
         _table(_values(Settings), ""),
         *_sections_of(Settings, "", "##"),
