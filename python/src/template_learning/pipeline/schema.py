@@ -85,7 +85,10 @@ def _properties(fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
             shape |= option
         types = [shape["type"], *(["string"] if shape["type"] == "array" else []), *(["null"] if options else [])]
         shape["type"] = types if len(types) > 1 else types[0]
-        if shape.get("default") is None:
+        shape["description"] = field.description or ""
+        if shape.get("default", field.default) is not None:
+            shape.setdefault("default", field.default)
+        else:
             shape.pop("default", None)
         properties[name] = shape
     return properties
