@@ -25,7 +25,7 @@ from template_learning.settings import (
     present_section,
 )
 from template_learning.stages.check import check_settings
-from template_learning.template_matching.search import Imaging
+from template_learning.template_matching.search import TiltSeriesOptics
 
 ROOT = Path(__file__).parents[2]
 OLD: dict[str, Any] = json.loads((ROOT / "tests/data/settings_0.1.0.json").read_text())
@@ -72,7 +72,7 @@ def test_a_sidecars_settings_are_read_section_by_section() -> None:
 def test_matching_reads_the_microscope_of_a_series_of_0_1_0(tmp_path: Path) -> None:
     row = {"defocus_um": -2.0, "phase_shift_deg": 0.0}
     (tmp_path / "t.json").write_text(json.dumps({"angles_deg": [0], "row": row, "settings": OLD["simulate"]}))
-    taken = Imaging.of_simulation(tmp_path / "t.json")
+    taken = TiltSeriesOptics.of_simulation(tmp_path / "t.json")
     assert (taken.voltage_kv, taken.spherical_aberration_mm) == (200, 2.0)
 
 
