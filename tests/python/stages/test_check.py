@@ -195,7 +195,7 @@ def test_a_model_is_looked_at_before_any_work(request_file, tmp_path):
         ),
         (
             {"cluster": {"chosen_by": "expected_f1"}},
-            "parameter cluster.select = 'expected_f1', but the model carries no probabilities of scores",
+            "parameter cluster.chosen_by = 'expected_f1', but the model carries no probabilities of scores",
         ),
     ):
         with pytest.raises(BadInput) as refusal:
