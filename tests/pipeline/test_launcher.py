@@ -53,7 +53,9 @@ def test_the_clones_own_goes_before_another_on_the_path(tmp_path, clone, tools):
 @pytest.mark.parametrize("order", ["first", "last", "both"])
 def test_without_one_the_next_on_the_path_is_called_and_never_itself(tmp_path, clone, tools, order):
     other = stand_in(tmp_path / "other/template-learning", "other")
-    path = {"first": [clone / "bin", other], "last": [other, clone / "bin"], "both": [clone / "bin", other, clone / "bin"]}[order]
+    path = {"first": [clone / "bin", other], "last": [other, clone / "bin"], "both": [clone / "bin", other, clone / "bin"]}[
+        order
+    ]
     assert called(clone, *path, tools).stdout == "other: flex two words\n"
 
 
