@@ -88,7 +88,7 @@ def test_the_bioconda_recipe_says_what_the_project_says():
     folder = (ROOT / "release/bioconda" / recipe["source"]["path"]).resolve()
     assert (folder / "pyproject.toml").is_file()
     assert (folder / recipe["about"]["license_file"]).is_file()
-    conda_names = {"tensorflow-cpu": "tensorflow", "matplotlib": "matplotlib-base"}
+    conda_names = {"tensorflow-cpu": "tensorflow", "matplotlib": "matplotlib-base", "msgpack": "msgpack-python"}
     extras = PROJECT["optional-dependencies"]
     wanted = set(PROJECT["dependencies"]).union(
         *(extras[one] for one in ("prepare", "simulate", "learn", "match", "report", "export"))
