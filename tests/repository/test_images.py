@@ -103,9 +103,9 @@ def test_the_key_follows_all_that_an_image_is_made_of(copy_of_recipe):
 def test_the_key_follows_the_compression_which_is_one_of_two(copy_of_recipe, monkeypatch):
     _, key = copy_of_recipe
     first = key()
-    monkeypatch.setenv("SIF_COMPRESSION", "zstd")
+    monkeypatch.setenv("IMAGE_COMPRESSION", "zstd")
     assert key() != first
-    monkeypatch.setenv("SIF_COMPRESSION", "lzo")
+    monkeypatch.setenv("IMAGE_COMPRESSION", "lzo")
     with pytest.raises(images.ImageError, match="gzip or zstd was expected"):
         key()
 
