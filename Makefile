@@ -82,6 +82,7 @@ docs: setup ## write what is generated: version, schema, Nextflow's defaults, th
 	python3 containers/images.py config
 
 docs-site: setup ## the pages as a site in build/docs-site; a warning, such as a dead link, is an error
+	@rm -rf docs/reference/api/generated
 	$(PYTHON_BIN)/sphinx-build -q -E -W --keep-going -n -d build/docs-doctrees docs build/docs-site
 
 lock: setup ## lock the newest allowed Python packages
