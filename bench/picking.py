@@ -45,7 +45,7 @@ from template_learning.learning.model_card import read_card
 from template_learning.learning.model_file import copy_model, load_model
 from template_learning.learning.training import HistoryRow
 from template_learning.picking.assignment import f_beta, match
-from template_learning.picking.scores import recall_by_angle
+from template_learning.picking.evaluation import recall_by_angle
 from template_learning.picking.segments import select_picks
 from template_learning.picking.selection import Selection, selection_of
 from template_learning.settings import CalibrateSettings, ClusterSettings, Settings

@@ -1,6 +1,6 @@
 """The images of the project: what images.json says of them, and what is generated from it.
 
-`images.py config` writes conf/containers.config, `images.py lock` the lock files of Python packages.
+`images.py config` writes conf/generated/containers.config, `images.py lock` the lock files of Python packages.
 """
 
 import hashlib
@@ -81,7 +81,7 @@ def _image(name: str, entry: dict[str, Any]) -> Image:
 
 
 def containers_config() -> str:
-    """conf/containers.config: the image of each process, and where images lie."""
+    """conf/generated/containers.config: the image of each process, and where images lie."""
     images = read_images()
     digests = ", ".join(f"'{image.name}': '{image.oci_digest}'" for image in images if image.oci_digest) or ":"
     lines = [
@@ -170,7 +170,7 @@ def main() -> int:
     """Command line: config or lock."""
     try:
         if sys.argv[1:] == ["config"]:
-            (ROOT / "conf" / "containers.config").write_text(containers_config())
+            (ROOT / "conf/generated/containers.config").write_text(containers_config())
         elif sys.argv[1:] == ["lock"]:
             write_locks()
         else:

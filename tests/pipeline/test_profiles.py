@@ -93,8 +93,10 @@ def test_a_modules_labels_are_what_the_list_of_stages_says():
 def test_every_preset_is_a_profile_and_presets_join(tmp_path):
     presets = sorted(path.stem for path in (ROOT / "presets").glob("*.yml"))
     text = (ROOT / "nextflow.config").read_text()
-    assert sorted(re.findall(r"includeConfig 'conf/preset_(\w+)\.config'", text)) == presets
-    assert sorted(path.stem for path in (ROOT / "conf").glob("preset_*.config")) == [f"preset_{name}" for name in presets]
+    assert sorted(re.findall(r"includeConfig 'conf/generated/preset_(\w+)\.config'", text)) == presets
+    assert sorted(path.stem for path in (ROOT / "conf/generated").glob("preset_*.config")) == [
+        f"preset_{name}" for name in presets
+    ]
     found = configuration(tmp_path, "ribosome,deepfinder")
     assert (found["params.flex.conformers"], found["params.train.batch_size"]) == ("25", "25")
     assert found["params.label.kind"] == "'shape'"

@@ -20,7 +20,7 @@ import sbom  # noqa: E402
 
 
 def test_containers_config_is_fresh():
-    assert (ROOT / "conf/containers.config").read_text() == images.containers_config(), "run `make docs`"
+    assert (ROOT / "conf/generated/containers.config").read_text() == images.containers_config(), "run `make docs`"
 
 
 def test_versions_are_the_packages_own():

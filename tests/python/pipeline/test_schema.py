@@ -51,7 +51,7 @@ def test_the_papers_settings_stand_in_the_presets():
 def test_nextflow_defaults_are_the_models(tmp_path):
     # An independent reading of the generated Groovy: every scalar of the model stands in it once, under its section.
     found, groups = {}, []
-    for line in (ROOT / "conf/params.config").read_text().splitlines()[2:-1]:
+    for line in (ROOT / "conf/generated/defaults.config").read_text().splitlines()[2:-1]:
         if line.endswith("{"):
             groups.append(line.split()[0])
         elif line.strip() == "}":

@@ -10,7 +10,7 @@ from scipy.optimize import isotonic_regression
 from template_learning.common.geometry import Grid
 from template_learning.common.tables import ParticleRow, PickRow, positions
 from template_learning.picking.assignment import matched_after
-from template_learning.picking.scores import Tomogram, classes_of, curve_of
+from template_learning.picking.evaluation import Tomogram, classes_of, curve_of
 from template_learning.picking.selection import Selection, confidence
 from template_learning.settings import EvaluateSettings
 

@@ -10,6 +10,7 @@ from scipy import ndimage
 from template_learning.common.tables import PickRow
 from template_learning.deepfinder.program import cluster_centres
 from template_learning.picking.meanshift import assign_to_nearest, mean_shift
+from template_learning.picking.pick_score import pick_score
 from template_learning.picking.selection import Selection, select_by_expected_f1
 from template_learning.settings import ClusterSettings
 
@@ -60,9 +61,8 @@ def find_picks(
         found = _clusters
     picks = []
     for class_id, centre, voxels in found(segmentation, likely, settings.radius_voxels):
-        z, y, x = voxels.T
         size = len(voxels)
-        score = float(probability[z, y, x].mean(dtype=np.float64))
+        score = pick_score(probability, voxels)
         edge = (voxels.min(axis=0) == 0).any() or (voxels.max(axis=0) == np.array(segmentation.shape) - 1).any()
         picks.append(
             PickRow(

@@ -20,14 +20,14 @@ def generated_files(root: Path) -> dict[str, str]:
     """Relative path -> content of every generated file; ``root`` is the repository, whose presets are read."""
     files = {
         "nextflow_schema.json": _schema(),
-        "conf/params.config": f"// {NOTICE}\nparams {_groovy(Settings.model_construct())}\n",
+        "conf/generated/defaults.config": f"// {NOTICE}\nparams {_groovy(Settings.model_construct())}\n",
         "docs/reference/parameters.md": _parameters_page(),
         "workflows/stages.nf": _stages_nf(),
     }
     for preset in sorted((root / "presets").glob("*.yml")):
         content = yaml.safe_load(preset.read_text(encoding="utf-8"))
         Settings.model_validate(content)
-        files[f"conf/preset_{preset.stem}.config"] = (
+        files[f"conf/generated/preset_{preset.stem}.config"] = (
             f"// Generated from presets/{preset.name} by `make docs`; edit there.\nparams {_groovy_map(content)}\n"
         )
     return files

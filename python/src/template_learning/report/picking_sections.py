@@ -10,7 +10,7 @@ from template_learning.common.geometry import Grid
 from template_learning.common.mrc import read_mrc
 from template_learning.common.tables import CurveRow, PickRow, TomogramScoreRow, positions
 from template_learning.picking.assignment import match
-from template_learning.picking.scores import Tomogram
+from template_learning.picking.evaluation import Tomogram
 from template_learning.report.blocks import NOTHING, Block, Illustration, ReportSection, Table, Text, counted, number
 from template_learning.report.figures import (
     CLASS_COLOURS,

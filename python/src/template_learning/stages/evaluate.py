@@ -11,7 +11,15 @@ from template_learning.common.mrc import read_mask
 from template_learning.common.provenance import generator_for, grid_of, made_with, write_json
 from template_learning.common.tables import CurveRow, PickRow, TableRow, TomogramScoreRow
 from template_learning.picking.annotations import read_annotations
-from template_learning.picking.scores import Region, Tomogram, classes_of, curve_of, curve_rows, region_score, tomogram_score
+from template_learning.picking.evaluation import (
+    Region,
+    Tomogram,
+    classes_of,
+    curve_of,
+    curve_rows,
+    region_score,
+    tomogram_score,
+)
 from template_learning.settings import EvaluateSettings
 
 

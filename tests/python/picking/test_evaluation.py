@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from template_learning.picking.assignment import ThresholdCurve, threshold_curve
-from template_learning.picking.scores import recall_by_angle, recall_on_sphere
+from template_learning.picking.evaluation import recall_by_angle, recall_on_sphere
 
 from ..builders import truth_row
 
