@@ -206,9 +206,24 @@ def _read_decimal_commas(path: Path, rows: Sequence[tuple[int, dict[str, str]]])
 
 
 def read_table(path: Path, model: type[Row]) -> list[Row]:
-    """The rows of a table with a header, each checked against ``model``; an empty cell takes the model's default.
+    """The rows of a table with a header, each checked against a model; an empty cell takes the model's default.
 
-    Raises BadInput as ``read_rows``, and where a column is missing, a cell is wrong, or ``model`` refuses a column.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    model : type
+        The class of the rows, such as ``PickRow``; its fields are the columns.
+
+    Returns
+    -------
+    list of model
+        One for each row.
+
+    Raises
+    ------
+    BadInput
+        The file is no table, a column is missing, a cell is wrong, or ``model`` refuses a column.
     """
     columns, cells = read_rows(path)
     missing = [
@@ -229,7 +244,17 @@ def read_table(path: Path, model: type[Row]) -> list[Row]:
 
 
 def write_table(path: Path, model: type[Row], rows: Sequence[Row]) -> None:
-    """Write rows as CSV (columns in the model's order, floats to 6 significant digits after rounding to 1e-4)."""
+    """Write rows as CSV, by write-then-rename; floats to 6 significant digits after rounding to 1e-4.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    model : type
+        The class of the rows; its fields are the columns, in their order.
+    rows : sequence of model
+        May be empty.
+    """
     columns = list(model.model_fields)
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")

@@ -78,15 +78,33 @@ FOREIGN: Mapping[bytes, str] = {
 def read_mrc(
     path: Path, *, memory_map: bool = False, need_voxel_size: bool = True, stack: bool = False
 ) -> tuple[NDArray[Any], float]:
-    """A volume or tilt series ``[z, y, x]`` and its voxel size in ångström.
+    """A volume or tilt series, and its voxel size.
 
-    The axes are put in the header's order (mapc, mapr, maps).  float16 becomes float32.  Compressed files (gzip, bzip2,
-    xz; told by the content) and those of the other byte order are read whole; ``memory_map`` keeps others on disk.
-    ``stack`` is a tilt series: its z is no length.  Without ``need_voxel_size`` whatever the header says of it is let pass,
-    and 0 is given where it says nothing.
+    The axes are put in the header's order (mapc, mapr, maps).  float16 becomes float32.
 
-    Raises BadInput for a missing, empty, truncated or foreign file, for what the module's table refuses, and for NaN or
-    infinite voxels (not looked for in a memory map).
+    Parameters
+    ----------
+    path : Path
+        MRC; compressed files (gzip, bzip2, xz; told by the content) and those of the other byte order are read whole.
+    memory_map : bool, optional
+        Keep other files on the disk.
+    need_voxel_size : bool, optional
+        Without it whatever the header says of the voxel size is let pass, and 0 is given where it says nothing.
+    stack : bool, optional
+        A tilt series: its z is no length.
+
+    Returns
+    -------
+    data : (z, y, x) array
+        Or (tilt, y, x).
+    voxel_size_angstrom : float
+        Å.
+
+    Raises
+    ------
+    BadInput
+        A missing, empty, truncated or foreign file, what the module's table refuses, or NaN or infinite voxels (not looked
+        for in a memory map).
     """
     content = _content(existing(path))
     whole = path.stat().st_size if content is None else len(content)
@@ -162,10 +180,18 @@ def read_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 def write_mrc(path: Path, data: NDArray[Any], voxel_size_angstrom: float, *, stack: bool = False) -> None:
-    """Write ``[z, y, x]`` as MRC with voxel size and header statistics, by write-then-rename.
+    """Write an MRC file with voxel size and header statistics, by write-then-rename.
 
-    uint8 label volumes with values below 128 become mode 0 (int8); float64 becomes float32.  ``stack`` marks a tilt
-    series (an image stack) instead of a volume; [n, z, y, x] is a stack of volumes.  A path that ends in .gz is compressed.
+    Parameters
+    ----------
+    path : Path
+        Compressed where it ends in .gz.
+    data : (z, y, x) array
+        uint8 with values below 128 becomes mode 0 (int8); float64 becomes float32.  [n, z, y, x] is a stack of volumes.
+    voxel_size_angstrom : float
+        Å.
+    stack : bool, optional
+        A tilt series (an image stack) instead of a volume.
     """
     if data.dtype == np.uint8:
         data = data.astype(np.int8) if data.max(initial=0) < 128 else data.astype(np.uint16)

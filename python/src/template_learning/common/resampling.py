@@ -10,11 +10,23 @@ VOXEL_SIZE_TOLERANCE = 0.01
 
 
 def resample(data: NDArray[Any], ratio: float) -> NDArray[np.float32]:
-    """A volume on voxels ``ratio`` times as large, the centres of voxel (0, 0, 0) coinciding.
+    """A volume on voxels of another size, the centres of voxel (0, 0, 0) coinciding.
 
     The volume, mirrored at its borders, is cut to the frequencies that the new voxels hold and evaluated at their centres
     (a truncated cosine series along each axis), as RECONSTRUCT brings images to their size: what a blur would do to the
     noise, training tomograms do not have.
+
+    Parameters
+    ----------
+    data : (z, y, x) array
+        The volume.
+    ratio : float
+        The new voxel size over the old one.
+
+    Returns
+    -------
+    (z, y, x) array of float32
+        On the new voxels.
     """
     grey = np.asarray(data, dtype=np.float32)
     for axis, count in enumerate(data.shape):

@@ -18,10 +18,24 @@ USER, SESSION, SEGMENTATION = "template-learning", "0", "segmentation"
 
 
 def write_copick(project: Path, picks: Picks, segmentation: NDArray[Any] | None = None) -> Path:
-    """Write one run of a project: a JSON of picks for each class and, if given, the segmentation [z, y, x] as OME-Zarr.
+    """Write one run of a project: a JSON of picks for each class and, if given, the segmentation as OME-Zarr.
 
-    Positions are in ångström from the centre of voxel (0, 0, 0).  ``copick_config.json`` names the folder it lies in as
-    the project's root, so copick is started there; other runs may be added to the same folder.
+    Positions are in Å from the centre of voxel (0, 0, 0).  ``copick_config.json`` names the folder it lies in as the
+    project's root, so copick is started there; other runs may be added to the same folder.
+
+    Parameters
+    ----------
+    project : Path
+        The project's folder, made if need be.
+    picks : Picks
+        Of one tomogram, whose id is the run's name.
+    segmentation : (z, y, x) array, optional
+        Classes, 0 = background.
+
+    Returns
+    -------
+    Path
+        The project's folder.
     """
     run = project / "ExperimentRuns" / picks.identifier
     names = {class_id: _allowed(picks.class_name(class_id)) for class_id in picks.classes}

@@ -8,7 +8,15 @@ from template_learning.export.picks import Picks
 
 
 def write_deepfinder(path: Path, picks: Picks) -> None:
-    """An XML object list: class_label, x, y, z in voxels from the centre of voxel 0, cluster_size, score."""
+    """An XML object list: class_label, x, y, z in voxels from the centre of voxel 0, cluster_size, score.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    picks : Picks
+        Of one tomogram.
+    """
     objects = ElementTree.Element("objlist")
     size = picks.grid.voxel_size_angstrom
     for number, row in enumerate(picks.rows):

@@ -11,6 +11,13 @@ def write_imod_points(path: Path, picks: Picks) -> None:
 
     IMOD's model coordinates have a voxel's centre at index + 0.5 on each axis (as ``tilt -ProjectModel`` and
     ``boxstartend`` read them).  ``point2model -circle 6 <id>.imod.txt <id>.mod`` makes the model.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    picks : Picks
+        Of one tomogram.
     """
     size = picks.grid.voxel_size_angstrom
     lines = [

@@ -17,14 +17,30 @@ from template_learning.export.picks import Picks
 
 
 def write_relion5(path: Path, picks: Picks) -> None:
-    """A particle table of RELION 5: rlnCenteredCoordinateXAngst, ... in ångström from the tomogram's centre."""
+    """A particle table of RELION 5: rlnCenteredCoordinateXAngst, ... in Å from the tomogram's centre.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    picks : Picks
+        Of one tomogram.
+    """
     origin = np.array(picks.grid.shape[::-1]) / 2 * picks.grid.voxel_size_angstrom
     columns = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
     _write(path, picks, columns, positions(picks.rows) - origin)
 
 
 def write_relion4(path: Path, picks: Picks) -> None:
-    """A particle table of RELION 4: rlnCoordinateX, ... in pixels of the tilt series."""
+    """A particle table of RELION 4: rlnCoordinateX, ... in pixels of the tilt series.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    picks : Picks
+        Of one tomogram.
+    """
     pixel = _pixel(picks)
     _write(path, picks, [f"rlnCoordinate{axis}" for axis in "XYZ"], positions(picks.rows) / pixel)
 

@@ -56,10 +56,29 @@ def find_modes(structure: Structure, settings: FlexSettings) -> Modes:
 
     Nodes with fewer than ``minimum_contacts`` springs, and parts not joined to the largest, are left out of the network,
     again and again until none is left; they follow the nodes before and after them in their chain.  (Where that would take
-    half of the nodes, fewer springs are asked for.)  Modes whose collectivity (Brueschweiler 1995: the share of nodes that
-    move) is below ``minimum_collectivity`` give way to the next.
+    half of the nodes, fewer springs are asked for.)  Modes whose collectivity (Brueschweiler 1995: the fraction of nodes
+    that move) is below ``minimum_collectivity`` give way to the next.
 
-    Raises BadInput where there are too few nodes, or they hang together in no larger part.
+    Parameters
+    ----------
+    structure : Structure
+        The molecule; its atoms CA and P are the nodes.
+    settings : FlexSettings
+        Modes, the springs' cutoff in Å, and what counts as a loose end.
+
+    Returns
+    -------
+    Modes
+        Unit vectors over the nodes, and how each atom follows its node.
+
+    Raises
+    ------
+    BadInput
+        There are too few nodes, or they hang together in no larger part.
+
+    References
+    ----------
+    Atilgan et al., Biophysical Journal 80 (2001) 505 (the anisotropic network model).
     """
     position = structure.position_angstrom
     node = structure.nodes
@@ -241,10 +260,26 @@ class Conformer:
 
 
 def draw_conformer(modes: Modes, geometry: Geometry, settings: FlexSettings, generator: np.random.Generator) -> Conformer:
-    """Draw amplitudes until the geometry is kept to within ``maximum_broken_fraction``; the least damaged draw when none does.
+    """Draw amplitudes until the geometry is kept; the least damaged draw when none does.
 
     Uniform draws shrink by equal steps, from the whole amplitude to a ``redraws``-th of it; thermal ones all have the RMSD
     that was asked for.
+
+    Parameters
+    ----------
+    modes : Modes
+        Of the template.
+    geometry : Geometry
+        The template's bonds and clashes.
+    settings : FlexSettings
+        The kind of amplitude, its size in Å, and ``maximum_broken_fraction``.
+    generator : numpy.random.Generator
+        Where the draws come from.
+
+    Returns
+    -------
+    Conformer
+        Amplitudes of the modes and displacements (N, 3) of the atoms in Å, the damage, and how many draws it took.
     """
     best: Conformer | None = None
     most = settings.maximum_broken_fraction

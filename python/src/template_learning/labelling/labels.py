@@ -17,7 +17,28 @@ Region = tuple[slice, slice, slice]
 def draw_labels(
     particles: list[ParticleRow], library: dict[str, LibraryEntry], grid: Grid, settings: LabelSettings
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-    """Classes and particle numbers of each voxel [z, y, x]."""
+    """Which class, and which particle, has each voxel.
+
+    Where two molecules claim a voxel the one whose density is nearer to its own maximum has it.
+
+    Parameters
+    ----------
+    particles : list of ParticleRow
+        What is there; positions (x, y, z) in Å from the centre of the grid's voxel (0, 0, 0).
+    library : dict of str to LibraryEntry
+        The molecules that the particles name.
+    grid : Grid
+        Of the tomogram.
+    settings : LabelSettings
+        Shapes or spheres, and what bounds them.
+
+    Returns
+    -------
+    labels : (z, y, x) array of uint8
+        Classes; 0 is the background and distractors.
+    instances : (z, y, x) array of uint32
+        Numbers of particles, distractors too; 0 is the background.
+    """
     labels = np.zeros(grid.shape, dtype=np.uint8)
     instances = np.zeros(grid.shape, dtype=np.uint32)
     claim = np.zeros(grid.shape, dtype=np.float32)
@@ -38,9 +59,19 @@ def draw_labels(
 
 
 def molecule_axis(position_angstrom: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The unit vector (x, y, z) of the molecule's axis: that principal axis whose spread differs most from the others'.
+    """The molecule's axis: that principal axis whose spread differs most from the others'.
 
     The short axis of a disc, the long one of a rod; its sign has no meaning.
+
+    Parameters
+    ----------
+    position_angstrom : (N, 3) array
+        (x, y, z) of the atoms, Å.
+
+    Returns
+    -------
+    (3,) array
+        Unit vector (x, y, z).
     """
     centred = position_angstrom - position_angstrom.mean(axis=0)
     spread, axes = np.linalg.eigh(centred.T.astype(float) @ centred.astype(float))

@@ -22,9 +22,21 @@ from template_learning.settings import SegmentSettings
 def classes_and_probability(
     probability: NDArray[np.float32], settings: SegmentSettings
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The class of each voxel of [z, y, x, class], and the probability of its likeliest target class.
+    """The class of each voxel, and the probability of its likeliest target class.
 
-    That class counts from ``settings.probability_threshold`` on, without one where nothing is likelier.
+    Parameters
+    ----------
+    probability : (z, y, x, class) array of float32
+        As ``segment_volume`` gives it.
+    settings : SegmentSettings
+        The likeliest target class counts from ``probability_threshold`` on, without one where nothing is likelier.
+
+    Returns
+    -------
+    classes : (z, y, x) array of uint8
+        0 is the background.
+    probability : (z, y, x) array of float32
+        Of the likeliest target class.
     """
     best = np.ascontiguousarray(probability[..., 1:].max(axis=-1))
     if settings.probability_threshold is None:
@@ -64,12 +76,29 @@ def segment_volume(
     spectrum: list[float] | None = None,
     band_voxels: tuple[float, float] | None = None,
 ) -> NDArray[np.float32]:
-    """Class probabilities [z, y, x, class] of a tomogram [z, y, x] of any size, protein as ``settings.contrast`` says.
+    """Class probabilities of a tomogram of any size.
 
     The volume is brought to zero mean and unit deviation, reflected at its borders up to what the network needs, and cut into
     tiles that overlap; where they do, their probabilities are averaged with weights that fall off towards each tile's
-    border.  ``spectrum`` is the radial spectrum to match where the settings ask for it, ``band_voxels`` the band that the
-    network was trained on.
+    border.
+
+    Parameters
+    ----------
+    network : keras.Model
+        As ``load_model`` gives it.
+    volume : (z, y, x) array
+        Grey values on the network's voxel size, protein as ``settings.contrast`` says.
+    settings : SegmentSettings
+        Tiles, contrast, and whether the mean over half turns is taken.
+    spectrum : list of float, optional
+        The radial spectrum to match where the settings ask for it (the card's ``radial_spectrum``).
+    band_voxels : (float, float), optional
+        The band that the network was trained on, in voxels (the card's ``band_voxels``).
+
+    Returns
+    -------
+    (z, y, x, class) array of float32
+        Class 0 is the background.
     """
     mean, std = grey_statistics(volume)
     if not np.isfinite(std) or std == 0:

@@ -59,7 +59,23 @@ class ModelCard(BaseModel):
 
 
 def read_card(path: Path) -> ModelCard:
-    """The card of a model file; BadInput for anything that is not a model of this package or of a newer format."""
+    """The card of a model file.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.keras`` file of this package.
+
+    Returns
+    -------
+    ModelCard
+        What the network was trained for, and on what.
+
+    Raises
+    ------
+    BadInput
+        The file is no model of this package, or of a newer format.
+    """
     existing(path)
     try:
         with zipfile.ZipFile(path) as archive:

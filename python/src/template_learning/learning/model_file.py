@@ -13,7 +13,17 @@ from template_learning.learning.model_card import CARD, ModelCard, read_card
 
 
 def save_model(path: Path, network: Any, card: ModelCard) -> None:
-    """Write network and card as one ``.keras`` file, by write-then-rename."""
+    """Write network and card as one ``.keras`` file, by write-then-rename.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    network : keras.Model
+        As ``build_network`` makes it, without ``to_train``.
+    card : ModelCard
+        What it was trained for, and on what.
+    """
     with replacing(path) as temporary:
         network.save(temporary)
         with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -42,7 +52,22 @@ def _add_card(archive: zipfile.ZipFile, card: ModelCard) -> None:
 def load_model(path: Path) -> tuple[Any, ModelCard]:
     """The network (not compiled) and the card of a model file.
 
-    Raises BadInput where the card or the network cannot be read, or the two disagree.
+    Parameters
+    ----------
+    path : Path
+        A ``.keras`` file of this package.
+
+    Returns
+    -------
+    network : keras.Model
+        ``[batch, z, y, x, 1]`` to class probabilities ``[batch, z, y, x, classes]``.
+    card : ModelCard
+        What it was trained for, and on what.
+
+    Raises
+    ------
+    BadInput
+        The card or the network cannot be read, or the two disagree.
     """
     card = read_card(path)
     try:

@@ -48,13 +48,30 @@ def build_network(
     batch_normalisation: bool = False,
     to_train: bool = False,
 ) -> Any:
-    """A 3D U-Net: ``[batch, z, y, x, 1]`` to class probabilities ``[batch, z, y, x, classes]``, the background one of them.
+    """A 3D U-Net: a tomogram's grey values to class probabilities.
 
-    ``deepfinder``: with ``filters`` = 32 the layers are those of cryoet-deepfinder 0.2.1 in their order, so that weights
-    pass between the two (see ``deepfinder.py``); other values scale every level; ``batch_normalisation`` follows each
-    convolution but the last (Ioffe and Szegedy 2015).  ``residual``: see ``_Layers.residual_network``.  Any size is taken that is
-    a multiple of ``grid_multiple`` on each axis.  ``to_train``: the same network and weights, its normalisation quicker to
-    train, not to be saved.
+    Parameters
+    ----------
+    classes : int
+        The background is one of them.
+    filters : int, optional
+        Feature maps of the first level; other levels scale with it.
+    network : {"deepfinder", "residual"}, optional
+        deepfinder: with 32 filters the layers are those of cryoet-deepfinder 0.2.1 in their order, so that weights pass
+        between the two.  residual: residual blocks on voxels of twice, four and eight times the size.
+    batch_normalisation : bool, optional
+        deepfinder: after each convolution but the last (Ioffe and Szegedy 2015).  residual has it always.
+    to_train : bool, optional
+        The same network and weights, its normalisation quicker to train; not to be saved.
+
+    Returns
+    -------
+    keras.Model
+        ``[batch, z, y, x, 1]`` to ``[batch, z, y, x, classes]``.  z, y and x are multiples of ``grid_multiple``.
+
+    References
+    ----------
+    Moebel et al., Nature Methods 18 (2021) 1386 (DeepFinder).
     """
     grey = keras.layers.Input((None, None, None, 1))
     layers = _Layers(FusedBatchNormalization if to_train else keras.layers.BatchNormalization)

@@ -22,12 +22,29 @@ def closest_approach_angstrom(
     within_angstrom: float = 100.0,
     group: NDArray[np.int64] | None = None,
 ) -> float:
-    """Least distance between atoms of two molecules, in ångström; ``within_angstrom`` where none are nearer.
+    """Least distance between atoms of two molecules.
 
-    ``atoms`` are positions (N, 3) from the origin for each of ``names``; molecule i has its origin at
-    ``position_angstrom[i]`` and is turned by ``rotation[i]``.  Molecules of one ``group`` (M,), -1 for none, are parts of
-    one thing and not measured against one another.  Exact: clusters of atoms that cannot be nearer than the best so far
-    are left out, all other pairs are measured.
+    Exact: clusters of atoms that cannot be nearer than the best so far are left out, all other pairs are measured.
+
+    Parameters
+    ----------
+    atoms : mapping of str to (N, 3) array
+        (x, y, z) in Å from the origin, for each kind of molecule.
+    names : sequence of str
+        The kind of each of the M molecules.
+    position_angstrom : (M, 3) array
+        (x, y, z) of the molecules' origins, Å.
+    rotation : scipy.spatial.transform.Rotation
+        M active rotations.
+    within_angstrom : float, optional
+        What is returned where no two are nearer, Å.
+    group : (M,) array of int64, optional
+        Molecules of one group are parts of one thing and not measured against one another; -1 for none.
+
+    Returns
+    -------
+    float
+        Å.
     """
     if len(names) < 2:
         return within_angstrom

@@ -29,7 +29,22 @@ def read_placed(placed: Path, library_folders: Sequence[Path]) -> PlacedSample:
 
     A vesicle is made from its name; its lipids give way to the molecules set in it, as the sidecar's ``vesicles`` says.
 
-    Raises BadInput where a molecule is not in the library or has no orientation, or the sidecar does not name the grid.
+    Parameters
+    ----------
+    placed : Path
+        ``<id>.placed.csv``, its sidecar beside it.
+    library_folders : sequence of Path
+        What VOLUME wrote.
+
+    Returns
+    -------
+    PlacedSample
+        The table's rows, the entries that they name, and the sample's grid.
+
+    Raises
+    ------
+    BadInput
+        A molecule is not in the library or has no orientation, or the sidecar does not name the grid.
     """
     rows = read_table(placed, ParticleRow)
     grid = grid_of(placed)

@@ -44,9 +44,28 @@ def plan_sample(
 
     Two square boxes of the depth asked for are packed until no more fit.  A box holds molecules in proportion to
     (x - w)(y - w), w being what the walls cost; both constants come from the two.  A box no larger than these is packed
-    itself.  ``templates`` are the templates wanted.
+    itself.  What vesicles and filaments take away is not counted.
 
-    What vesicles and filaments take away is not counted.  Raises BadInput as ``pack`` does, and where no template is among the molecules but templates are wanted.
+    Parameters
+    ----------
+    library_folders : sequence of Path
+        What VOLUME wrote.
+    settings : TetrisSettings
+        The sample asked for.
+    root_seed : int
+        The run's seed.
+    templates : int, optional
+        How many templates are wanted.
+
+    Returns
+    -------
+    Plan
+        What to expect in a sample, and how large a box must be for the templates wanted.
+
+    Raises
+    ------
+    BadInput
+        As ``pack`` does; or templates are wanted and no molecule is one.
     """
     library = read_library(library_folders)
     slab = slab_thickness_angstrom(library, settings, float(np.mean(settings.filled_thickness_fraction)))

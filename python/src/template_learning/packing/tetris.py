@@ -169,11 +169,32 @@ def pack(
     generator: np.random.Generator,
     progress: Callable[[int], None] = lambda placed: None,
 ) -> Packing:
-    """Molecules of ``library`` in a box of ``settings.shape_voxels`` of the library's voxels.
+    """Pack molecules of a library in a box.
 
-    ``progress`` is told how many are placed.
+    Parameters
+    ----------
+    library : dict of str to LibraryEntry
+        Molecules by name, all with densities on one voxel size.
+    settings : TetrisSettings
+        The box, ``shape_voxels`` as [z, y, x] in the library's voxels, and how it is filled.
+    generator : numpy.random.Generator
+        Where the draws come from.
+    progress : callable, optional
+        Called with the number of molecules placed so far.
 
-    Raises BadInput for a library whose voxel sizes differ, or a molecule larger than the box.
+    Returns
+    -------
+    Packing
+        Positions (x, y, z) in Å from the centre of voxel (0, 0, 0), and active rotations, molecule to sample.
+
+    Raises
+    ------
+    BadInput
+        The library's voxel sizes differ, or a molecule is larger than the box.
+
+    References
+    ----------
+    Harastani et al., Nature Communications (2025).
     """
     shapes, voxel_size_angstrom = _shapes(library, settings)
     packing = Packing(Grid(shape=settings.shape_voxels, voxel_size_angstrom=voxel_size_angstrom))

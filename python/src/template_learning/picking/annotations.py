@@ -40,20 +40,39 @@ UNLIKELY = 1e-6
 
 
 def read_annotations(path: Path, identifier: str, grid: Grid) -> list[ParticleRow]:
-    """The particles annotated in one tomogram, which ``grid`` describes; class 1 where the file names no classes.
+    """The particles annotated in one tomogram; class 1 where the file names no classes.
 
-    * ``.csv``: columns x_angstrom, y_angstrom, z_angstrom (ångström from voxel (0, 0, 0)) or x, y, z (voxels of the
-      tomogram, from 0), and optionally class_id, rot_deg, tilt_deg, psi_deg, axis_x, axis_y, axis_z, molecule, species.
+    * ``.csv``: columns x_angstrom, y_angstrom, z_angstrom (Å from voxel (0, 0, 0)) or x, y, z (voxels of the tomogram,
+      from 0), and optionally class_id, rot_deg, tilt_deg, psi_deg, axis_x, axis_y, axis_z, molecule, species.
     * ``.star``: RELION 5 (rlnCenteredCoordinateXAngst, ...) or earlier (rlnCoordinateX, ... in pixels of the row's own
       rlnTomoTiltSeriesPixelSize, rlnMicrographPixelSize, rlnImagePixelSize, rlnPixelSize, or rlnDetectorPixelSize and
-      rlnMagnification, which may stand in its optics group; else of the tomogram); rlnOriginXAngst or rlnOriginX is subtracted.
-    * ``.json``: copick picks (ångström).  ``.xml``: a DeepFinder object list (class_label; x, y, z in voxels).
+      rlnMagnification, which may stand in its optics group; else of the tomogram); rlnOriginXAngst or rlnOriginX is
+      subtracted.
+    * ``.json``: copick picks (Å).
+    * ``.xml``: a DeepFinder object list (class_label; x, y, z in voxels).
 
     Only rows of ``identifier`` are taken where the file names tomograms (``CSV_TOMOGRAM_COLUMNS``,
     ``STAR_TOMOGRAM_COLUMNS``, copick's run_name, DeepFinder's tomo_idx); paths, endings and what programs set about a name
     are not minded.
 
-    Raises BadInput for other files, for rows that cannot be read or attributed, and for NaN or infinite numbers.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    identifier : str
+        The tomogram's name.
+    grid : Grid
+        The tomogram's shape and voxel size.
+
+    Returns
+    -------
+    list of ParticleRow
+        Positions (x, y, z) in Å from the centre of voxel (0, 0, 0).
+
+    Raises
+    ------
+    BadInput
+        Another kind of file, a row that cannot be read or attributed, or NaN or infinite numbers.
     """
     reader = READERS.get(existing(path).suffix.lower())
     if reader is None:

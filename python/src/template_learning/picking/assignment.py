@@ -118,11 +118,27 @@ def _augment(pick: int, near: Sequence[Sequence[int]], holder: dict[int, int], h
 
 
 def expected_f1_count(probability: NDArray[Any], least: float = 0.0) -> int:
-    """How many picks to take, the likeliest first, for the highest expected F1; ``probability`` (N,) is that each is right.
+    """How many picks to take, the likeliest first, for the highest expected F1.
 
-    F1 is taken at its expected counts, 2 P(k) / (k + P(N)) with P the sum of the first k probabilities (Lewis, SIGIR 1995):
-    particles that no pick stands for are not among them.  None less likely than ``least`` is taken: that changes the choice
-    only where the highest expected F1 is below twice ``least``.
+    F1 is taken at its expected counts, 2 P(k) / (k + P(N)) with P the sum of the first k probabilities: particles that no
+    pick stands for are not among them.
+
+    Parameters
+    ----------
+    probability : (N,) array
+        That each pick is right.
+    least : float, optional
+        No pick less likely than this is taken.  That changes the choice only where the highest expected F1 is below twice
+        this.
+
+    Returns
+    -------
+    int
+        0 to N.
+
+    References
+    ----------
+    Lewis, SIGIR (1995).
     """
     likeliest_first = np.sort(np.asarray(probability, dtype=float))[::-1]
     right = np.cumsum(likeliest_first)
@@ -133,7 +149,22 @@ def expected_f1_count(probability: NDArray[Any], least: float = 0.0) -> int:
 
 
 def match(position: NDArray[Any], truth: NDArray[Any], radius: float) -> list[tuple[int, int, float]]:
-    """The largest one-to-one matching within ``radius`` of least total distance: (pick, particle, distance) each."""
+    """The largest one-to-one matching within a radius; of those, the one of least total distance.
+
+    Parameters
+    ----------
+    position : (P, 3) array
+        Picks.
+    truth : (T, 3) array
+        Particles, in the same unit and frame.
+    radius : float
+        The greatest distance of a pair, in that unit.
+
+    Returns
+    -------
+    list of (int, int, float)
+        Pick, particle and distance of each pair.
+    """
     if len(position) == 0 or len(truth) == 0:
         return []
     distance = np.linalg.norm(np.asarray(position)[:, None] - np.asarray(truth)[None], axis=2)

@@ -21,7 +21,24 @@ PART = 1 << 16
 
 
 def mean_shift(voxels: NDArray[np.intp], radius: float) -> NDArray[np.float64]:
-    """The modes (M, 3) of voxels (N, 3), both z, y, x in voxels, densest first; ``voxels`` sorted as by ``np.argwhere``."""
+    """The modes of voxels by MeanShift with a flat kernel.
+
+    Parameters
+    ----------
+    voxels : (N, 3) array of int
+        [z, y, x], sorted as by ``np.argwhere``.
+    radius : float
+        Of the kernel, in voxels.
+
+    Returns
+    -------
+    (M, 3) array
+        [z, y, x] in voxels, densest first.
+
+    References
+    ----------
+    Comaniciu and Meer, IEEE PAMI 24 (2002) 603.
+    """
     if len(voxels) == 0:
         return np.zeros((0, 3))
     low = voxels.min(axis=0)

@@ -47,12 +47,28 @@ def find_picks(
     minimum_size_voxels: Mapping[int, int],
     minimum_score: Mapping[int, float] | None = None,
 ) -> list[PickRow]:
-    """The segments of a segmentation [z, y, x] (classes, 0 = background), largest first.
+    """The segments of a segmentation, largest first.
 
-    ``probability`` is that of each voxel's class; voxels below ``settings.probability_threshold`` do not count.  A pick's position
-    is the mean of its voxels (watershed) or the mode that MeanShift found; its score their mean probability.
-    ``selected`` where size and score reach those of its class in ``minimum_size_voxels`` and ``minimum_score`` (1 and 0
-    for a class that is not in them).
+    Parameters
+    ----------
+    segmentation : (z, y, x) array
+        Classes, 0 = background.
+    probability : (z, y, x) array
+        That of each voxel's class; voxels below ``settings.probability_threshold`` do not count.
+    voxel_size_angstrom : float
+        Å.
+    settings : ClusterSettings
+        Watershed or MeanShift, and its radius in voxels.
+    minimum_size_voxels : mapping of int to int
+        By class; 1 for a class that is not in it.
+    minimum_score : mapping of int to float, optional
+        By class; 0 for a class that is not in it.
+
+    Returns
+    -------
+    list of PickRow
+        Positions (x, y, z) in Å from the centre of voxel (0, 0, 0): the mean of the voxels (watershed) or the mode that
+        MeanShift found.  The score is the mean probability of the voxels.  Those that reach both minima are ``selected``.
     """
     minimum_score = minimum_score or {}
     likely = probability >= settings.probability_threshold

@@ -95,11 +95,31 @@ def filter_views(images: NDArray[np.float32], weights: NDArray[np.float64], work
 def back_project(
     images: NDArray[np.float32], angles_deg: NDArray[np.float64], shape: tuple[int, int, int], workers: int | None = None
 ) -> NDArray[np.float32]:
-    """The weighted back-projection [z, y, x] of a tilt series [tilt, y, x]; the images' y is the volume's y.
+    """The weighted back-projection of a tilt series; the tilt axis is y.
 
     A voxel at (x, z) from the volume's centre takes each filtered image at u = x cos t + z sin t from the image's centre,
     linearly interpolated; where no image is, it takes what the series' mean gives.  The scale is ``tilt``'s: the true
-    density times the padded width over (views x tilt step in radians).  Radermacher, in Electron Tomography (1992).
+    density times the padded width over (views x tilt step in radians).
+
+    Parameters
+    ----------
+    images : (T, y, x) array of float32
+        The tilt series, in pixels of the volume's voxel size; the images' y is the volume's y.
+    angles_deg : (T,) array
+        Tilt angles, degrees.
+    shape : (int, int, int)
+        [z, y, x] voxels of the volume.
+    workers : int, optional
+        Threads; all processors without it.
+
+    Returns
+    -------
+    (z, y, x) array of float32
+        The volume; it shares the images' centre.
+
+    References
+    ----------
+    Radermacher, in Electron Tomography (1992).
     """
     workers = workers or processors()
     weights = view_weights(angles_deg)

@@ -24,16 +24,41 @@ class Acquisition:
 
 
 def tilt_angles(tilt_range_deg: float, tilt_step_deg: float) -> NDArray[np.float64]:
-    """Angles with this step, 0 among them, within +-range."""
+    """Tilt angles with a step, 0 among them.
+
+    Parameters
+    ----------
+    tilt_range_deg : float
+        None lies beyond this on either side, degrees.
+    tilt_step_deg : float
+        Degrees.
+
+    Returns
+    -------
+    (T,) array
+        Degrees, sorted.
+    """
     count = int(np.floor(tilt_range_deg / tilt_step_deg + 1e-6))
     return np.arange(-count, count + 1).astype(np.float64) * tilt_step_deg
 
 
 def acquire(angle_deg: NDArray[np.float64], total_dose: float, scheme: Scheme) -> Acquisition:
-    """The acquisition of sorted tilts: dose split evenly, order by scheme.
+    """The acquisition of sorted tilts: the dose split evenly, the order by scheme.
 
-    dose-symmetric: by absolute angle, negative before positive; bidirectional: from the smallest absolute angle to the
-    highest, then down from there; continuous: from the lowest to the highest.
+    Parameters
+    ----------
+    angle_deg : (T,) array
+        Tilt angles in degrees, sorted.
+    total_dose : float
+        e/Å^2 over the whole series.
+    scheme : {"dose-symmetric", "bidirectional", "continuous"}
+        dose-symmetric: by absolute angle, negative before positive; bidirectional: from the smallest absolute angle to the
+        highest, then down from there; continuous: from the lowest to the highest.
+
+    Returns
+    -------
+    Acquisition
+        For each angle when it was taken, and the dose received by the end of its exposure, e/Å^2.
     """
     count = len(angle_deg)
     middle = int(np.argmin(np.abs(angle_deg)))

@@ -26,5 +26,20 @@ def mtf_transfer(
 def count_electrons(
     intensity: NDArray[np.floating], electrons_per_pixel: float, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Electrons counted in each pixel, Poisson distributed, for an intensity of 1 = that of the vacuum."""
+    """Electrons counted in each pixel, Poisson distributed.
+
+    Parameters
+    ----------
+    intensity : array
+        1 = that of the vacuum.
+    electrons_per_pixel : float
+        Counted in a pixel of the vacuum, on average.
+    generator : numpy.random.Generator
+        Where the draws come from.
+
+    Returns
+    -------
+    array of float32
+        Counts, of the intensity's shape.
+    """
     return generator.poisson(np.clip(intensity, 0.0, None) * electrons_per_pixel).astype(np.float32)

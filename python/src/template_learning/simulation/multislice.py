@@ -97,9 +97,38 @@ class Slices:
 class Engine:
     """How a sample is imaged.
 
-    Images are ``shape`` [y, x] pixels of ``pixel_angstrom``, the tilt axis and the sample's centre at ``centre_pixel``
-    (y, x), by default the image's middle.  The wave is computed on pixels ``oversampling`` times smaller, with a border of
-    ``padding_angstrom``, of which ``lens_padding_angstrom`` (none: all) is kept through the microscope.
+    Attributes
+    ----------
+    sample : Sample
+        Molecules in ice.
+    scattering : ScatteringModel
+        How atoms and ice scatter.
+    lens : Lens
+        The microscope.
+    shape : (int, int)
+        Pixels [y, x] of an image.
+    pixel_angstrom : float
+        Of an image.
+    centre_pixel : (float, float), optional
+        Where the tilt axis and the sample's centre lie, (y, x); by default the image's middle.
+    oversampling : int
+        The wave is computed on pixels so many times smaller.
+    padding_angstrom : float
+        Border about the wave.
+    lens_padding_angstrom : float, optional
+        What of the border is kept through the microscope; none = all.
+    propagation : {"multislice", "projection"}
+        The wave goes through slices, or through their sum.
+    slice_angstrom : float, optional
+        Thickness of a slice; none = thin enough for the images' highest frequency.
+    damage_angstrom2_per_dose : float
+        Variance of the atoms' displacement, Å^2 for one e/Å^2.
+    device : Device
+        Where waves are computed.
+
+    References
+    ----------
+    Cowley and Moodie, Acta Cryst. 10 (1957) 609.  Kirkland, Advanced Computing in Electron Microscopy (2010).
     """
 
     sample: Sample

@@ -16,7 +16,29 @@ from template_learning.simulation.physics import wavelength_angstrom
 
 @dataclass(frozen=True, kw_only=True)
 class Lens:
-    """What a microscope does to the wave; spreads are 1/e half-widths relative to their means."""
+    """What a microscope does to the wave; spreads are 1/e half-widths relative to their means.
+
+    Attributes
+    ----------
+    voltage_kv : float
+        Acceleration voltage.
+    defocus_angstrom : float
+        Negative = underfocus.
+    astigmatism_angstrom, astigmatism_deg : float
+        Half the difference of the two principal defoci, and the direction in which the defocus is raised, from x.
+    spherical_aberration_mm, chromatic_aberration_mm : float
+        Cs and Cc.
+    energy_spread, voltage_spread, current_spread : float
+        What the defocus spreads by.
+    illumination_semiangle_mrad : float
+        Of the source.
+    phase_shift_deg : float
+        Of the phase plate; 0 = none.
+    phase_plate_cut_on_per_angstrom : float
+        Where the phase plate begins, 1/Å.
+    aperture_per_angstrom : float
+        Radius of the objective aperture, 1/Å.
+    """
 
     voltage_kv: float = 300.0
     defocus_angstrom: float
@@ -48,10 +70,26 @@ def defocus_angstrom(lens: Lens, gx: NDArray[np.floating], gy: NDArray[np.floati
 
 
 def transfer_function(lens: Lens, gx: NDArray[np.floating], gy: NDArray[np.floating]) -> NDArray[np.complex64]:
-    """What the exit wave's transform is multiplied with at spatial frequencies (gx, gy) in 1/Å.
+    """What the exit wave's transform is multiplied with.
 
-    Aberrations; loss of contrast by partial coherence in time and space (Frank 1973; Wade and Frank 1977); the phase
-    plate, which shifts all but the unscattered beam: ``phase (1 - exp(-g^2 / 2 cut-on^2))``; the aperture.
+    Aberrations; loss of contrast by partial coherence in time and space; the phase plate, which shifts all but the
+    unscattered beam: ``phase (1 - exp(-g^2 / 2 cut-on^2))``; the aperture.
+
+    Parameters
+    ----------
+    lens : Lens
+        The microscope.
+    gx, gy : array
+        Spatial frequencies in 1/Å, of shapes that broadcast.
+
+    Returns
+    -------
+    array of complex64
+        Of the shape that gx and gy give together.
+
+    References
+    ----------
+    Frank, Optik 38 (1973) 519.  Wade and Frank, Optik 49 (1977) 81.
     """
     wavelength = wavelength_angstrom(lens.voltage_kv)
     spherical = lens.spherical_aberration_mm * 1e7 * wavelength**2

@@ -23,9 +23,18 @@ CHANNEL_TOLERANCE = 0.006
 class Sample:
     """Molecules in ice.
 
-    ``atoms``: for each kind of molecule, positions (N, 3) in ångström from its origin and atomic numbers (N,).
-    ``kind`` (M,): which of them each placed molecule is.  ``rotation`` (M, 3, 3): active, molecule to sample.
-    ``position_angstrom`` (M, 3): (x, y, z) of the origins from the sample's centre, through which the tilt axis goes.
+    Attributes
+    ----------
+    atoms : sequence of ((N, 3) array, (N,) array)
+        For each kind of molecule, (x, y, z) in Å from its origin, and atomic numbers.
+    kind : (M,) array of int64
+        Which of them each placed molecule is.
+    rotation : (M, 3, 3) array
+        Active, molecule to sample.
+    position_angstrom : (M, 3) array
+        (x, y, z) of the origins from the sample's centre, through which the tilt axis goes.
+    ice : Slab or Cuboid
+        The ice about them.
     """
 
     atoms: Sequence[tuple[Float32, NDArray[np.uint8]]]

@@ -31,15 +31,31 @@ TRAINING_TOMOGRAMS = 2
 
 
 def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSettings, output: Path) -> None:
-    """Write model.keras: the model with the threshold in its card that gives the best F1 on validation tomograms.
+    """CALIBRATE: write model.keras, with the threshold in its card that gives the best F1 on validation tomograms.
 
     It is on the segments' size or on their score, as ``settings.evaluate.rank`` says; with the score the card also gets how
     often segments of a score are right (``score_probability``), also at lower doses than the tomograms', down to the least
-    that the network was trained for (``train.augmentation.minimum_dose_e_per_angstrom2``).
+    that the network was trained for (``train.augmentation.minimum_dose_e_per_angstrom2``).  A class of which nothing was
+    found keeps a threshold of 1.
 
-    ``data`` holds <id>.mrc and <id>.particles.csv of each row of ``design`` with split "validation"; without such rows
-    the first two training tomograms are taken, and the card says so.  A class of which nothing was found keeps a
-    threshold of 1.  Raises BadInput for files that cannot be read.
+    Parameters
+    ----------
+    model : Path
+        The trained model.
+    design : Path
+        Table of DesignRow; without rows of split "validation" the first two training tomograms are taken, and the card
+        says so.
+    data : Path
+        Folder with <id>.mrc and <id>.particles.csv of each row.
+    settings : CalibrateSettings
+        Sections ``segment``, ``cluster`` and ``evaluate``.
+    output : Path
+        Folder to write to.
+
+    Raises
+    ------
+    BadInput
+        A file cannot be read.
     """
     rows = read_table(design, DesignRow)
     chosen = [row for row in rows if row.split == "validation"]

@@ -20,15 +20,31 @@ from template_learning.settings import RENAMED, ClusterSettings, present_section
 def cluster_segmentation(
     segmentation: Path, probability: Path, identifier: str, settings: ClusterSettings, output: Path
 ) -> None:
-    """Write ``<id>.picks.csv``: every segment of a segmentation [z, y, x] with its size, score and whether it is selected.
+    """CLUSTER: write ``<id>.picks.csv``, every segment with its size, score and whether it is selected.
 
-    Positions are in ångström from the tomogram's voxel (0, 0, 0).  A segment is selected from the settings'
+    Positions are (x, y, z) in Å from the tomogram's voxel (0, 0, 0).  A segment is selected from the settings'
     ``minimum_size_voxels`` and ``minimum_score`` on (size 1, score 0 where only the other is given), or from the thresholds
     of its class in the segmentation's sidecar (the same where there are none), or, where the settings say so, by the
     expected F1.
 
-    Raises BadInput for files that do not fit together, where the model's thresholds were chosen for segments found
-    otherwise, and where the expected F1 is asked for and the model behind the segmentation carries nothing for it.
+    Parameters
+    ----------
+    segmentation : Path
+        Classes [z, y, x], its sidecar beside it.
+    probability : Path
+        That of the likeliest target class, [z, y, x].
+    identifier : str
+        Start of the files' names.
+    settings : ClusterSettings
+        Section ``cluster``.
+    output : Path
+        Folder to write to.
+
+    Raises
+    ------
+    BadInput
+        The files do not fit together, the model's thresholds were chosen for segments found otherwise, or the expected F1
+        is asked for and the model behind the segmentation carries nothing for it.
     """
     checked_id(identifier)
     classes, voxel_size = read_mrc(segmentation)

@@ -68,7 +68,17 @@ def _splits(settings: DesignSettings, count: int, root_seed: int) -> list[Split]
 
 
 def write_design(settings: DesignSettings, root_seed: int, output: Path) -> None:
-    """Write the design as a CSV table of DesignRow, with its sidecar."""
+    """DESIGN: write the design as a CSV table of DesignRow, with its sidecar.
+
+    Parameters
+    ----------
+    settings : DesignSettings
+        Section ``design``.
+    root_seed : int
+        The run's seed.
+    output : Path
+        The table to write.
+    """
     rows = design_rows(settings, root_seed)
     write_table(output, DesignRow, rows)
     write_sidecar(output, stage="design", item=output.stem, seed=root_seed, settings=settings, tomograms=len(rows))

@@ -35,11 +35,22 @@ class EvaluateRow(TableRow):
 
 
 def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, output: Path) -> None:
-    """Score the tomograms of a table (id, picks, truth, mask) together and one by one.
+    """EVALUATE: score tomograms together and one by one.
 
     Writes ``<id>.evaluation.json``, ``<id>.curve.csv`` (CurveRow) and ``<id>.per_tomogram.csv`` (TomogramScoreRow).
     A pick is right within the match radius of a particle of its class, one to one.  Everything is given over the whole
     tomograms (region ``all``) and, where there are masks, within them (``masked``).
+
+    Parameters
+    ----------
+    table : Path
+        CSV with id, picks, truth, mask.
+    identifier : str
+        Start of the files' names.
+    settings : EvaluateSettings
+        Section ``evaluate``; the match radius is in voxels.
+    output : Path
+        Folder to write to.
     """
     checked_id(identifier)
     tomograms = [_read(row, table.parent) for row in read_table(table, EvaluateRow)]

@@ -18,13 +18,34 @@ from template_learning.settings import ExportSettings
 def export_picks(
     picks: Path, identifier: str, settings: ExportSettings, output: Path, segmentation: Path | None = None
 ) -> list[Path]:
-    """Write the selected picks (all, if the settings say so) in each format asked for; the paths written.
+    """EXPORT: write the selected picks (all, if the settings say so) in each format asked for.
 
     * ``csv``: ``<id>.csv``, columns of PickRow.  ``imod``: ``<id>.imod.txt`` for ``point2model``.
     * ``relion5``, ``relion4``: ``<id>.relion5.star``, ``<id>.relion4.star``.  ``deepfinder``: ``<id>.deepfinder.xml``.
     * ``copick``: a project ``copick/`` with the picks and, if given, the segmentation of the run ``<id>``.
 
-    Raises BadInput where the picks' sidecar does not say on which grid they are.
+    Parameters
+    ----------
+    picks : Path
+        ``<id>.picks.csv``, its sidecar beside it.
+    identifier : str
+        Start of the files' names.
+    settings : ExportSettings
+        Section ``export``.
+    output : Path
+        Folder to write to.
+    segmentation : Path, optional
+        Classes [z, y, x].
+
+    Returns
+    -------
+    list of Path
+        The paths written.
+
+    Raises
+    ------
+    BadInput
+        The picks' sidecar does not say on which grid they are.
     """
     checked_id(identifier)
     grid = grid_of(picks)

@@ -85,15 +85,35 @@ def finetune_model(
     libraries: Sequence[Path] = (),
     state: Path | None = None,
 ) -> None:
-    """Write finetuning.csv (scores on held-out tomograms, split by split) and finetuned.keras (taught on all of them).
+    """FINETUNE: write finetuning.csv (scores on held-out tomograms, split by split) and finetuned.keras.
 
-    The paper's protocol: the tomograms of the table (id, path, annotations) are divided at random, the model goes on
-    training on the annotations of one part, and picks in the other; its threshold, of size or score, is chosen on the
-    part that is taught (the model as it came has its own).  Labels are spheres or, with ``libraries``, the templates'
-    shapes.  ``finetuned.keras`` has the largest number of epochs.  The folder ``state``, or ``output`` without one, keeps
-    the trainings' states: the same call goes on from there.  Patches and batches are as ``settings.train`` says, the
-    network is the model's.  Raises BadInput for files that cannot be read, fewer than two tomograms, classes that the
-    model does not have, and a network that is not the one its card names.
+    The paper's protocol: the tomograms of the table are divided at random, the model goes on training on the annotations of
+    one part, and picks in the other; its threshold, of size or score, is chosen on the part that it is trained on (the
+    model as it came has its own).  ``finetuned.keras`` is trained on all of them, with the largest number of epochs.
+
+    Parameters
+    ----------
+    model : Path
+        The trained model.
+    tomograms : Path
+        Table with id, path, annotations.
+    settings : FinetuneCommandSettings
+        Section ``finetune`` and those that it needs; patches and batches are as ``settings.train`` says, the network is the
+        model's.
+    root_seed : int
+        The run's seed.
+    output : Path
+        Folder to write to.
+    libraries : sequence of Path, optional
+        What VOLUME wrote, where labels are the templates' shapes instead of spheres.
+    state : Path, optional
+        Folder that keeps the trainings' states (else ``output``): the same call goes on from there.
+
+    Raises
+    ------
+    BadInput
+        A file cannot be read, there are fewer than two tomograms, classes that the model does not have, or a network that
+        is not the one its card names.
     """
     library = read_library(list(libraries)) if settings.finetune.labels == "shape" and libraries else {}
     with device_scope(settings.train.device):

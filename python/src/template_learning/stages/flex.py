@@ -25,10 +25,24 @@ def flex_template(
     output: Path,
     reading: MoleculeInput | None = None,
 ) -> None:
-    """Write ``<id>_c000.cif.gz``, ``<id>_c001.cif.gz`` ... (all-atom mmCIF) and ``<id>.flex.json`` of one template.
+    """FLEX one template: write ``<id>_c000.cif.gz``, ``<id>_c001.cif.gz`` ... (all-atom mmCIF) and ``<id>.flex.json``.
 
-    ``structure`` is a structure file or a density map, read as ``reading`` says.  Conformer n depends on the template, its
-    id, n and the root seed only, not on how many are asked for.
+    Conformer n depends on the template, its id, n and the root seed only, not on how many are asked for.
+
+    Parameters
+    ----------
+    structure : Path
+        Structure file or density map.
+    template_id : str
+        Start of the files' names.
+    settings : FlexSettings
+        Section ``flex``.
+    root_seed : int
+        The run's seed.
+    output : Path
+        Folder to write to.
+    reading : MoleculeInput, optional
+        The biological assembly to build; or a map's resolution in Å, threshold (grey value) and mass in dalton.
     """
     checked_id(template_id, "template")
     molecule = read_molecule(structure, reading)

@@ -18,14 +18,32 @@ from template_learning.settings import LabelSettings
 def label_sample(
     placed: Path, libraries: list[Path], tomogram: Path, identifier: str, settings: LabelSettings, output: Path
 ) -> None:
-    """Write ``<id>.labels.mrc``, ``<id>.instances.mrc`` and ``<id>.particles.csv`` on the tomogram's grid.
+    """LABEL: write ``<id>.labels.mrc``, ``<id>.instances.mrc`` and ``<id>.particles.csv`` on the tomogram's grid [z, y, x].
 
     ``labels`` holds the class of each voxel (uint8; 0 for background and distractors), ``instances`` the number of the
-    particle in it (all molecules), and the table all placed molecules, distractors with class 0, with positions counted
-    from the tomogram's voxel (0, 0, 0) and the direction of each molecule's axis.  Where two molecules claim a voxel the
-    one whose density is nearer to its own maximum has it.
+    particle in it (all molecules), and the table all placed molecules, distractors with class 0, with positions in Å from
+    the tomogram's voxel (0, 0, 0) and the direction of each molecule's axis.  Where two molecules claim a voxel the one
+    whose density is nearer to its own maximum has it.
 
-    Raises BadInput where a molecule is not in the library or has no orientation.
+    Parameters
+    ----------
+    placed : Path
+        The sample's ``<id>.placed.csv``, its sidecar beside it.
+    libraries : list of Path
+        What VOLUME wrote.
+    tomogram : Path
+        Of the sample.
+    identifier : str
+        Start of the files' names.
+    settings : LabelSettings
+        Section ``label``.
+    output : Path
+        Folder to write to.
+
+    Raises
+    ------
+    BadInput
+        A molecule is not in the library or has no orientation.
     """
     checked_id(identifier)
     packed = read_placed(placed, libraries)

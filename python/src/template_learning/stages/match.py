@@ -35,13 +35,35 @@ def match_tomogram(
     dark: bool = True,
     voxel_size_angstrom: float | None = None,
 ) -> None:
-    """Write ``<id>.scores.mrc`` [z, y, x] and ``<id>.picks.csv`` (PickRow): what the library's templates match.
+    """MATCH: write ``<id>.scores.mrc`` [z, y, x] and ``<id>.picks.csv`` (PickRow), what the library's templates match.
 
-    ``tilt_facts`` is the sidecar of a simulated tilt series; without it the settings say how the tomogram was taken.
-    ``dark`` says that protein is dark in it; ``voxel_size_angstrom`` goes before the tomogram's header.  Each voxel's score is
-    the highest over templates and orientations; picks are its maxima.
+    Each voxel's score is the highest over templates and orientations; picks are its maxima.
 
-    Raises BadInput where the engine's program or GPU is missing or a file is wrong, Fault where the program fails.
+    Parameters
+    ----------
+    tomogram : Path
+        [z, y, x].
+    libraries : list of Path
+        What VOLUME wrote.
+    identifier : str
+        Start of the files' names.
+    settings : MatchCommandSettings
+        Sections ``match`` and ``microscope``.
+    output : Path
+        Folder to write to.
+    tilt_facts : Path, optional
+        The sidecar of a simulated tilt series; without it the settings say how the tomogram was taken.
+    dark : bool, optional
+        Protein is dark in the tomogram.
+    voxel_size_angstrom : float, optional
+        Goes before the tomogram's header, Å.
+
+    Raises
+    ------
+    BadInput
+        The engine's program or GPU is missing, or a file is wrong.
+    Fault
+        The program fails.
     """
     started = time.perf_counter()
     checked_id(identifier)

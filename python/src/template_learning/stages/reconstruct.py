@@ -20,10 +20,27 @@ log = logging.getLogger(__name__)
 
 
 def reconstruct_series(tilts: Path, angles: Path, identifier: str, settings: ReconstructSettings, output: Path) -> None:
-    """Write ``<id>.mrc``, float32 [z, y, x], from a tilt series [tilt, y, x] and its angles in degrees, one a line.
+    """RECONSTRUCT: write ``<id>.mrc``, float32 [z, y, x], from a tilt series [tilt, y, x].
 
-    The tomogram has the settings' voxel size and shares the sample's centre (and box, where the series' sidecar names
-    one).  Raises BadInput where the files disagree or the thickness is not known.
+    The tomogram has the settings' voxel size and shares the sample's centre (and box, where the series' sidecar names one).
+
+    Parameters
+    ----------
+    tilts : Path
+        The tilt series, protein dark.
+    angles : Path
+        Tilt angles in degrees, one a line, in the series' order.
+    identifier : str
+        Start of the files' names.
+    settings : ReconstructSettings
+        Section ``reconstruct``.
+    output : Path
+        Folder to write to.
+
+    Raises
+    ------
+    BadInput
+        The files disagree, or the thickness is not known.
     """
     started = time.perf_counter()
     checked_id(identifier)

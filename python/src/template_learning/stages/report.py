@@ -14,11 +14,23 @@ from template_learning.report.simulation_sections import (
 
 
 def write_report(data: Path, output: Path) -> None:
-    """Write the report of the run whose published files lie in ``data`` (all of them or a part; see ``index.KINDS``).
+    """REPORT: write the page of a run.
 
     The same files give the same page.  Experimental tomograms and their annotations are shown if they lie in
     ``data/tomograms`` as ``<id>.mrc`` and ``<id>.csv`` (or another known suffix); without the tomogram the network's
-    probabilities are shown.  Raises BadInput for a folder that holds nothing of a run and for broken files.
+    probabilities are shown.
+
+    Parameters
+    ----------
+    data : Path
+        Folder with the run's published files, all of them or a part (see ``outputs.KINDS``).
+    output : Path
+        The page to write.
+
+    Raises
+    ------
+    BadInput
+        The folder holds nothing of a run, or a file is broken.
     """
     run = Run.open(data)
     templates = Environment(

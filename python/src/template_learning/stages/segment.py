@@ -30,15 +30,31 @@ def segment_tomogram(
     output: Path,
     voxel_size_angstrom: float | None = None,
 ) -> None:
-    """Write <id>.segmentation.mrc (classes) and <id>.probability.mrc (that of the likeliest target class).
+    """SEGMENT: write <id>.segmentation.mrc (classes) and <id>.probability.mrc (that of the likeliest target class), [z, y, x].
 
-    With ``settings.keep_probabilities`` also every class's own, <id>.probabilities.mrc.gz (volumes of half precision).
+    With ``settings.keep_probabilities`` also every class's own, <id>.probabilities.mrc.gz (volumes of half precision).  A
+    tomogram whose voxel size is not the model's (beyond 1 %) is resampled for the network, and the probabilities back to
+    the tomogram's grid.  The segmentation's sidecar carries the model's size thresholds in voxels of the tomogram.
 
-    ``voxel_size_angstrom`` stands in for the header's where that is wrong or missing.
+    Parameters
+    ----------
+    model : Path
+        The model.
+    tomogram : Path
+        [z, y, x], protein as ``settings.contrast`` says.
+    identifier : str
+        Start of the files' names.
+    settings : SegmentSettings
+        Section ``segment``.
+    output : Path
+        Folder to write to.
+    voxel_size_angstrom : float, optional
+        Stands in for the header's where that is wrong or missing.
 
-    A tomogram whose voxel size is not the model's (beyond 1 %) is resampled for the network, and the probabilities
-    back to the tomogram's grid.  The segmentation's sidecar carries the model's size thresholds in voxels of the
-    tomogram.  Raises BadInput for files that cannot be read and for a tomogram smaller than the training patch.
+    Raises
+    ------
+    BadInput
+        A file cannot be read, or the tomogram is smaller than the training patch.
     """
     checked_id(identifier)
     with device_scope(settings.device):

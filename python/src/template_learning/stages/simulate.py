@@ -33,14 +33,34 @@ def simulate_sample(
     output: Path,
     waves: Path | None = None,
 ) -> None:
-    """Simulate the tilt series of one packed sample.
+    """SIMULATE the tilt series of one packed sample.
 
     Writes ``<row.id>.tilts.mrc`` (counted electrons, float32 [tilt, y, x], sorted by angle, protein dark) over the
     sample's field, ``<row.id>.tlt`` (nominal degrees, one a line) and a sidecar; with ``settings.keep_waves`` also
-    ``<row.id>.waves.npy`` (exit waves, complex64).  ``waves``: such a file of the same sample and tilts, imaged again with
-    this row's optics and dose instead of propagating; its ice, damage, gold, carbon and misalignment stay.
+    ``<row.id>.waves.npy`` (exit waves, complex64).
 
-    Raises BadInput for wrong input, a GPU asked for and absent, or waves of other tilts or another grid.
+    Parameters
+    ----------
+    placed : Path
+        The sample's ``<id>.placed.csv``, its sidecar beside it.
+    library_folders : sequence of Path
+        What VOLUME wrote.
+    row : DesignRow
+        How it is imaged.
+    settings : SimulateCommandSettings
+        Sections ``simulate`` and ``microscope``.
+    root_seed : int
+        The run's seed.
+    output : Path
+        Folder to write to.
+    waves : Path, optional
+        A ``<id>.waves.npy`` of the same sample and tilts, imaged again with this row's optics and dose instead of
+        propagating; its ice, damage, gold, carbon and misalignment stay.
+
+    Raises
+    ------
+    BadInput
+        Wrong input, a GPU asked for and absent, or waves of other tilts or another grid.
     """
     if settings.engine == "parakeet":
         if waves is not None:

@@ -18,12 +18,33 @@ from template_learning.structures.library import read_library
 def pack_sample(
     library_folders: Sequence[Path], sample_id: str, settings: TetrisSettings, root_seed: int, output: Path
 ) -> Path:
-    """Pack one sample and write ``<id>.placed.csv`` with its sidecar; returns the table's path.
+    """TETRIS: pack one sample and write ``<id>.placed.csv`` with its sidecar.
 
-    Positions are in ångström from the centre of voxel (0, 0, 0) of the sample's grid (``shape_voxels`` and
+    Positions are (x, y, z) in Å from the centre of voxel (0, 0, 0) of the sample's grid (``shape_voxels`` and
     ``voxel_size_angstrom`` in the sidecar).
 
-    Raises BadInput for a bad id, a library that cannot be read, or a molecule larger than the box.
+    Parameters
+    ----------
+    library_folders : sequence of Path
+        What VOLUME wrote.
+    sample_id : str
+        Start of the files' names.
+    settings : TetrisSettings
+        Section ``tetris``.
+    root_seed : int
+        The run's seed.
+    output : Path
+        Folder to write to.
+
+    Returns
+    -------
+    Path
+        The table.
+
+    Raises
+    ------
+    BadInput
+        A bad id, a library that cannot be read, or a molecule larger than the box.
     """
     checked_id(sample_id, "sample id")
     library = read_library(library_folders)

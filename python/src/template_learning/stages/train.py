@@ -42,14 +42,35 @@ def train_network(
     state: Path | None = None,
     start: Path | None = None,
 ) -> None:
-    """Train on the rows of ``design`` with split "train" and write trained.keras, history.csv and their sidecars.
+    """TRAIN the network and write trained.keras, history.csv and their sidecars.
 
-    ``data`` holds <id>.mrc, <id>.labels.mrc and <id>.particles.csv of each row.  The model kept is the best on the
-    "validation" rows, the last where there are none; with ``settings.optimizer.weight_averaging_fraction`` the candidates of the last epochs are
-    means of weights (Izmailov et al., UAI 2018).  The folder ``state``, or ``output`` without one, keeps a state,
-    replaced after each epoch: the same call goes on from there, to the same result (DeepFinder's engine keeps none).
-    ``start`` is a trained model whose weights are begun with instead of random ones, under the same settings of the network.
-    Raises BadInput for wrong tables or data or a model of another network, Fault where the loss is no longer a number.
+    The model kept is the best on the "validation" rows, the last where there are none; with ``optimizer.weight_averaging_fraction``
+    the candidates of the last epochs are means of weights (Izmailov et al., UAI 2018).
+
+    Parameters
+    ----------
+    design : Path
+        Table of DesignRow; rows with split "train" are learnt.
+    data : Path
+        Folder with <id>.mrc, <id>.labels.mrc and <id>.particles.csv of each row.
+    settings : TrainSettings
+        Section ``train``.
+    root_seed : int
+        The run's seed.
+    output : Path
+        Folder to write to.
+    state : Path, optional
+        Folder that keeps a state, replaced after each epoch (else ``output``): the same call goes on from there, to the same
+        result.  DeepFinder's engine keeps none.
+    start : Path, optional
+        A trained model whose weights are begun with instead of random ones, under the same settings of the network.
+
+    Raises
+    ------
+    BadInput
+        Wrong tables or data, or a model of another network.
+    Fault
+        The loss is no longer a number.
     """
     rows = read_table(design, DesignRow)
     tomograms = {

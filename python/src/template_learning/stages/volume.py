@@ -39,9 +39,23 @@ class Molecule(BaseModel):
 
 
 def build_library(molecules: Path, settings: VolumeSettings, output: Path) -> None:
-    """Write ``<molecule>.mrc``, ``<molecule>.atoms.npz`` and a row of ``library.csv`` for each entry of a JSON list.
+    """VOLUME: write ``<molecule>.mrc``, ``<molecule>.atoms.npz`` and a row of ``library.csv`` for each molecule of a list.
 
-    Raises BadInput where the list is no list of ``Molecule``, a name comes twice, or a structure cannot be read.
+    Densities are [z, y, x] in odd cubes, the molecule's origin at the middle voxel, protein bright.
+
+    Parameters
+    ----------
+    molecules : Path
+        JSON list of {molecule, species, role, class_id, share, file}.
+    settings : VolumeSettings
+        Section ``volume``.
+    output : Path
+        Folder to write to.
+
+    Raises
+    ------
+    BadInput
+        The list is no list of ``Molecule``, a name comes twice, or a structure cannot be read.
     """
     entries = _read_molecules(molecules)
     program = eman2.program() if settings.engine == "eman2" else {}

@@ -16,7 +16,18 @@ REACH = 3.5
 
 
 def gaussian_width_angstrom(resolution_angstrom: float) -> float:
-    """The 1/e half-width of an atom's Gaussian in ångström."""
+    """The 1/e half-width of an atom's Gaussian.
+
+    Parameters
+    ----------
+    resolution_angstrom : float
+        Resolution, Å.
+
+    Returns
+    -------
+    float
+        Å.
+    """
     return resolution_angstrom / math.pi
 
 
@@ -33,10 +44,26 @@ def density_of_atoms(
     resolution_angstrom: float,
     shape: tuple[int, int, int] | None = None,
 ) -> NDArray[np.float32]:
-    """The density ``[z, y, x]`` of atoms at positions (N, 3) from the grid's centre, bright on zero.
+    """The density of atoms, bright on zero: a Gaussian an atom, weighted with its atomic number (as EMAN2's e2pdb2mrc).
 
-    Without ``shape`` the grid is the smallest odd cube that holds the atoms' Gaussians however the molecule is turned.
-    Atoms whose Gaussians reach beyond a given grid are cut at its border.
+    Parameters
+    ----------
+    position_angstrom : (N, 3) array
+        (x, y, z) in Å from the grid's centre.
+    element : (N,) array of uint8
+        Atomic numbers.
+    voxel_size_angstrom : float
+        Edge of a voxel, Å.
+    resolution_angstrom : float
+        The Gaussians' 1/e half-width is this over pi.
+    shape : (int, int, int), optional
+        [z, y, x] voxels; without it the smallest odd cube that holds the Gaussians however the molecule is turned.
+        Gaussians that reach beyond a given grid are cut at its border.
+
+    Returns
+    -------
+    (z, y, x) array of float32
+        The grid's centre is at (N - 1) / 2 voxels on each axis.
     """
     width = gaussian_width_angstrom(resolution_angstrom)
     if shape is None:

@@ -55,9 +55,22 @@ class LibraryEntry:
 
 
 def read_library(folders: Sequence[Path]) -> dict[str, LibraryEntry]:
-    """The molecules of every library.csv in ``folders`` or in a folder directly below one, by name, sorted.
+    """The molecules of every library.csv in some folders or in a folder directly below one.
 
-    Raises BadInput where a folder has no table, a row is wrong, or two molecules have one name.
+    Parameters
+    ----------
+    folders : sequence of Path
+        What VOLUME wrote.
+
+    Returns
+    -------
+    dict of str to LibraryEntry
+        By the molecule's name, sorted.
+
+    Raises
+    ------
+    BadInput
+        A folder has no table, a row is wrong, or two molecules have one name.
     """
     entries: dict[str, LibraryEntry] = {}
     tables: set[Path] = set()

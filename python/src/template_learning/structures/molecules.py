@@ -73,7 +73,22 @@ def check_molecule(path: Path, reading: MoleculeInput | None = None) -> Checked:
 def read_molecule(path: Path, reading: MoleculeInput | None = None) -> Structure:
     """The cleaned molecule in a structure file, or the pseudo-atoms of a density map.
 
-    Raises BadInput where the file cannot be read, or ``reading`` asks of it what it has not.
+    Parameters
+    ----------
+    path : Path
+        mmCIF, BinaryCIF or PDB, compressed or not; or a density map in MRC.
+    reading : MoleculeInput, optional
+        The biological assembly to build; or a map's resolution in Å, threshold (grey value) and mass in dalton.
+
+    Returns
+    -------
+    Structure
+        N atoms, positions (N, 3) as (x, y, z) in Å from their mean; without waters, hydrogens and ions of the buffer.
+
+    Raises
+    ------
+    BadInput
+        The file cannot be read, or ``reading`` asks of it what it has not.
     """
     if is_map(path):
         return fit_map(path, _for_map(path, reading)).structure
@@ -97,9 +112,28 @@ def _for_structure(path: Path, reading: MoleculeInput | None) -> str | None:
 
 
 def prepare_molecule(source: str, identifier: str, output: Path, reading: MoleculeInput | None = None) -> Path:
-    """Write ``<id>.cif.gz``: the cleaned atoms of a file, a PDB entry or a density map (pseudo-atoms); the path written.
+    """Write ``<id>.cif.gz``: the cleaned atoms of a file, a PDB entry or a density map (pseudo-atoms).
 
-    Raises BadInput where the source is neither a file nor a PDB id, cannot be read or fetched, or ``reading`` does not fit it.
+    Parameters
+    ----------
+    source : str
+        Path of a structure file or a density map, or the id of an entry, which is fetched.
+    identifier : str
+        Start of the file's name.
+    output : Path
+        Folder to write to; a fetched entry is kept there too.
+    reading : MoleculeInput, optional
+        The biological assembly to build; or a map's resolution in Å, threshold (grey value) and mass in dalton.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    BadInput
+        The source is neither a file nor a PDB id, cannot be read or fetched, or ``reading`` does not fit it.
     """
     checked_id(identifier)
     path = Path(source)

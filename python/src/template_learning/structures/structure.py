@@ -449,5 +449,13 @@ class StructureWriter:
 
 
 def write_structure(path: Path, structure: Structure) -> None:
-    """Write a molecule as all-atom mmCIF, compressed where ``path`` ends in .gz."""
+    """Write a molecule as all-atom mmCIF.
+
+    Parameters
+    ----------
+    path : Path
+        Compressed where it ends in .gz.
+    structure : Structure
+        The molecule; its positions are written as they are, centred on the atoms' mean.
+    """
     StructureWriter(structure).write(path, structure.name, structure.position_angstrom)
