@@ -88,6 +88,10 @@ CASES = [
     Case("mode 4, complex numbers", lambda: mrc_bytes(mode=4, kind="F"), "refused", "complex numbers, a Fourier transform"),
     Case("mode 16, colours", lambda: mrc_bytes(mode=16), "refused", "colours"),
     Case("a mode that MRC has not", lambda: mrc_bytes(mode=7), "refused", "mode 7, which is none of MRC's"),
+    Case("mode 1 with statistics beyond 32767", lambda: mrc_bytes(TRUTH + 40000, mode=1, kind="H", stats=(39900.0, 40099.0, 40000.0)), "warning", "mode 1 read as unsigned"),
+    Case("mode 6 with statistics below 0", lambda: mrc_bytes(mode=6, kind="h", stats=(-100.0, 99.0, 0.0)), "warning", "mode 6 read as signed"),
+    Case("mode 6 with values at both ends of the range alone", lambda: mrc_bytes(mode=6, kind="h"), "refused", "as signed ones do that are read as unsigned"),
+    Case("floats whose byte order is not the header's", lambda: mrc_bytes()[:1024] + TRUTH.astype(">f4").tobytes(), "refused", "byte order"),
     Case("big-endian", lambda: mrc_bytes(order=">"), "taken"),
     Case("big-endian 16-bit integers", lambda: mrc_bytes(mode=1, order=">"), "taken"),
     Case("a machine stamp of zeros", lambda: mrc_bytes(stamp=bytes(4)), "warning", "read as little-endian, which the file's size proves"),
@@ -174,7 +178,7 @@ def test_what_comes_of_a_header(tmp_path, warned, case, memory_map):
     path = tmp_path / "a.mrc"
     path.write_bytes(case.make())
     if case.outcome == "refused":
-        if memory_map and ("NaN" in case.words or "nothing marks" in case.words):
+        if memory_map and any(words in case.words for words in ("NaN", "nothing marks", "as unsigned", "byte order")):
             pytest.skip("voxels are not looked at in a memory map")
         with pytest.raises(BadInput) as refusal:
             read_mrc(path, memory_map=memory_map)
@@ -183,7 +187,8 @@ def test_what_comes_of_a_header(tmp_path, warned, case, memory_map):
         assert "\n" not in str(refusal.value)
         return
     data, voxel_size = read_mrc(path, memory_map=memory_map)
-    expected = TRUTH + 120 if "nsigned" in case.what or "beyond 127" in case.what else TRUTH
+    added = 40000 if "beyond 32767" in case.what else 120 if "nsigned" in case.what or "beyond 127" in case.what else 0
+    expected = TRUTH + added
     np.testing.assert_array_equal(data.astype(np.float64), expected)
     assert data.dtype.isnative
     assert voxel_size == pytest.approx(8.0)

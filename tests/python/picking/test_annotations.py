@@ -82,6 +82,7 @@ CASES = [
     Case("CSV whose column `id` numbers the rows", lambda: ("a.csv", table([f"{n},{line}" for n, line in enumerate(angstrom())], "id,x_angstrom,y_angstrom,z_angstrom")), "taken"),
     Case("CSV whose `run_name` (or `experiment`, `tomo`) is another tomogram's", lambda: ("a.csv", table(angstrom(",TS_9"), "x_angstrom,y_angstrom,z_angstrom,run_name")), "refused", "none of 'TS_1'"),
     Case("CSV with a row that names no tomogram", lambda: ("a.csv", table([*angstrom(",TS_1"), "1,2,3,"], "x_angstrom,y_angstrom,z_angstrom,tomogram")), "refused", "1 of 4 rows name no tomogram"),
+    Case("CSV of several kinds of particles without `class_id`", lambda: ("a.csv", table([*angstrom(",ribosome"), "1,2,3,ferritin"], "x_angstrom,y_angstrom,z_angstrom,particle_type")), "refused", "no column class_id"),
     Case("CSV without columns of positions", lambda: ("a.csv", "i,j,k\n1,2,3\n"), "refused", "columns x_angstrom"),
     Case("CSV with semicolons and decimal commas", lambda: ("a.csv", "x_angstrom;y_angstrom;z_angstrom\n100,0;200,0;300\n115;25;30\n900;640;500\n"), "taken"),
     Case("STAR of RELION 4, pixels of `rlnTomoTiltSeriesPixelSize`", lambda: ("a.star", star(pixel=2.5, optics={"rlnOpticsGroup": [1], "rlnTomoTiltSeriesPixelSize": [2.5]}, rlnOpticsGroup=[1] * 3)), "taken"),

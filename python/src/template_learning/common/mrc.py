@@ -59,6 +59,8 @@ LEAST_VOXEL_ANGSTROM, MOST_VOXEL_ANGSTROM = 0.05, 1000.0
 LEAST_LIKELY_ANGSTROM, MOST_LIKELY_ANGSTROM = 0.3, 100.0
 """The narrower range that decides between two readings of a cell without its sampling."""
 CUBE_TOLERANCE = 0.01
+LEAST_GREY, MOST_GREY = 1e-30, 1e25
+"""No volume's highest grey value lies beyond; that of floats in the wrong byte order does."""
 FOREIGN: Mapping[bytes, str] = {
     b"\x89HDF": "an HDF5 file",
     b"II*\x00": "a TIFF file",
@@ -111,8 +113,10 @@ def read_mrc(
         data = np.memmap(path, header.dtype, "r", header.offset, shape)
     else:
         data = np.fromfile(path, header.dtype, int(np.prod(shape)), offset=header.offset).reshape(shape)
-    if header.dtype.kind == "i" and header.dtype.itemsize == 1:
+    if header.mode == 0:
         data = _bytes_read(path, header, data)
+    elif header.mode in (1, 6):
+        data = _words_read(path, header, data)
     if header.dtype == np.dtype("f2"):
         data = data.astype(np.float32)
     elif not header.dtype.isnative:
@@ -120,12 +124,7 @@ def read_mrc(
     data = _axes_in_order(path, header, data, stack)
     voxel_size = _voxel_size(path, header, stack, need_voxel_size)
     if not memory_map and data.dtype.kind == "f":
-        unusable = data.size - int(np.isfinite(data).sum())
-        if unusable:
-            raise BadInput(
-                f"{path}: {unusable} of {data.size} voxels are NaN or infinite; finite grey values were expected "
-                "(replace them, by the mean say)"
-            )
+        _check_floats(path, data)
     return data, voxel_size
 
 
@@ -361,6 +360,43 @@ def _bytes_read(path: Path, header: _Header, data: NDArray[Any]) -> NDArray[Any]
             "or another mode (`newstack -mode 1`), was expected"
         )
     return data
+
+
+def _words_read(path: Path, header: _Header, data: NDArray[Any]) -> NDArray[Any]:
+    """16-bit integers with the sign that the mode tells, or the other where the header's statistics prove it."""
+    least, most, mean = header.statistics
+    other = data.dtype.newbyteorder(header.order).str.translate(str.maketrans("iu", "ui"))
+    if least <= mean <= most and (
+        (header.mode == 1 and least >= 0 and 2**15 <= most < 2**16) or (header.mode == 6 and least < 0)
+    ):
+        words = "unsigned" if header.mode == 1 else "signed"
+        log.warning("%s: mode %d read as %s: the header's values run from %g to %g", path, header.mode, words, least, most)
+        return data.view(other)
+    if header.mode == 6 and not isinstance(data, np.memmap):
+        # Signed values about 0 that are read as unsigned lie at both ends of the range, and none between.
+        low, high = int((data < 2**14).sum()), int((data >= 3 * 2**14).sum())
+        if min(low, high) > 0.01 * data.size and low + high == data.size and len(np.unique(data.ravel()[:100_000])) > 16:
+            raise BadInput(
+                f"{path}: mode 6, but its values lie below {2**14} and above {3 * 2**14} alone, as signed ones do that are read as "
+                "unsigned; mode 1 was expected (mode 6 in the header is wrong)"
+            )
+    return data
+
+
+def _check_floats(path: Path, data: NDArray[Any]) -> None:
+    """Refuse NaN, infinite and impossible voxels, with how many of how many."""
+    unusable = data.size - int(np.isfinite(data).sum())
+    if unusable:
+        raise BadInput(
+            f"{path}: {unusable} of {data.size} voxels are NaN or infinite; finite grey values were expected "
+            "(replace them, by the mean say)"
+        )
+    highest = max(abs(float(data.min())), abs(float(data.max())))
+    if highest and not LEAST_GREY < highest < MOST_GREY:
+        raise BadInput(
+            f"{path}: grey values up to {highest:.3g}; {LEAST_GREY:g} to {MOST_GREY:g} were expected: is the voxels' byte order another "
+            "than the header's, or the file damaged?"
+        )
 
 
 def _axes_in_order(path: Path, header: _Header, data: NDArray[Any], stack: bool) -> NDArray[Any]:

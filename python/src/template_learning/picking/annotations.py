@@ -30,8 +30,21 @@ AROUND_A_NAME = re.compile(r"^rec_|(_\d+(\.\d+)?Apx|_Vol|_rec|_full_rec)$", re.I
 """What IMOD, RELION, Warp and AreTomo set about a tilt series' name where they name its tomogram."""
 CSV_TOMOGRAM_COLUMNS = (
     "tomogram", "tomogram_id", "tomogram_name", "tomo", "tomo_id", "tomo_name", "rlntomoname", "rlnmicrographname", "micrograph",
-    "micrograph_name", "run", "run_name", "experiment", "tilt_series", "tomo_idx", "id",
+    "micrograph_name", "run", "run_name", "experiment", "tilt_series", "tomogram_file", "tomogram_path", "path", "filename",
+    "file_name", "file", "tomo_idx", "id",
 )  # fmt: skip
+CSV_CLASS_COLUMNS = (
+    "class",
+    "class_name",
+    "label",
+    "species",
+    "particle_type",
+    "particle_name",
+    "object",
+    "object_name",
+    "type",
+)
+"""Columns by which people tell kinds of particles apart; which class of the model each is, class_id alone says."""
 STAR_TOMOGRAM_COLUMNS = ("rlnTomoName", "rlnTomogramName", "rlnMicrographName", "wrpSourceName")
 BEYOND_VOXELS = 1.0
 """A particle's middle may lie this far beyond the tomogram: refinement shifts those at its edge."""
@@ -200,6 +213,12 @@ def _from_csv(path: Path, identifier: str, grid: Grid) -> list[dict[str, Any]]:
     if column is not None and rows:
         taken = _attributed(path, identifier, [cells[column] for _, cells in rows], f"column {column!r}")
         rows = [row for row, mine in zip(rows, taken, strict=True) if mine]
+    for name in CSV_CLASS_COLUMNS if "class_id" not in lower else ():
+        classes = {cells[name] for _, cells in rows if name in cells}
+        if len(classes) > 1:
+            raise BadInput(
+                f"{path}: column {name!r} has {_some(classes)} and no column class_id says which class each is; it was expected"
+            )
     known = [name for name in lower if name in ParticleRow.model_fields and name not in names]
     return [
         {

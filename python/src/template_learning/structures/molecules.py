@@ -20,6 +20,36 @@ from template_learning.structures.structure import Structure, read_structure, wr
 
 PDB_ID = re.compile(r"(pdb:)?(pdb_0000)?[1-9][A-Za-z0-9]{3}", re.IGNORECASE)
 TIMEOUT_SECONDS = 60
+POLYMER = [
+    "ALA",
+    "ARG",
+    "ASN",
+    "ASP",
+    "CYS",
+    "GLN",
+    "GLU",
+    "GLY",
+    "HIS",
+    "ILE",
+    "LEU",
+    "LYS",
+    "MET",
+    "PHE",
+    "PRO",
+    "SER",
+    "THR",
+    "TRP",
+    "TYR",
+    "VAL",
+    "A",
+    "C",
+    "G",
+    "U",
+    "DA",
+    "DC",
+    "DG",
+    "DT",
+]
 
 
 def fetch_entry(pdb_id: str, path: Path) -> None:
@@ -65,6 +95,13 @@ def check_molecule(path: Path, reading: MoleculeInput | None = None) -> Checked:
         )
         return Checked((note,), bounded.diameter_angstrom, None, sha256(bounded.volume.tobytes()).hexdigest())
     structure = read_structure(path, _for_structure(path, reading))
+    atoms = np.bincount(structure.residue)
+    polymer = np.isin(structure.residue_name[np.flatnonzero(np.diff(structure.residue, prepend=-1))], POLYMER)
+    if polymer.sum() > 10 and np.median(atoms[polymer]) < 2:
+        raise BadInput(
+            f"{path}: one atom a residue in most of {int(polymer.sum())} residues, a trace; all atoms, whose density is the molecule's, "
+            "were expected"
+        )
     reach = float(np.linalg.norm(structure.position_angstrom, axis=1).max())
     kinds = "\n".join(f"{name} {residue}" for name, residue in zip(structure.atom_name, structure.residue_name, strict=True))
     return Checked(structure.notes, 2 * reach, len(structure.nodes), sha256(kinds.encode()).hexdigest())

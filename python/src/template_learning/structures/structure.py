@@ -353,6 +353,7 @@ def _cleaned(name: str, flat: gemmi.FlatStructure, notes: list[str], path: Path)
     drop(_alternates(flat, chain, number, insertion, keep), "atoms of alternate locations removed (highest occupancy kept)")
     if not keep.any():
         raise BadInput(f"{path}: no atoms are left after cleaning ({'; '.join(notes)})")
+    _check_residues(path, chain[keep], number[keep], insertion[keep], residue_name[keep], atom_name[keep], standard[keep])
     kept = position[keep]
     origin = kept.mean(axis=0)
     return Structure(
@@ -368,6 +369,30 @@ def _cleaned(name: str, flat: gemmi.FlatStructure, notes: list[str], path: Path)
         hetero=(np.array(flat.het_flags) == ord("H"))[keep],
         notes=tuple(notes),
     )
+
+
+def _check_residues(
+    path: Path,
+    chain: NDArray[np.str_],
+    number: NDArray[np.int32],
+    insertion: NDArray[np.str_],
+    residue_name: NDArray[np.str_],
+    atom_name: NDArray[np.str_],
+    standard: NDArray[np.bool_],
+) -> None:
+    """Refuse a structure whose residues cannot be told apart: a standard one has each atom once."""
+    new = np.zeros(len(chain), dtype=bool)
+    for column in (chain, number, insertion, residue_name):
+        new[1:] |= column[1:] != column[:-1]
+    residue = np.cumsum(new)[standard]
+    name = np.unique(atom_name[standard], return_inverse=True)[1]
+    atoms = residue * (int(name.max(initial=0)) + 1) + name
+    doubled = len(atoms) - len(np.unique(atoms))
+    if doubled > MOST_UNPLACED * len(atoms):
+        raise BadInput(
+            f"{path}: {doubled} of {len(atoms)} atoms are named as another of their residue: residues, or copies of a chain, with one "
+            "number; numbers of their own were expected"
+        )
 
 
 def _on_one_spot(position: NDArray[np.float64], keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
