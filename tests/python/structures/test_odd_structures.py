@@ -122,6 +122,15 @@ def test_what_comes_of_a_structure(tmp_path, case):
         assert not said
 
 
+def test_iron_of_haem_without_an_element_is_iron(tmp_path):
+    haem = [
+        atom(900 + n, name, "HEM", 900, (n, 90, 0), element="X", record="HETATM")
+        for n, name in enumerate(("FE", " CHA", " NA"))
+    ]
+    (tmp_path / "x.pdb").write_text(extra(*haem))
+    assert read_structure(tmp_path / "x.pdb").element[-3:].tolist() == [26, 6, 7]
+
+
 def test_a_trace_of_ca_alone_is_no_molecule(tmp_path):
     (tmp_path / "x.pdb").write_text("".join(line for line in PLAIN.splitlines(keepends=True) if " CA " in line))
     with pytest.raises(BadInput, match="one atom a residue in most of 60 residues, a trace"):
