@@ -96,6 +96,7 @@ CASES = [
     Case("STAR with `rlnPixelSize`", lambda: ("a.star", star(pixel=4.0, rlnPixelSize=[4.0] * 3)), "taken"),
     Case("STAR of two pixel sizes that disagree", lambda: ("a.star", star(pixel=4.0, rlnPixelSize=[4.0] * 3, rlnImagePixelSize=[8.0] * 3)), "refused", "one size was expected", "`rlnTomoTiltSeriesPixelSize` decides"),
     Case("binned images (`rlnImagePixelSize`) of a tilt series (`rlnTomoTiltSeriesPixelSize`)", lambda: ("a.star", star(pixel=2.5, optics={"rlnOpticsGroup": [1], "rlnImagePixelSize": [10.0], "rlnTomoTiltSeriesPixelSize": [2.5]}, rlnOpticsGroup=[1] * 3)), "taken"),
+    Case("STAR with a pixel size of another name alone (`rlnMicrographOriginalPixelSize`)", lambda: ("a.star", star(pixel=10.0, rlnMicrographOriginalPixelSize=[2.0] * 3)), "refused", "rlnTomoTiltSeriesPixelSize was expected"),
     Case("a pixel size of 0", lambda: ("a.star", star(rlnPixelSize=[0.0] * 3)), "refused", "a positive number was expected"),
     Case("STAR with `rlnOriginXAngst`", lambda: ("a.star", star(PLACES + SHIFT, **ORIGINS)), "taken", note="subtracted"),
     Case("STAR with `rlnOriginX` in pixels", lambda: ("a.star", star(PLACES + SHIFT, pixel=4.0, rlnPixelSize=[4.0] * 3, **{f"rlnOrigin{axis}": SHIFT[:, n] / 4 for n, axis in enumerate("XYZ")})), "taken", note="subtracted"),

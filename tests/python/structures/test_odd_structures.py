@@ -131,6 +131,15 @@ def test_iron_of_haem_without_an_element_is_iron(tmp_path):
     assert read_structure(tmp_path / "x.pdb").element[-3:].tolist() == [26, 6, 7]
 
 
+def test_coordinates_in_nanometres_are_refused(tmp_path):
+    structure = gemmi.read_pdb_string(PLAIN)
+    for found in structure[0].all():
+        found.atom.pos = gemmi.Position(*(0.1 * np.array(found.atom.pos.tolist())))
+    (tmp_path / "x.pdb").write_text(structure.make_pdb_string())
+    with pytest.raises(BadInput, match="are the coordinates in nanometres"):
+        check_molecule(tmp_path / "x.pdb")
+
+
 def test_a_trace_of_ca_alone_is_no_molecule(tmp_path):
     (tmp_path / "x.pdb").write_text("".join(line for line in PLAIN.splitlines(keepends=True) if " CA " in line))
     with pytest.raises(BadInput, match="one atom a residue in most of 60 residues, a trace"):

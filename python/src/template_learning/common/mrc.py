@@ -58,6 +58,8 @@ LEAST_VOXEL_ANGSTROM, MOST_VOXEL_ANGSTROM = 0.05, 1000.0
 """No micrograph or tomogram has voxels beyond these; a header that says so is in other units, or wrong."""
 LEAST_LIKELY_ANGSTROM, MOST_LIKELY_ANGSTROM = 0.3, 100.0
 """The narrower range that decides between two readings of a cell without its sampling."""
+LEAST_VARIED = 0.01
+"""The share of a tomogram's voxels that have another grey value than most, at least."""
 CUBE_TOLERANCE = 0.01
 LEAST_GREY, MOST_GREY = 1e-30, 1e25
 """No volume's highest grey value lies beyond; that of floats in the wrong byte order does."""
@@ -133,6 +135,10 @@ def read_tomogram(path: Path, *, need_voxel_size: bool = True) -> tuple[NDArray[
     data, voxel_size = read_mrc(path, need_voxel_size=need_voxel_size)
     if data.min() == data.max():
         raise BadInput(f"{path}: every voxel is {data.flat[0]:g}; a tomogram was expected")
+    middle = np.partition(data.ravel(), data.size // 2)[data.size // 2]
+    other = int((data != middle).sum())
+    if other < LEAST_VARIED * data.size:
+        raise BadInput(f"{path}: all but {other} of {data.size} voxels are {middle:g}; a tomogram was expected")
     return data, voxel_size
 
 
@@ -152,6 +158,8 @@ def read_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
             f"{path}: {int((data < 0).sum())} of {data.size} voxels are below 0 (down to {least:g}); "
             "a mask of 0 outside and 1 inside was expected"
         )
+    if data.dtype.kind in "iu" and len(labels := np.unique(data[data > 0])) > 1:
+        log.warning("%s: %d values above 0 (%d to %d), all of which are inside", path, len(labels), labels[0], labels[-1])
     inside: NDArray[np.bool_] = data > 0
     if not inside.any():
         raise BadInput(f"{path}: the mask is empty, every voxel is 0; some above 0, inside, were expected")
@@ -454,6 +462,8 @@ def _told_voxel_size(path: Path, header: _Header, stack: bool) -> float:
         return float(np.float32(likely[0]))
     sizes = cell[:2] / sampling[:2]
     across = float(np.float32(sizes[0]))
+    if (sampling[:2] != count[:2]).any():
+        log.warning("%s: %s, but %d columns; voxels of %g Å, as of a part of that cell", path, told, count[0], across)
     if not stack and np.isfinite(cell[2]) and cell[2] > 0:
         along = [cell[2] / divisor for divisor in (sampling[2], count[2]) if divisor > 0]
         sizes = np.append(sizes, along[0])

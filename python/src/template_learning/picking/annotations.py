@@ -362,6 +362,15 @@ def _turn(row: Mapping[str, str], kind: str, where: str) -> Rotation | None:
     return rotation_from_angles(angles) if any(angles) else None
 
 
+SIZES = (
+    "rlnTomoTiltSeriesPixelSize",
+    "rlnMicrographPixelSize",
+    "rlnImagePixelSize",
+    "rlnPixelSize",
+    "rlnDetectorPixelSize",
+)
+
+
 class _PixelSizes:
     """The pixel sizes in ångström that a STAR file tells for its particles' rows, in their row or in another table."""
 
@@ -388,6 +397,13 @@ class _PixelSizes:
         if not sizes:
             if detector is not None:
                 raise BadInput(f"{self.path}: row {number}: rlnDetectorPixelSize without rlnMagnification; both were expected")
+            unknown = {name for table in [*self.others, _StarTable("", tuple(row), [])] for name in table.columns}
+            unknown = {name for name in unknown if "PixelSize" in name} - set(SIZES)
+            if unknown:
+                raise BadInput(
+                    f"{self.path}: {_some(unknown)} alone, which is not known to be the coordinates'; rlnTomoTiltSeriesPixelSize "
+                    "was expected"
+                )
             return self.of_coordinates(row, number) if default is None else default
         if max(sizes.values()) > 1.01 * min(sizes.values()):
             said = ", ".join(f"{size:g} Å by {name}" for name, size in sizes.items())
