@@ -462,7 +462,7 @@ def _told_voxel_size(path: Path, header: _Header, stack: bool) -> float:
         return float(np.float32(likely[0]))
     sizes = cell[:2] / sampling[:2]
     across = float(np.float32(sizes[0]))
-    if (sampling[:2] != count[:2]).any():
+    if (sampling[:2] != count[:2]).any() and np.allclose(by_count := cell[:2] / count[:2], by_count[0], rtol=CUBE_TOLERANCE):
         log.warning("%s: %s, but %d columns; voxels of %g Å, as of a part of that cell", path, told, count[0], across)
     if not stack and np.isfinite(cell[2]) and cell[2] > 0:
         along = [cell[2] / divisor for divisor in (sampling[2], count[2]) if divisor > 0]
