@@ -88,6 +88,10 @@ CASES = [
     Case("mode 4, complex numbers", lambda: mrc_bytes(mode=4, kind="F"), "refused", "complex numbers, a Fourier transform"),
     Case("mode 16, colours", lambda: mrc_bytes(mode=16), "refused", "colours"),
     Case("a mode that MRC has not", lambda: mrc_bytes(mode=7), "refused", "mode 7, which is none of MRC's"),
+    Case("mode 1 with statistics beyond 32767", lambda: mrc_bytes(TRUTH + 40000, mode=1, kind="H", stats=(39900.0, 40099.0, 40000.0)), "warning", "mode 1 read as unsigned"),
+    Case("mode 6 with statistics below 0", lambda: mrc_bytes(mode=6, kind="h", stats=(-100.0, 99.0, 0.0)), "warning", "mode 6 read as signed"),
+    Case("mode 6 with values at both ends of the range alone", lambda: mrc_bytes(mode=6, kind="h"), "refused", "as signed ones do that are read as unsigned"),
+    Case("floats whose byte order is not the header's", lambda: mrc_bytes()[:1024] + TRUTH.astype(">f4").tobytes(), "refused", "byte order"),
     Case("big-endian", lambda: mrc_bytes(order=">"), "taken"),
     Case("big-endian 16-bit integers", lambda: mrc_bytes(mode=1, order=">"), "taken"),
     Case("a machine stamp of zeros", lambda: mrc_bytes(stamp=bytes(4)), "warning", "read as little-endian, which the file's size proves"),
@@ -135,6 +139,7 @@ CASES = [
         "`voxel_size_angstrom` overrides",
     ),
     Case("`mz` = 1 in a volume", lambda: mrc_bytes(sampling=(10, 8, 1)), "warning", "read as mz = 6"),
+    Case("`mx`, `my`, `mz` of a larger cell", lambda: mrc_bytes(sampling=(20, 16, 12), cell=(160.0, 128.0, 96.0)), "warning", "as of a part of that cell"),
     Case("a cell with angles other than 90 degrees", lambda: mrc_bytes(angles=(90.0, 90.0, 120.0)), "refused", "cell angles"),
     Case("an image stack (`ispg` 0)", lambda: mrc_bytes(ispg=0), "taken"),
     Case("a stack of volumes with one volume (`ispg` 401)", lambda: mrc_bytes(ispg=401), "taken"),
@@ -149,6 +154,7 @@ MASK_CASES = [
     Case("a mask of 0 and 1", lambda inside: mrc_bytes(inside, mode=0), "taken"),
     Case("a mask of 0 and 255 in bytes, which the format reads as -1", lambda inside: mrc_bytes(inside * 255, mode=0, kind="B"), "taken"),
     Case("a mask of 0 and 255 in IMOD's unsigned bytes", lambda inside: mrc_bytes(inside * 255, mode=0, kind="B", imod=STAMP), "taken"),
+    Case("a mask of several labels", lambda inside: mrc_bytes(inside * (1 + np.arange(10) % 3), mode=0), "warning", "3 values above 0"),
     Case("a mask of floats", lambda inside: mrc_bytes(inside * 0.5), "taken", note="above 0 is inside"),
     Case("a mask without a voxel size", lambda inside: mrc_bytes(inside, voxel=(0, 0, 0)), "taken"),
     Case("an empty mask", lambda inside: mrc_bytes(inside * 0), "refused", "the mask is empty"),
@@ -174,7 +180,7 @@ def test_what_comes_of_a_header(tmp_path, warned, case, memory_map):
     path = tmp_path / "a.mrc"
     path.write_bytes(case.make())
     if case.outcome == "refused":
-        if memory_map and ("NaN" in case.words or "nothing marks" in case.words):
+        if memory_map and any(words in case.words for words in ("NaN", "nothing marks", "as unsigned", "byte order")):
             pytest.skip("voxels are not looked at in a memory map")
         with pytest.raises(BadInput) as refusal:
             read_mrc(path, memory_map=memory_map)
@@ -183,7 +189,8 @@ def test_what_comes_of_a_header(tmp_path, warned, case, memory_map):
         assert "\n" not in str(refusal.value)
         return
     data, voxel_size = read_mrc(path, memory_map=memory_map)
-    expected = TRUTH + 120 if "nsigned" in case.what or "beyond 127" in case.what else TRUTH
+    added = 40000 if "beyond 32767" in case.what else 120 if "nsigned" in case.what or "beyond 127" in case.what else 0
+    expected = TRUTH + added
     np.testing.assert_array_equal(data.astype(np.float64), expected)
     assert data.dtype.isnative
     assert voxel_size == pytest.approx(8.0)
@@ -204,7 +211,7 @@ def test_what_comes_of_a_mask(tmp_path, warned, case):
         return
     found = read_mask(path, inside.shape)
     assert bool(warned()) == (case.outcome == "warning")
-    np.testing.assert_array_equal(found, inside if case.outcome == "taken" else np.ones_like(inside))
+    np.testing.assert_array_equal(found, np.ones_like(inside) if "everything" in case.what else inside)
 
 
 def test_a_voxel_size_that_the_user_gives_overrides_the_header(tmp_path):
@@ -227,6 +234,9 @@ def test_a_tilt_series_has_no_length_along_z(tmp_path):
 def test_a_constant_tomogram_is_refused(tmp_path):
     (tmp_path / "a.mrc").write_bytes(mrc_bytes(TRUTH * 0 + 3))
     with pytest.raises(BadInput, match="every voxel is 3"):
+        read_tomogram(tmp_path / "a.mrc")
+    (tmp_path / "a.mrc").write_bytes(mrc_bytes(np.where(np.arange(480).reshape(6, 8, 10) == 17, 5.0, 3.0)))
+    with pytest.raises(BadInput, match="all but 1 of 480 voxels are 3"):
         read_tomogram(tmp_path / "a.mrc")
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from template_learning.common.errors import BadInput
+from template_learning.structures.molecules import check_molecule
 from template_learning.structures.structure import read_structure
 
 from ..cases import Case
@@ -90,6 +91,7 @@ CASES = [
     Case("an NMR ensemble", lambda: models(PLAIN, chain(shift=0.7), chain(shift=-0.6)), "warning", "3 models: the first was kept"),
     Case("a biological assembly in several models", lambda: models(PLAIN, chain(shift=40)), "warning", "2 models that lie beside one another, an assembly: all were kept"),
     Case("models that lie on one another in part", lambda: models(PLAIN, chain(count=8) + chain("B", 50, 52)), "refused", "`assembly`"),
+    Case("residues that all have one number", lambda: "".join(line[:22] + "   1" + line[26:] for line in PLAIN.splitlines(keepends=True)), "refused", "atoms are named as another of their residue"),
     Case("a remark in Latin-1", lambda: b"REMARK   1 AUTH   M.M\xfcller\n" + PLAIN.encode(), "taken"),
     Case("a byte-order mark", lambda: b"\xef\xbb\xbf" + PLAIN.encode(), "taken"),
 ]  # fmt: skip
@@ -118,6 +120,30 @@ def test_what_comes_of_a_structure(tmp_path, case):
     assert (np.linalg.norm(structure.position_angstrom, axis=1) < 200).all()
     if case.outcome == "taken" and "elements" not in case.what:
         assert not said
+
+
+def test_iron_of_haem_without_an_element_is_iron(tmp_path):
+    haem = [
+        atom(900 + n, name, "HEM", 900, (n, 90, 0), element="X", record="HETATM")
+        for n, name in enumerate(("FE", " CHA", " NA"))
+    ]
+    (tmp_path / "x.pdb").write_text(extra(*haem))
+    assert read_structure(tmp_path / "x.pdb").element[-3:].tolist() == [26, 6, 7]
+
+
+def test_coordinates_in_nanometres_are_refused(tmp_path):
+    structure = gemmi.read_pdb_string(PLAIN)
+    for found in structure[0].all():
+        found.atom.pos = gemmi.Position(*(0.1 * np.array(found.atom.pos.tolist())))
+    (tmp_path / "x.pdb").write_text(structure.make_pdb_string())
+    with pytest.raises(BadInput, match="are the coordinates in nanometres"):
+        check_molecule(tmp_path / "x.pdb")
+
+
+def test_a_trace_of_ca_alone_is_no_molecule(tmp_path):
+    (tmp_path / "x.pdb").write_text("".join(line for line in PLAIN.splitlines(keepends=True) if " CA " in line))
+    with pytest.raises(BadInput, match="one atom a residue in most of 60 residues, a trace"):
+        check_molecule(tmp_path / "x.pdb")
 
 
 def test_the_copies_of_an_assembly_in_models_have_chains_of_their_own(tmp_path):

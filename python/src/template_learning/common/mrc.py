@@ -58,7 +58,11 @@ LEAST_VOXEL_ANGSTROM, MOST_VOXEL_ANGSTROM = 0.05, 1000.0
 """No micrograph or tomogram has voxels beyond these; a header that says so is in other units, or wrong."""
 LEAST_LIKELY_ANGSTROM, MOST_LIKELY_ANGSTROM = 0.3, 100.0
 """The narrower range that decides between two readings of a cell without its sampling."""
+LEAST_VARIED = 0.01
+"""The share of a tomogram's voxels that have another grey value than most, at least."""
 CUBE_TOLERANCE = 0.01
+LEAST_GREY, MOST_GREY = 1e-30, 1e25
+"""No volume's highest grey value lies beyond; that of floats in the wrong byte order does."""
 FOREIGN: Mapping[bytes, str] = {
     b"\x89HDF": "an HDF5 file",
     b"II*\x00": "a TIFF file",
@@ -129,8 +133,10 @@ def read_mrc(
         data = np.memmap(path, header.dtype, "r", header.offset, shape)
     else:
         data = np.fromfile(path, header.dtype, int(np.prod(shape)), offset=header.offset).reshape(shape)
-    if header.dtype.kind == "i" and header.dtype.itemsize == 1:
+    if header.mode == 0:
         data = _bytes_read(path, header, data)
+    elif header.mode in (1, 6):
+        data = _words_read(path, header, data)
     if header.dtype == np.dtype("f2"):
         data = data.astype(np.float32)
     elif not header.dtype.isnative:
@@ -138,12 +144,7 @@ def read_mrc(
     data = _axes_in_order(path, header, data, stack)
     voxel_size = _voxel_size(path, header, stack, need_voxel_size)
     if not memory_map and data.dtype.kind == "f":
-        unusable = data.size - int(np.isfinite(data).sum())
-        if unusable:
-            raise BadInput(
-                f"{path}: {unusable} of {data.size} voxels are NaN or infinite; finite grey values were expected "
-                "(replace them, by the mean say)"
-            )
+        _check_floats(path, data)
     return data, voxel_size
 
 
@@ -152,6 +153,10 @@ def read_tomogram(path: Path, *, need_voxel_size: bool = True) -> tuple[NDArray[
     data, voxel_size = read_mrc(path, need_voxel_size=need_voxel_size)
     if data.min() == data.max():
         raise BadInput(f"{path}: every voxel is {data.flat[0]:g}; a tomogram was expected")
+    middle = np.partition(data.ravel(), data.size // 2)[data.size // 2]
+    other = int((data != middle).sum())
+    if other < LEAST_VARIED * data.size:
+        raise BadInput(f"{path}: all but {other} of {data.size} voxels are {middle:g}; a tomogram was expected")
     return data, voxel_size
 
 
@@ -171,6 +176,8 @@ def read_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
             f"{path}: {int((data < 0).sum())} of {data.size} voxels are below 0 (down to {least:g}); "
             "a mask of 0 outside and 1 inside was expected"
         )
+    if data.dtype.kind in "iu" and len(labels := np.unique(data[data > 0])) > 1:
+        log.warning("%s: %d values above 0 (%d to %d), all of which are inside", path, len(labels), labels[0], labels[-1])
     inside: NDArray[np.bool_] = data > 0
     if not inside.any():
         raise BadInput(f"{path}: the mask is empty, every voxel is 0; some above 0, inside, were expected")
@@ -389,6 +396,43 @@ def _bytes_read(path: Path, header: _Header, data: NDArray[Any]) -> NDArray[Any]
     return data
 
 
+def _words_read(path: Path, header: _Header, data: NDArray[Any]) -> NDArray[Any]:
+    """16-bit integers with the sign that the mode tells, or the other where the header's statistics prove it."""
+    least, most, mean = header.statistics
+    other = data.dtype.newbyteorder(header.order).str.translate(str.maketrans("iu", "ui"))
+    if least <= mean <= most and (
+        (header.mode == 1 and least >= 0 and 2**15 <= most < 2**16) or (header.mode == 6 and least < 0)
+    ):
+        words = "unsigned" if header.mode == 1 else "signed"
+        log.warning("%s: mode %d read as %s: the header's values run from %g to %g", path, header.mode, words, least, most)
+        return data.view(other)
+    if header.mode == 6 and not isinstance(data, np.memmap):
+        # Signed values about 0 that are read as unsigned lie at both ends of the range, and none between.
+        low, high = int((data < 2**14).sum()), int((data >= 3 * 2**14).sum())
+        if min(low, high) > 0.01 * data.size and low + high == data.size and len(np.unique(data.ravel()[:100_000])) > 16:
+            raise BadInput(
+                f"{path}: mode 6, but its values lie below {2**14} and above {3 * 2**14} alone, as signed ones do that are read as "
+                "unsigned; mode 1 was expected (mode 6 in the header is wrong)"
+            )
+    return data
+
+
+def _check_floats(path: Path, data: NDArray[Any]) -> None:
+    """Refuse NaN, infinite and impossible voxels, with how many of how many."""
+    unusable = data.size - int(np.isfinite(data).sum())
+    if unusable:
+        raise BadInput(
+            f"{path}: {unusable} of {data.size} voxels are NaN or infinite; finite grey values were expected "
+            "(replace them, by the mean say)"
+        )
+    highest = max(abs(float(data.min())), abs(float(data.max())))
+    if highest and not LEAST_GREY < highest < MOST_GREY:
+        raise BadInput(
+            f"{path}: grey values up to {highest:.3g}; {LEAST_GREY:g} to {MOST_GREY:g} were expected: is the voxels' byte order another "
+            "than the header's, or the file damaged?"
+        )
+
+
 def _axes_in_order(path: Path, header: _Header, data: NDArray[Any], stack: bool) -> NDArray[Any]:
     """The voxels as [z, y, x], whichever axis the columns, rows and sections of the file are."""
     if header.axes == (1, 2, 3):
@@ -444,6 +488,8 @@ def _told_voxel_size(path: Path, header: _Header, stack: bool) -> float:
         return float(np.float32(likely[0]))
     sizes = cell[:2] / sampling[:2]
     across = float(np.float32(sizes[0]))
+    if (sampling[:2] != count[:2]).any() and np.allclose(by_count := cell[:2] / count[:2], by_count[0], rtol=CUBE_TOLERANCE):
+        log.warning("%s: %s, but %d columns; voxels of %g Å, as of a part of that cell", path, told, count[0], across)
     if not stack and np.isfinite(cell[2]) and cell[2] > 0:
         along = [cell[2] / divisor for divisor in (sampling[2], count[2]) if divisor > 0]
         sizes = np.append(sizes, along[0])

@@ -30,8 +30,21 @@ AROUND_A_NAME = re.compile(r"^rec_|(_\d+(\.\d+)?Apx|_Vol|_rec|_full_rec)$", re.I
 """What IMOD, RELION, Warp and AreTomo set about a tilt series' name where they name its tomogram."""
 CSV_TOMOGRAM_COLUMNS = (
     "tomogram", "tomogram_id", "tomogram_name", "tomo", "tomo_id", "tomo_name", "rlntomoname", "rlnmicrographname", "micrograph",
-    "micrograph_name", "run", "run_name", "experiment", "tilt_series", "tomo_idx", "id",
+    "micrograph_name", "run", "run_name", "experiment", "tilt_series", "tomogram_file", "tomogram_path", "path", "filename",
+    "file_name", "file", "tomo_idx", "id",
 )  # fmt: skip
+CSV_CLASS_COLUMNS = (
+    "class",
+    "class_name",
+    "label",
+    "species",
+    "particle_type",
+    "particle_name",
+    "object",
+    "object_name",
+    "type",
+)
+"""Columns by which people tell kinds of particles apart; which class of the model each is, class_id alone says."""
 STAR_TOMOGRAM_COLUMNS = ("rlnTomoName", "rlnTomogramName", "rlnMicrographName", "wrpSourceName")
 BEYOND_VOXELS = 1.0
 """A particle's middle may lie this far beyond the tomogram: refinement shifts those at its edge."""
@@ -219,6 +232,12 @@ def _from_csv(path: Path, identifier: str, grid: Grid) -> list[dict[str, Any]]:
     if column is not None and rows:
         taken = _attributed(path, identifier, [cells[column] for _, cells in rows], f"column {column!r}")
         rows = [row for row, mine in zip(rows, taken, strict=True) if mine]
+    for name in CSV_CLASS_COLUMNS if "class_id" not in lower else ():
+        classes = {cells[name] for _, cells in rows if name in cells}
+        if len(classes) > 1:
+            raise BadInput(
+                f"{path}: column {name!r} has {_some(classes)} and no column class_id says which class each is; it was expected"
+            )
     known = [name for name in lower if name in ParticleRow.model_fields and name not in names]
     return [
         {
@@ -362,6 +381,15 @@ def _turn(row: Mapping[str, str], kind: str, where: str) -> Rotation | None:
     return rotation_from_angles(angles) if any(angles) else None
 
 
+SIZES = (
+    "rlnTomoTiltSeriesPixelSize",
+    "rlnMicrographPixelSize",
+    "rlnImagePixelSize",
+    "rlnPixelSize",
+    "rlnDetectorPixelSize",
+)
+
+
 class _PixelSizes:
     """The pixel sizes in ångström that a STAR file tells for its particles' rows, in their row or in another table."""
 
@@ -388,6 +416,13 @@ class _PixelSizes:
         if not sizes:
             if detector is not None:
                 raise BadInput(f"{self.path}: row {number}: rlnDetectorPixelSize without rlnMagnification; both were expected")
+            unknown = {name for table in [*self.others, _StarTable("", tuple(row), [])] for name in table.columns}
+            unknown = {name for name in unknown if "PixelSize" in name} - set(SIZES)
+            if unknown:
+                raise BadInput(
+                    f"{self.path}: {_some(unknown)} alone, which is not known to be the coordinates'; rlnTomoTiltSeriesPixelSize "
+                    "was expected"
+                )
             return self.of_coordinates(row, number) if default is None else default
         if max(sizes.values()) > 1.01 * min(sizes.values()):
             said = ", ".join(f"{size:g} Å by {name}" for name, size in sizes.items())

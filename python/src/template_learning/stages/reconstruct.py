@@ -120,6 +120,11 @@ def _check_angles(path: Path, angles: NDArray[np.float64]) -> None:
             f"{path}: {len(angles)} angles from {angles.min():g} to {angles.max():g}; degrees were expected: radians? "
             f"(in degrees they would be {degrees.min():.1f} to {degrees.max():.1f})"
         )
+    if len(angles) >= 10 and np.array_equal(angles, np.arange(len(angles)) + angles[0]) and angles[0] in (0, 1):
+        raise BadInput(
+            f"{path}: angles {angles[0]:g}, {angles[1]:g}, {angles[2]:g} to {angles[-1]:g}: numbers of the images? tilt angles in "
+            "degrees were expected"
+        )
     _, times = np.unique(angles, return_counts=True)
     doubled = int(times[times > 1].sum())
     if doubled > max(2, len(angles) // 5):

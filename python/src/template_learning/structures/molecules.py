@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, replacing
@@ -20,6 +21,38 @@ from template_learning.structures.structure import Structure, read_structure, wr
 
 PDB_ID = re.compile(r"(pdb:)?(pdb_0000)?[1-9][A-Za-z0-9]{3}", re.IGNORECASE)
 TIMEOUT_SECONDS = 60
+NEAREST_ANGSTROM = (0.8, 3.0)
+"""Between an atom and the nearest: a bond, 1.2 to 1.5 Å in all molecules, coarse pseudo-atoms let in."""
+POLYMER = [
+    "ALA",
+    "ARG",
+    "ASN",
+    "ASP",
+    "CYS",
+    "GLN",
+    "GLU",
+    "GLY",
+    "HIS",
+    "ILE",
+    "LEU",
+    "LYS",
+    "MET",
+    "PHE",
+    "PRO",
+    "SER",
+    "THR",
+    "TRP",
+    "TYR",
+    "VAL",
+    "A",
+    "C",
+    "G",
+    "U",
+    "DA",
+    "DC",
+    "DG",
+    "DT",
+]
 
 
 def fetch_entry(pdb_id: str, path: Path) -> None:
@@ -65,6 +98,21 @@ def check_molecule(path: Path, reading: MoleculeInput | None = None) -> Checked:
         )
         return Checked((note,), bounded.diameter_angstrom, None, sha256(bounded.volume.tobytes()).hexdigest())
     structure = read_structure(path, _for_structure(path, reading))
+    atoms = np.bincount(structure.residue)
+    polymer = np.isin(structure.residue_name[np.flatnonzero(np.diff(structure.residue, prepend=-1))], POLYMER)
+    if polymer.sum() > 10 and np.median(atoms[polymer]) < 2:
+        raise BadInput(
+            f"{path}: one atom a residue in most of {int(polymer.sum())} residues, a trace; all atoms, whose density is the molecule's, "
+            "were expected"
+        )
+    if len(atoms) > 10:
+        some = structure.position_angstrom[:: max(1, len(structure.element) // 2000)]
+        nearest = float(np.median(np.asarray(KDTree(structure.position_angstrom).query(some, k=2)[0])[:, 1]))
+        if not NEAREST_ANGSTROM[0] < nearest < NEAREST_ANGSTROM[1]:
+            raise BadInput(
+                f"{path}: {nearest:.3g} Å from an atom to the next, where {NEAREST_ANGSTROM[0]:g} to {NEAREST_ANGSTROM[1]:g} were "
+                f"expected: are the coordinates in {'nanometres' if nearest < 1 else 'another unit, or part of the atoms missing'}?"
+            )
     reach = float(np.linalg.norm(structure.position_angstrom, axis=1).max())
     kinds = "\n".join(f"{name} {residue}" for name, residue in zip(structure.atom_name, structure.residue_name, strict=True))
     return Checked(structure.notes, 2 * reach, len(structure.nodes), sha256(kinds.encode()).hexdigest())

@@ -7,7 +7,7 @@ The rule, each part of which is noted where it applied:
 * alternate locations: in each residue the one with the highest occupancy is kept, the first of equals;
 * waters, hydrogens and single-atom ions of the buffer (``BUFFER_IONS``) are removed; bound metals and ligands stay;
 * an ion whose element is not told (X, or its first letter alone) takes the element that its residue is named after,
-  any other atom that of its name's first letter; an atom of a standard residue that seems to be a metal takes its name's
+  any other atom that of its name (FE of haem, C1); an atom of a standard residue that seems to be a metal takes its name's
   first letter too (CA set one column left); atoms of unknown element or of UNX are removed;
 * atoms without a position (blank, starred, or one spot for many) are removed while they are few (``MOST_UNPLACED``);
 * residues without a number of the author's are numbered as the file's label_seq_id, else as they follow.
@@ -33,13 +33,13 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import existing, replacing
 from template_learning.structures.binarycif import is_binary_cif, read_binary_cif
 
+_CHEMICAL_ELEMENTS = {gemmi.Element(number).name.upper(): number for number in range(1, 119)}
 BUFFER_IONS = ("LI", "NA", "K", "RB", "CS", "F", "CL", "BR", "I", "IOD")
 NODE_NAMES = (("CA", 6), ("P", 15))
 """Names and elements of the atoms that are nodes (the element keeps calcium ions out)."""
 COORDINATE = re.compile(r" *[-+]?\d*\.\d+ *| *[-+]?\d+\. *")
 SUFFIXES = (".cif", ".mmcif", ".bcif", ".pdb", ".ent", ".gz", ".bz2", ".xz")
 DEUTERIUM = 119  # gemmi counts it as an element of its own, after the 118
-_CHEMICAL_ELEMENTS = {gemmi.Element(number).name.upper(): number for number in range(1, 119)}
 WEIGHT_DALTON = np.array([0.0, *(gemmi.Element(number).weight for number in range(1, 119))])
 MOST_UNPLACED = 0.02
 """The share of atoms that may be without a position; a structure that lacks more is refused."""
@@ -47,6 +47,8 @@ ATOMS_ON_ONE_SPOT = 4
 """So many atoms at exactly one place are not placed at all: a program filled in zeros."""
 ELEMENTS_OF_STANDARD_RESIDUES = (1, 6, 7, 8, 15, 16, DEUTERIUM)
 ELEMENTS_BY_LETTER = {"H": 1, "C": 6, "N": 7, "O": 8, "P": 15, "S": 16}
+ELEMENTS_OF_LIGANDS = {name: _CHEMICAL_ELEMENTS[name] for name in ("FE", "MG", "ZN", "MN", "CU", "MO", "SE", "CL", "BR")}
+"""Two letters that begin an atom's name in a ligand (FE of haem) and are never a carbon's or a nitrogen's there."""
 OVERLAP_ANGSTROM = 2.0
 """Nodes of two residues never come as near; those of two NMR models mostly do."""
 PROTEIN_HYDROGENS_PER_ATOM = 0.993
@@ -332,10 +334,11 @@ def _cleaned(name: str, flat: gemmi.FlatStructure, notes: list[str], path: Path)
     standard = np.array([gemmi.find_tabulated_residue(name).is_standard() for name in names.tolist()])[of_name]
     odd = standard & ~np.isin(element, ELEMENTS_OF_STANDARD_RESIDUES)
     unknown = np.flatnonzero(((element == 0) & (residue_name != "UNX")) | odd)
-    letters = [text.lstrip("0123456789'")[:1].upper() for text in atom_name[unknown].tolist()]
-    element[unknown] = [ELEMENTS_BY_LETTER.get(letter, 0) for letter in letters]
+    element[unknown] = [
+        _element_of_name(name, bool(plain)) for name, plain in zip(atom_name[unknown].tolist(), standard[unknown], strict=True)
+    ]
     if element[unknown].any():
-        notes.append(f"{np.count_nonzero(element[unknown])} atoms: element taken from the first letter of the atom's name")
+        notes.append(f"{np.count_nonzero(element[unknown])} atoms: element taken from the atom's name")
 
     water = np.isin(residue_name, ("HOH", "WAT", "DOD", "H2O", "SOL", "TIP3"))
     drop(water, "atoms of water removed")
@@ -353,6 +356,7 @@ def _cleaned(name: str, flat: gemmi.FlatStructure, notes: list[str], path: Path)
     drop(_alternates(flat, chain, number, insertion, keep), "atoms of alternate locations removed (highest occupancy kept)")
     if not keep.any():
         raise BadInput(f"{path}: no atoms are left after cleaning ({'; '.join(notes)})")
+    _check_residues(path, chain[keep], number[keep], insertion[keep], residue_name[keep], atom_name[keep], standard[keep])
     kept = position[keep]
     origin = kept.mean(axis=0)
     return Structure(
@@ -368,6 +372,36 @@ def _cleaned(name: str, flat: gemmi.FlatStructure, notes: list[str], path: Path)
         hetero=(np.array(flat.het_flags) == ord("H"))[keep],
         notes=tuple(notes),
     )
+
+
+def _check_residues(
+    path: Path,
+    chain: NDArray[np.str_],
+    number: NDArray[np.int32],
+    insertion: NDArray[np.str_],
+    residue_name: NDArray[np.str_],
+    atom_name: NDArray[np.str_],
+    standard: NDArray[np.bool_],
+) -> None:
+    """Refuse a structure whose residues cannot be told apart: a standard one has each atom once."""
+    new = np.zeros(len(chain), dtype=bool)
+    for column in (chain, number, insertion, residue_name):
+        new[1:] |= column[1:] != column[:-1]
+    residue = np.cumsum(new)[standard]
+    name = np.unique(atom_name[standard], return_inverse=True)[1]
+    atoms = residue * (int(name.max(initial=0)) + 1) + name
+    doubled = len(atoms) - len(np.unique(atoms))
+    if doubled > MOST_UNPLACED * len(atoms):
+        raise BadInput(
+            f"{path}: {doubled} of {len(atoms)} atoms are named as another of their residue: residues, or copies of a chain, with one "
+            "number; numbers of their own were expected"
+        )
+
+
+def _element_of_name(name: str, standard: bool) -> int:
+    """The element that an atom's name begins with, 0 where that is none of those that such names stand for."""
+    letters = name.lstrip("0123456789'").upper()
+    return (0 if standard else ELEMENTS_OF_LIGANDS.get(letters[:2], 0)) or ELEMENTS_BY_LETTER.get(letters[:1], 0)
 
 
 def _on_one_spot(position: NDArray[np.float64], keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
