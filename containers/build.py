@@ -2,7 +2,7 @@
 
 An image is made in two steps.  Its own recipe puts packages on those of its parent (images.json), so that what several
 images need is installed once; containers/Containerfile puts this package on them.  `build.py [NAME...]`.  Called as root it runs every tool as the user `template-builder`, which it makes.  Results lie in
-build/containers/; what is kept between builds in TEMPLATE_LEARNING_IMAGE_CACHE (docs/containers.md).
+build/containers/; what is kept between builds in TEMPLATE_LEARNING_IMAGE_CACHE (docs/how-to/containers.md).
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """Pushes built images to a registry: the OCI image, the SIF, the bill of materials and signatures of both.
 
-`publish.py --registry HOST[:PORT][/PATH] [--key PRIVATE.pem] [--release] [NAME...]`.  The key is an ECDSA one (docs/containers.md).
+`publish.py --registry HOST[:PORT][/PATH] [--key PRIVATE.pem] [--release] [NAME...]`.  The key is an ECDSA one (docs/how-to/containers.md).
 What was pushed is written to build/containers/published.json; --release writes its digests into containers/images.json too.
 """
 

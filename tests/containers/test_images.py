@@ -137,7 +137,7 @@ def registry(tmp_path_factory):
 
 
 def key_pair(folder: Path) -> tuple[Path, Path]:
-    """A private and a public key, as docs/containers.md makes them."""
+    """A private and a public key, as docs/how-to/containers.md makes them."""
     private, public = folder / "private.pem", folder / "public.pem"
     openssl = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", private]
     subprocess.run(openssl, check=True, capture_output=True)

@@ -409,7 +409,7 @@ class LossSettings(SettingsSection):
         1.0,
         gt=0,
         description="weight in the cross-entropy of a target whose axis lies along the beam (top view) beside that of one across it"
-        " (side view), their mean 1; above 1 more top views are found and fewer others (docs/learning.md)",
+        " (side view), their mean 1; above 1 more top views are found and fewer others (docs/explanation/top_views.md)",
     )
 
     @model_validator(mode="after")
@@ -427,7 +427,7 @@ class OptimizerSettings(SettingsSection):
     """How the weights follow the loss."""
 
     name: Literal["adam", "muon"] = Field(
-        "adam", description="muon: learns in fewer steps, with a larger learning_rate (docs/learning.md); adam: DeepFinder's"
+        "adam", description="muon: learns in fewer steps, with a larger learning_rate (docs/explanation/learning.md); adam: DeepFinder's"
     )
     learning_rate: float = Field(1e-4, gt=0, description="its step")
     learning_rate_schedule: Literal["constant", "cosine"] = Field(
@@ -591,7 +591,7 @@ class MatchSettings(SettingsSection):
 
     run: bool = Field(False, description="true: the tomograms are also searched by template matching")
     engine: Literal["pytme", "pytom"] = Field(
-        "pytme", description="pytme: on the processor; pytom: pytom-match-pick, on GPUs (docs/template_matching.md)"
+        "pytme", description="pytme: on the processor; pytom: pytom-match-pick, on GPUs (docs/how-to/template_matching.md)"
     )
     templates: int = Field(
         1, ge=1, description="templates of each class to search with, the first by id; the best score counts"

@@ -34,7 +34,7 @@ NO_GPU = ("cudaErrorNoDevice", "cudaErrorInsufficientDriver", "No module named '
 
 def find_gpus() -> int:
     """How many GPUs the program may use; BadInput where it or they are missing."""
-    find_program(PYTOM, "match.engine = 'pytom'", f"install {NAME} (docs/template_matching.md), or take 'pytme'")
+    find_program(PYTOM, "match.engine = 'pytom'", f"install {NAME} (docs/how-to/template_matching.md), or take 'pytme'")
     gpus = len(visible_gpus(os.environ))
     if not gpus:
         raise BadInput(f"match.engine = 'pytom': {PYTOM} needs a GPU and there is none; take 'pytme', which needs none")
