@@ -1,17 +1,14 @@
 """EXPORT: the picks of one tomogram in the formats of other programs."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from template_learning.common.files import checked_id, read_table, write_table
+from template_learning.common.files import checked_id, read_table
 from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import grid_of, read_sidecar
 from template_learning.common.tables import PickRow
 from template_learning.export.copick import write_copick
-from template_learning.export.deepfinder import write_deepfinder
-from template_learning.export.imod import write_imod_points
+from template_learning.export.formats import FORMATS
 from template_learning.export.picks import Picks
-from template_learning.export.relion import write_relion4, write_relion5
 from template_learning.settings import ExportSettings
 
 
@@ -62,12 +59,3 @@ def export_picks(
             written.append(output / f"{identifier}.{ending}")
             write(written[-1], what)
     return written
-
-
-FORMATS: Mapping[str, tuple[str, Callable[[Path, Picks], None]]] = {
-    "csv": ("csv", lambda path, picks: write_table(path, PickRow, picks.rows)),
-    "relion5": ("relion5.star", write_relion5),
-    "relion4": ("relion4.star", write_relion4),
-    "deepfinder": ("deepfinder.xml", write_deepfinder),
-    "imod": ("imod.txt", write_imod_points),
-}
