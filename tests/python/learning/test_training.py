@@ -27,6 +27,7 @@ from ..toy_tomograms import SMALL, imaged
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("optimizer", "averaged_share"), [("adam", 0.0), ("muon", 0.0), ("muon", 1.0)])
 def test_training_is_deterministic_and_goes_on_after_a_kill(
     toy: tuple[Path, Path],
@@ -66,6 +67,7 @@ def test_training_is_deterministic_and_goes_on_after_a_kill(
         assert np.array_equal(one, other)
 
 
+@pytest.mark.long
 def test_top_views_weigh_in_training_and_views_of_mean_weight_as_without(toy: tuple[Path, Path], tmp_path: Path) -> None:
     entropy = SMALL.changed({"loss": {"tversky_weight": 0.0, "class_weight_exponent": 0.0}})
     history = {}
@@ -93,6 +95,7 @@ def test_a_state_of_another_training_is_not_taken_up(toy: tuple[Path, Path], tra
     assert len(read_table(tmp_path / "history.csv", HistoryRow)) == 1
 
 
+@pytest.mark.long
 def test_a_state_in_a_shared_folder_is_taken_up_by_its_own_training(
     toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from template_learning.common.geometry import Grid
 from template_learning.common.mrc import write_mrc
 from template_learning.common.provenance import write_json, write_sidecar
 from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow, PickRow
-from template_learning.learning.spectrum import radial_power_spectrum as model_spectrum
+from template_learning.learning.spectrum import radial_spectrum
 from template_learning.report.domain_gap import as_the_network_sees, domain_gap_section, training_look
 from template_learning.report.picking_sections import richest_depth, shown_tomograms, sorted_marks
 from template_learning.report.run import Run
@@ -361,6 +361,7 @@ def test_without_training_tomograms_the_models_card_says_how_they_looked(part):
     assert domain_gap_section(Run.open(part)) is None
 
 
+@pytest.mark.long
 def test_the_gap_is_that_of_the_tomograms_as_the_network_sees_them(part):
     grey = np.random.default_rng(2).gamma(1.0, size=(32, 32, 32)).astype(np.float32)  # its grey values are far from symmetric
     write_mrc(part / f"tomograms/{REAL}.mrc", grey, VOXEL)
@@ -380,7 +381,7 @@ def test_the_gap_is_that_of_the_tomograms_as_the_network_sees_them(part):
     write_segment_facts(part, {}, **CARD, model_band_pass_angstrom=[3, 40])
     assert "before the filter that the model was trained with" in read_page(part).text
     write_segment_facts(part, {"match_spectrum": True}, **CARD)
-    matched = model_spectrum(as_the_network_sees(Run.open(part), REAL)[0])
+    matched = radial_spectrum(as_the_network_sees(Run.open(part), REAL)[0])
     np.testing.assert_allclose(matched[3:14], 2.0, rtol=0.2)
     np.testing.assert_allclose(matched[18:], 0.5, rtol=0.2)
 

@@ -113,6 +113,7 @@ def test_spheres_about_annotations() -> None:
         assert np.array_equal(labels == number, np.linalg.norm(grid - position, axis=-1) <= radius)
 
 
+@pytest.mark.long
 def test_finetuning_scores_held_out_tomograms_and_writes_a_model(
     toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

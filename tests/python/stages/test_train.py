@@ -25,9 +25,16 @@ from ..toy_tomograms import SMALL, VOXEL
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
+@pytest.mark.long
 def test_training_learns_writes_its_files_and_finds_the_rods(toy: tuple[Path, Path], tmp_path: Path) -> None:
-    chosen = SMALL.model_copy(
-        update={"epochs": 12, "steps_per_epoch": 15, "batch_size": 4, "learning_rate": 5e-3, "background_fraction": 0.6}
+    chosen = SMALL.changed(
+        {
+            "epochs": 12,
+            "steps_per_epoch": 15,
+            "batch_size": 4,
+            "optimizer": {"learning_rate": 5e-3},
+            "background_fraction": 0.6,
+        }
     )
     train_network(*toy, chosen, 1, tmp_path)
     history = read_table(tmp_path / "history.csv", HistoryRow)
@@ -46,8 +53,9 @@ def test_training_learns_writes_its_files_and_finds_the_rods(toy: tuple[Path, Pa
     assert 2 * (found * truth).sum() / (found.sum() + truth.sum()) > 0.8
 
 
+@pytest.mark.long
 def test_a_training_begins_with_the_weights_of_a_trained_model(toy: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:
-    hardly = SMALL.model_copy(update={"epochs": 1, "steps_per_epoch": 1, "learning_rate": 1e-9})
+    hardly = SMALL.changed({"epochs": 1, "steps_per_epoch": 1, "optimizer": {"learning_rate": 1e-9}})
     for name, start in (("on", trained / "trained.keras"), ("anew", None)):
         train_network(*toy, hardly, 7, tmp_path / name, start=start)
     before, on, anew = (
@@ -57,7 +65,7 @@ def test_a_training_begins_with_the_weights_of_a_trained_model(toy: tuple[Path, 
     np.testing.assert_allclose(on, before, atol=1e-6)
     assert np.abs(anew - before).max() > 0.01
     card = read_card(tmp_path / "on" / "trained.keras")
-    assert card.training["start"]["settings"]["learning_rate"] == SMALL.learning_rate
+    assert card.training["start"]["settings"]["optimizer"]["learning_rate"] == SMALL.optimizer.learning_rate
     assert "start" not in read_card(tmp_path / "anew" / "trained.keras").training
     for change, words in (
         ({"filters": 5}, "its filters is 4; train.filters = 5 was expected"),
