@@ -38,7 +38,7 @@ def test_library_is_written_and_read_back(tmp_path):
     assert library["a"].row.share == 2.5
     assert library["b_c000"].row.atom_count == 5
     density, voxel = library["a"].density()
-    position, element = library["a"].atoms()
+    position, element, hydrogens, displaced = library["a"].atoms()
     assert voxel == 4.0
     assert element.tolist() == [7, 6, 6, 7, 6]
     np.testing.assert_allclose(density, density_of_atoms(position, element, 4.0, 8.0), rtol=1e-5)
