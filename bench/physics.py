@@ -57,7 +57,9 @@ FIGURES = {
     "phase_per_atom_protein": Figure("1S3X: integrated phase over the interaction constant, V Å^3 a heavy atom"),
     "phase_per_atom_nucleosome": Figure("2PYO: the same"),
     "phase_per_atom_protein_bare": Figure("1S3X without hydrogens, as Parakeet has it: the same"),
-    "amplitude_contrast": Figure("effective amplitude contrast of a crowded sample by default, periods of 150 to 400 Å", "0.07 to 0.10"),
+    "amplitude_contrast": Figure(
+        "effective amplitude contrast of a crowded sample by default, periods of 150 to 400 Å", "0.07 to 0.10"
+    ),
     "amplitude_contrast_coarse": Figure("the same on pixels of 6.5 Å (the figures above: 4 Å)", "0.07 to 0.10"),
     "amplitude_contrast_elastic": Figure("the same without absorption: what strong scattering alone gives"),
     "transfer_at_200_angstrom": Figure("contrast transfer at a period of 200 Å and -3 um, ice of 500 Å"),
@@ -136,7 +138,9 @@ def residues_of(structure: Structure, names: Iterable[str]) -> tuple[Atoms, list
         structure.residue[chosen].tolist(), structure.residue_name[chosen].tolist(), atoms.element.tolist(), strict=True
     ):
         found.setdefault(residue, (name, Counter()))[1][gemmi.Element(element).name] += 1
-    return atoms._replace(position_angstrom=atoms.position_angstrom - atoms.position_angstrom.mean(axis=0)), list(found.values())
+    return atoms._replace(position_angstrom=atoms.position_angstrom - atoms.position_angstrom.mean(axis=0)), list(
+        found.values()
+    )
 
 
 def made_up(names: list[str], formulas: dict[str, str]) -> Structure:
@@ -186,7 +190,9 @@ def crowd(folder: Path = PROTEIN) -> Sample:
     return Sample([atoms], np.zeros(count, np.int64), random_rotations(count, generator).as_matrix(), place, Slab(500.0))
 
 
-def transfer(sample: Sample, pixels: int, pixel_angstrom: float, amplitude_contrast: float) -> tuple[NDArray[np.float64], NDArray[np.float64], Lens]:
+def transfer(
+    sample: Sample, pixels: int, pixel_angstrom: float, amplitude_contrast: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], Lens]:
     """Frequencies in 1/Å, and there the image's transform over that of the phase (2 sin chi for a weak object)."""
     engine = engine_of(sample, pixels, pixel_angstrom=pixel_angstrom, amplitude_contrast=amplitude_contrast)
     wave, _ = replace(engine, propagation="projection", amplitude_contrast=0.0).exit_wave(0.0, 0.0, None)
@@ -198,7 +204,9 @@ def transfer(sample: Sample, pixels: int, pixel_angstrom: float, amplitude_contr
     inside = (ring > 0) & (ring < len(edges))
     product = np.bincount(ring[inside], (image * phase.conj()).real[inside], len(edges))
     power = np.bincount(ring[inside], (np.abs(phase) ** 2)[inside], len(edges))
-    middle = np.bincount(ring[inside], frequency[inside], len(edges)) / np.maximum(np.bincount(ring[inside], minlength=len(edges)), 1)
+    middle = np.bincount(ring[inside], frequency[inside], len(edges)) / np.maximum(
+        np.bincount(ring[inside], minlength=len(edges)), 1
+    )
     full = power > 0
     return middle[full], -product[full] / power[full], engine.lens
 

@@ -19,8 +19,8 @@ from template_learning.simulation.multislice import Engine
 from template_learning.simulation.optics import Lens
 from template_learning.simulation.potential import Sample
 from template_learning.simulation.scattering import physical_scattering
-from template_learning.structures.atoms import bare_atoms
 from template_learning.stages.tetris import pack_sample
+from template_learning.structures.atoms import bare_atoms
 from template_learning.structures.library import LibraryEntry, read_library
 from template_learning.template_matching.search import TiltSeriesOptics
 

@@ -50,7 +50,9 @@ def test_mean_inner_potentials_are_those_of_composition_and_volume(hand: ModuleT
         assert found[kind] == pytest.approx(potential / volume, rel=0.03), kind
     assert physical_scattering(0.91).ice_volt == pytest.approx(hand.ice_by_hand(0.91), rel=0.03)
     # as is known of their densities: ice, protein, nucleic acids
-    assert 4.3 < physical_scattering(0.91).ice_volt < 4.6 < 7.8 < found["protein"] < 8.4 < 8.8 < found["DNA"] < found["RNA"] < 9.5
+    assert (
+        4.3 < physical_scattering(0.91).ice_volt < 4.6 < 7.8 < found["protein"] < 8.4 < 8.8 < found["DNA"] < found["RNA"] < 9.5
+    )
 
 
 @pytest.mark.parametrize(("name", "names"), [("PROTEIN", ("AMINO_ACIDS",)), ("NUCLEOSOME", ("AMINO_ACIDS", "DNA"))])

@@ -131,7 +131,9 @@ def test_a_cuboids_ice_is_no_absorption() -> None:
     """Molecules take electrons out of the wave, whatever the shape of the ice."""
     molecule = one_molecule(atom_blob(np.random.default_rng(3), 10.0), [6] * 300)
     waves = [
-        engine_of(replace(molecule, ice=ice), scattering=physical_scattering(), amplitude_contrast=0.05).exit_wave(0, 0, None)[0]
+        engine_of(replace(molecule, ice=ice), scattering=physical_scattering(), amplitude_contrast=0.05).exit_wave(0, 0, None)[
+            0
+        ]
         for ice in (Slab(100.0), Cuboid((2000.0, 2000.0, 100.0)))
     ]
     np.testing.assert_allclose(*(np.abs(wave) for wave in waves), atol=1e-4)

@@ -35,7 +35,7 @@ with mrcfile.new(sys.argv[-1]) as file:
 def molecule(folder: Path) -> Path:
     """A structure of 60 atoms and the list that VOLUME takes."""
     generator = np.random.default_rng(1)
-    atoms = (generator.normal(size=(60, 3)).astype(np.float32) * 15, generator.choice([6, 7, 8], 60).astype(np.uint8))
+    atoms = bare_atoms(generator.normal(size=(60, 3)) * 15, generator.choice([6, 7, 8], 60))
     parakeet.write_parakeet_structure(folder / "m.cif", atoms)
     entry = {"molecule": "m", "species": "m", "role": "distractor", "class_id": 0, "file": "m.cif"}
     (folder / "molecules.json").write_text(json.dumps([entry]))

@@ -49,7 +49,9 @@ def placed_sample(placed: Path, library_folders: Sequence[Path], *, hydrogens: b
     atoms = [packed.library[name].atoms() for name in names]
     without = [name for name, found in zip(names, atoms, strict=True) if not found.hydrogens.any()]
     if without and hydrogens:
-        tell(f"no hydrogens in the library for {', '.join(without[:3])}{', ...' if len(without) > 3 else ''}: heavy atoms alone")
+        tell(
+            f"no hydrogens in the library for {', '.join(without[:3])}{', ...' if len(without) > 3 else ''}: heavy atoms alone"
+        )
     angles = np.array([(row.rot_deg, row.tilt_deg, row.psi_deg) for row in rows], dtype=float).reshape(-1, 3)
     return Sample(
         atoms=atoms if hydrogens else [found.bare() for found in atoms],

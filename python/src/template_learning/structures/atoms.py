@@ -27,7 +27,7 @@ class Atoms(NamedTuple):
 
     def kept(self, keep: NDArray[np.bool_]) -> "Atoms":
         """Those of the atoms that ``keep`` (N,) names."""
-        return Atoms(*(column[keep] for column in self))
+        return Atoms(self.position_angstrom[keep], self.element[keep], self.hydrogens[keep], self.displaced_angstrom3[keep])
 
 
 def bare_atoms(position_angstrom: NDArray[np.floating], element: NDArray[np.uint8]) -> Atoms:

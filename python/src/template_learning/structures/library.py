@@ -57,7 +57,9 @@ class LibraryEntry:
         if position.shape != (len(element), 3):
             raise BadInput(f"{path}: positions {position.shape} for {len(element)} atoms; (N, 3) was expected")
         if len({len(column) for column in atoms}) > 1:
-            raise BadInput(f"{path}: {', '.join(str(len(c)) for c in atoms)} entries in its columns; as many in each was expected")
+            raise BadInput(
+                f"{path}: {', '.join(str(len(c)) for c in atoms)} entries in its columns; as many in each was expected"
+            )
         return atoms
 
 
