@@ -435,7 +435,8 @@ class OptimizerSettings(SettingsSection):
     """How the weights follow the loss."""
 
     name: Literal["adam", "muon"] = Field(
-        "adam", description="muon: learns in fewer steps, with a larger learning_rate (docs/explanation/learning.md); adam: DeepFinder's"
+        "adam",
+        description="muon: learns in fewer steps, with a larger learning_rate (docs/explanation/learning.md); adam: DeepFinder's",
     )
     learning_rate: float = Field(1e-4, gt=0, description="its step")
     learning_rate_schedule: Literal["constant", "cosine"] = Field(

@@ -13,6 +13,7 @@ from template_learning.common.provenance import read_sidecar
 from template_learning.settings import VolumeSettings
 from template_learning.simulation import parakeet
 from template_learning.stages.volume import build_library
+from template_learning.structures.atoms import bare_atoms
 
 # Stands in for e2pdb2mrc.py: the sum of Gaussians, atom by atom, of the PDB file that it is given.
 EMAN2 = """#!{python}
