@@ -25,6 +25,7 @@ BENCHES = (
     "flex",
     "pseudoatoms",
     "tetris",
+    "physics",
     "simulate",
     "reconstruct",
     "learning",

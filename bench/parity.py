@@ -101,7 +101,7 @@ def two_nucleosomes() -> tuple[Sample, Grid]:
     molecule = read_structure(NUCLEOSOME)
     grid = Grid(shape=(12, 24, 24), voxel_size_angstrom=16.0)
     return Sample(
-        atoms=[(molecule.position_angstrom.astype(np.float32), molecule.element)],
+        atoms=[molecule.atoms.bare()],
         kind=np.zeros(2, np.int64),
         rotation=random_rotations(2, np.random.default_rng(3)).as_matrix(),
         position_angstrom=np.array([[-55.0, -40.0, -12.0], [50.0, 45.0, 15.0]]),
@@ -118,7 +118,7 @@ def parakeet_figures(folder: Path) -> dict[str, float]:
     row = DesignRow(id="two", total_dose_e_per_angstrom2=60, defocus_um=-2.5, tilt_range_deg=40, tilt_step_deg=20, ice_density_g_per_cm3=0.94)  # fmt: skip
     settings = SimulateCommandSettings(engine="parakeet", pixel_size_angstrom=PIXEL_ANGSTROM, ice_shape="slab")
     detector = parakeet.choose_detector(grid, settings)
-    parakeet.write_structure(folder / "molecule_0.cif", sample.atoms[0])
+    parakeet.write_parakeet_structure(folder / "molecule_0.cif", sample.atoms[0])
     common = parakeet.configuration(sample, ["../molecule_0.cif"], float(grid.extent_angstrom[2]), row, settings, detector)
     figures: dict[str, float] = {}
     for name, ice, plate in (

@@ -136,7 +136,7 @@ def convergence() -> float:
     """Change of the 8 Å image, rms over its contrast, when pixel and slab are halved; the worst of three tilts."""
     config = read_parakeet_config(REFERENCE / "config.yaml")
     engine = parakeet_engine(config, REFERENCE, SHARED / "structures", 4)
-    finer = replace(engine, oversampling=2 * engine.oversampling, slab_angstrom=engine.slab_thickness_angstrom / 2)
+    finer = replace(engine, oversampling=2 * engine.oversampling, slice_angstrom=engine.slice_thickness_angstrom / 2)
     taken, _ = parakeet_acquisition(config)
     changes = []
     for tilt in (-60.0, 0.0, 40.0):

@@ -20,6 +20,7 @@ from template_learning.simulation.optics import Lens
 from template_learning.simulation.potential import Sample
 from template_learning.simulation.scattering import physical_scattering
 from template_learning.stages.tetris import pack_sample
+from template_learning.structures.atoms import bare_atoms
 from template_learning.structures.library import LibraryEntry, read_library
 from template_learning.template_matching.search import TiltSeriesOptics
 
@@ -221,7 +222,7 @@ VACUUM = replace(physical_scattering(), ice_volt=0.0)
 
 def one_molecule(position, element, ice=None, centre=(0.0, 0.0, 0.0)) -> Sample:
     return Sample(
-        atoms=[(np.array(position, np.float32).reshape(-1, 3), np.array(element, np.uint8))],
+        atoms=[bare_atoms(np.array(position, np.float32).reshape(-1, 3), np.array(element, np.uint8))],
         kind=np.zeros(1, np.int64),
         rotation=np.eye(3)[None],
         position_angstrom=np.array([centre], dtype=float),

@@ -304,7 +304,10 @@ class MicroscopeSettings(SettingsSection):
     spherical_aberration_mm: float = Field(2.7, ge=0, description="Cs")
     chromatic_aberration_mm: float = Field(2.7, ge=0, description="Cc (SIMULATE)")
     amplitude_contrast: float = Field(
-        0.07, ge=0, lt=1, description="share of the contrast transfer that is amplitude (MATCH; in SIMULATE it follows)"
+        0.07,
+        ge=0,
+        lt=1,
+        description="share of the contrast transfer that is amplitude (zero-loss images of molecules in ice: about 0.07)",
     )
 
 
@@ -335,10 +338,15 @@ class SimulateSettings(SettingsSection):
     ice_shape: Literal["slab", "cuboid"] = Field(
         "slab", description="slab: the ice goes on beyond the field; cuboid: it ends with the sample, as in Parakeet"
     )
+    hydrogens: bool = Field(True, description="hydrogens scatter; false: heavy atoms alone, as Parakeet has them")
+    solvent_noise: Literal["parakeet_0.6", "parakeet_0.4"] = Field(
+        "parakeet_0.6",
+        description="the ice's grain: as Parakeet 0.6.8 has it by default, or as the paper's configuration for Parakeet 0.4",
+    )
     inelastic_mean_free_path_angstrom: float | None = Field(
-        None,
+        3950.0,
         gt=0,
-        description="electrons lost on the way through the ice (zero-loss images; ice at 300 kV: about 3000); none = none",
+        description="ice in which 1/e of the electrons is left in a zero-loss image (Rice et al. 2018, 300 kV: 3950); none = no loss",
     )
     keep_waves: bool = Field(False, description="also write <id>.waves.npy, to image the same sample again with other optics")
 

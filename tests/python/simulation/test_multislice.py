@@ -1,5 +1,7 @@
 """Multislice: propagation and the senses of the axes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from template_learning.common.device import CPU
@@ -108,3 +110,47 @@ def test_arrays_of_host_and_device_never_mix() -> None:
             images.append(engine.image(engine.intensity(wave, distance)))
         assert type(images[1]) is np.ndarray
         np.testing.assert_allclose(images[0], images[1], rtol=1e-5)
+
+
+def test_absorption_is_the_amplitude_part_of_a_weak_objects_transfer() -> None:
+    """-2 (sqrt(1 - A^2) sin chi + A cos chi) over the phase, up to the absorption's own size; the exit wave loses electrons."""
+    share = 0.1
+    for lens in (Lens(defocus_angstrom=-10000.0), Lens(defocus_angstrom=-3000.0, phase_shift_deg=90.0)):
+        engine = engine_of(one_molecule([(0.0, 0.0, 0.0)], [16]), lens=lens, damage_angstrom2_per_dose=3.0, shape=(96, 96))
+        phase = np.fft.fft2(np.angle(engine.exit_wave(0.0, 3.0, None)[0]))
+        wave, distance = replace(engine, amplitude_contrast=share).exit_wave(0.0, 3.0, None)
+        assert np.abs(wave).min() < 1 - 0.05 * np.abs(np.angle(wave)).max()
+        transform = np.fft.fft2(engine.intensity(wave, distance) - 1.0)
+        through = transfer_function(lens, *engine.grid.frequencies)
+        expected = -2 * phase * (np.sqrt(1 - share**2) * through.imag + share * through.real) / np.sqrt(1 - share**2)
+        kept = engine.grid.frequency_squared < 0.1**2
+        np.testing.assert_allclose(transform[kept], expected[kept], atol=0.05 * np.abs(expected).max())
+
+
+def test_a_cuboids_ice_is_no_absorption() -> None:
+    """Molecules take electrons out of the wave, whatever the shape of the ice."""
+    molecule = one_molecule(atom_blob(np.random.default_rng(3), 10.0), [6] * 300)
+    waves = [
+        engine_of(replace(molecule, ice=ice), scattering=physical_scattering(), amplitude_contrast=0.05).exit_wave(0, 0, None)[
+            0
+        ]
+        for ice in (Slab(100.0), Cuboid((2000.0, 2000.0, 100.0)))
+    ]
+    np.testing.assert_allclose(*(np.abs(wave) for wave in waves), atol=1e-4)
+
+
+def test_pixels_are_means_over_their_area_or_samples_at_their_centres() -> None:
+    """A wave of intensity up to the pixels' last frequency: sampled it keeps its amplitude, as means it has sinc of it."""
+    engine = engine_of(one_molecule([(0.0, 0.0, 0.0)], [6]), shape=(64, 64), pixel_angstrom=4.0, oversampling=2)
+    y, x = (np.arange(128) - 63.5) * 2.0, (np.arange(128) - 63.5) * 2.0
+    centre = (np.arange(64) - 31.5) * 4.0
+    for cycles_x, cycles_y in ((8, 0), (16, 5), (31, 0), (3, 31)):
+        gx, gy = cycles_x / 256.0, cycles_y / 256.0
+        intensity = (1 + 0.2 * np.cos(2 * np.pi * (gx * x[None, :] + gy * y[:, None]))).astype(np.float32)
+        wanted = 1 + 0.2 * np.cos(2 * np.pi * (gx * centre[None, :] + gy * centre[:, None]))
+        np.testing.assert_allclose(engine.image(intensity, area_means=False), wanted, atol=1e-4)
+        means = 1 + (wanted - 1) * np.sinc(4 * gx) * np.sinc(4 * gy)
+        np.testing.assert_allclose(engine.image(intensity), means, atol=1e-4)
+    # What the pixels cannot hold does not come back as something else.
+    beyond = (1 + 0.2 * np.cos(2 * np.pi * 40 / 256.0 * x))[None, :].repeat(128, axis=0).astype(np.float32)
+    np.testing.assert_allclose(engine.image(beyond, area_means=False), 1.0, atol=1e-4)

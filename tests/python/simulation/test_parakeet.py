@@ -121,6 +121,9 @@ def test_the_configuration_says_what_the_settings_say(placed: Path, ice_shape: s
         theirs = engine.sample.atoms[0][0] @ engine.sample.rotation[i].T + engine.sample.position_angstrom[i]
         assert np.abs(ours - theirs).max() < 2e-3
     assert np.array_equal(engine.sample.atoms[0][1], sample.atoms[0][1])
+    own = SETTINGS.model_copy(update={"solvent_noise": "parakeet_0.4", "ice_shape": ice_shape})
+    grain = written(placed, ROW, own, 2)[-1].simulation.ice_parameters
+    assert (grain.a1, grain.s1, grain.a2, grain.s2) == (0.72, 0.1, 0.28, 0.5)
     assert isinstance(engine.sample.ice, Cuboid)
     x, y, z = engine.sample.ice.length_angstrom
     assert z == pytest.approx(160.0)

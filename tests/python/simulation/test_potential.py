@@ -1,5 +1,7 @@
 """Potentials of atoms, and the ice that they displace."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,8 +12,9 @@ from template_learning.simulation.physics import (
     interaction_radian_per_volt_angstrom,
     scattering_factor,
 )
-from template_learning.simulation.potential import deposit, deposit_excluded_solvent, element_channels
+from template_learning.simulation.potential import atom_channels, deposit, deposit_excluded_solvent
 from template_learning.simulation.scattering import physical_scattering
+from template_learning.structures.atoms import bare_atoms
 
 from ..builders import atom_blob, engine_of, one_molecule
 
@@ -47,18 +50,46 @@ def test_the_phase_of_an_atom_sums_to_its_scattering_factor(x: float, y: float, 
 
 
 def test_channels_hold_the_scattering_factors() -> None:
-    count = {1: 300, 6: 5000, 7: 1400, 8: 1500, 15: 80, 16: 40, 30: 2}
-    channels = element_channels(count, physical_scattering(), 0.2)
-    frequency = channels.frequency
-    error = norm = 0.0
-    for element, number in count.items():
-        exact = scattering_factor(element, frequency)
-        error += number * ((channels.weight[element] @ channels.factor - exact) ** 2).sum()
-        norm += number * (exact**2).sum()
-    assert np.sqrt(error / norm) < 0.006
-    assert len(channels.factor) <= 3
-    assert channels.weight[1][0] == 0
-    assert all(channels.weight[element][0] == 1 for element in count if element > 1)
+    count = {0: 20, 1: 300, 6: 5000, 7: 1400, 8: 1500, 15: 80, 16: 40, 30: 2}
+    generator = np.random.default_rng(0)
+    bare = bare_atoms(np.zeros((sum(count.values()), 3)), np.repeat(list(count), list(count.values())))
+    whole = bare._replace(
+        hydrogens=np.where(bare.element > 1, generator.integers(0, 4, len(bare.element)), 0).astype(np.float32),
+        displaced_angstrom3=generator.uniform(5, 30, len(bare.element)).astype(np.float32) * (bare.element > 1),
+    )
+    whole.displaced_angstrom3[bare.element == 0] = -12.0  # ice put back
+    for atoms in (bare, whole):
+        channels = atom_channels([atoms, bare], [3, 0], physical_scattering(), 0.2)
+        of_element = np.zeros((256, len(channels.frequency)))
+        for element in count:
+            if element:
+                of_element[element] = scattering_factor(element, channels.frequency)
+        exact = of_element[atoms.element] + atoms.hydrogens[:, None] * of_element[1]
+        weight = channels.weight(atoms)
+        assert np.sqrt(((weight @ channels.factor - exact) ** 2).sum() / (exact**2).sum()) < 0.006
+        assert len(channels.factor) <= 3
+        np.testing.assert_allclose(weight[:, 0] * 17.4, atoms.displaced_angstrom3, atol=1e-4)
+    assert set(channels.weight(bare)[bare.element > 1, 0].tolist()) == {1.0}
+    assert not channels.weight(bare)[bare.element < 2, 0].any()
+
+
+def test_hydrogens_that_ride_on_their_atoms_scatter_as_those_beside_them() -> None:
+    """The phase of molecules with explicit hydrogens and of those with the same number in the heavy atoms' weights."""
+    generator = np.random.default_rng(8)
+    heavy = bare_atoms(atom_blob(generator, 9.0, 200), generator.choice([6, 7, 8], 200).astype(np.uint8))
+    number = generator.integers(0, 4, 200)
+    beside = bare_atoms(
+        np.concatenate([heavy.position_angstrom, heavy.position_angstrom.repeat(number, axis=0)]),
+        np.concatenate([heavy.element, np.ones(number.sum(), np.uint8)]),
+    )
+    sample = one_molecule([], [])
+    waves = [
+        engine_of(replace(sample, atoms=[atoms]), scattering=physical_scattering()).exit_wave(20.0, 0.0, None)[0]
+        for atoms in (heavy._replace(hydrogens=number.astype(np.float32)), beside, heavy)
+    ]
+    riding, apart, none = (np.angle(wave) for wave in waves)
+    np.testing.assert_allclose(riding, apart, atol=0.01 * apart.max())
+    assert riding.sum() > 1.2 * none.sum()
 
 
 def test_deposit_against_an_independent_one() -> None:

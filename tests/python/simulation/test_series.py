@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
 from template_learning.settings import SimulateCommandSettings
+from template_learning.simulation.series import placed_sample, series_engine
 from template_learning.stages.simulate import simulate_sample
 
 from ..builders import design_row, write_blob, write_placed
@@ -54,8 +55,8 @@ def test_a_series_is_what_the_row_asks_for(placed: Path, tmp_path: Path) -> None
     assert metadata["acquisition_order"] == [3, 1, 0, 2, 4]
     assert metadata["sample_shape_voxels"] == [10, 20, 26]
     assert metadata["row"]["defocus_um"] == -1
-    # the detector passes 0.80 of the electrons at this rate
-    assert tilts.mean() == pytest.approx(18 * 64 * 0.80, rel=0.02)
+    # the detector passes 0.80 of the electrons at this rate, 160 Å of ice 0.96 of them
+    assert tilts.mean() == pytest.approx(18 * 64 * 0.80 * 0.96, rel=0.02)
     # protein is dark where it was placed: (100, 100) and (300, 180) Å from the centre of the first voxel
     for x, y in ((100, 100), (300, 180)):
         row, column = int((y + 8) / 8), int((x + 8) / 8)
@@ -141,12 +142,53 @@ def test_off_nuisances_change_nothing(placed: Path, tmp_path: Path) -> None:
 
 
 def test_electrons_lost_in_the_ice(placed: Path, tmp_path: Path) -> None:
-    lossy = SETTINGS.model_copy(update={"inelastic_mean_free_path_angstrom": 300.0})
-    for name, chosen in (("a", SETTINGS), ("b", lossy)):
+    lossy, none = (SETTINGS.model_copy(update={"inelastic_mean_free_path_angstrom": path}) for path in (300.0, None))
+    for name, chosen in (("a", none), ("b", lossy)):
         simulate_sample(placed, [tmp_path], ROW, chosen, 1, tmp_path / name)
     a, b = (mrcfile.read(tmp_path / name / "t1.tilts.mrc").mean(axis=(1, 2)) for name in "ab")
     path = 160.0 / np.cos(np.deg2rad([-20, -10, 0, 10, 20]))
     np.testing.assert_allclose(b / a, np.exp(-path / 300.0), rtol=0.01)
+
+
+def with_hydrogens(folder: Path) -> None:
+    """The library's atoms, one hydrogen on each, as VOLUME writes them."""
+    with np.load(folder / "blob.npz") as stored:
+        columns = dict(stored)
+    count = len(columns["element"])
+    np.savez(folder / "blob.npz", **columns, hydrogens=np.ones(count), displaced_angstrom3=np.full(count, 17.4))
+
+
+def test_hydrogens_scatter_where_the_library_has_them_and_they_are_not_refused(placed: Path, tmp_path: Path, capsys) -> None:
+    """Shares of electrons that molecules take out of the image, with hydrogens and with heavy atoms alone."""
+    quiet = SETTINGS.model_copy(update={"inelastic_mean_free_path_angstrom": None})
+    bare = quiet.model_copy(update={"hydrogens": False})
+
+    def darkness(chosen: SimulateCommandSettings, name: str) -> float:
+        tilt = SimulateCommandSettings.model_validate(chosen.model_dump())
+        simulate_sample(placed, [tmp_path], ROW, tilt, 1, tmp_path / name)
+        image = mrcfile.read(tmp_path / name / "t1.tilts.mrc")[2]
+        return float(1 - image[10:17, 10:17].mean() / np.median(image))
+
+    first = darkness(quiet, "a")
+    assert "no hydrogens in the library for blob" in capsys.readouterr().err
+    with_hydrogens(tmp_path)
+    assert darkness(bare, "b") == pytest.approx(first, abs=1e-9)
+    whole = darkness(quiet, "c")
+    assert "no hydrogens" not in capsys.readouterr().err
+    assert whole > 1.3 * first
+
+
+def test_contrast_and_grain_follow_the_settings(placed: Path, tmp_path: Path) -> None:
+    engine = {}
+    for grain, contrast in (("parakeet_0.6", 0.0), ("parakeet_0.4", 0.1)):
+        microscope = SETTINGS.microscope.model_copy(update={"amplitude_contrast": contrast})
+        chosen = SETTINGS.model_copy(update={"solvent_noise": grain, "microscope": microscope})
+        engine[grain] = series_engine(*placed_sample(placed, [tmp_path]), ROW, chosen)
+        assert engine[grain].amplitude_contrast == contrast
+    low = np.linspace(0, 1 / 50, 9)
+    assert np.mean(
+        engine["parakeet_0.4"].scattering.solvent_noise_power(low) / engine["parakeet_0.6"].scattering.solvent_noise_power(low)
+    ) == pytest.approx(7.8, rel=0.1)
 
 
 def test_a_gpu_asked_for_and_absent(placed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

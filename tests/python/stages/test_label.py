@@ -24,7 +24,7 @@ def library_on_disk(folder, molecules):
     folder.mkdir()
     rows = []
     for name, molecule, class_id in molecules:
-        position, element = molecule.atoms()
+        position, element, *_ = molecule.atoms()
         np.savez(folder / f"{name}.atoms.npz", position_angstrom=position, element=element)
         rows.append(
             LibraryRow(

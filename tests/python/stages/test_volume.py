@@ -38,9 +38,11 @@ def test_library_is_written_and_read_back(tmp_path):
     assert library["a"].row.share == 2.5
     assert library["b_c000"].row.atom_count == 5
     density, voxel = library["a"].density()
-    position, element = library["a"].atoms()
+    position, element, hydrogens, displaced = library["a"].atoms()
     assert voxel == 4.0
     assert element.tolist() == [7, 6, 6, 7, 6]
+    np.testing.assert_allclose(hydrogens, [3 * 38.029 / 54.028 / 3] * 3 + [3 * 26.018 / 54.028 / 2] * 2, rtol=1e-4)
+    assert displaced.sum() == pytest.approx(0.73 / 0.602214 * library["a"].row.mass_dalton, rel=1e-4)
     np.testing.assert_allclose(density, density_of_atoms(position, element, 4.0, 8.0), rtol=1e-5)
 
 

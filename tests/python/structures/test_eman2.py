@@ -13,6 +13,7 @@ from template_learning.common.provenance import read_sidecar
 from template_learning.settings import VolumeSettings
 from template_learning.simulation import parakeet
 from template_learning.stages.volume import build_library
+from template_learning.structures.atoms import bare_atoms
 
 # Stands in for e2pdb2mrc.py: the sum of Gaussians, atom by atom, of the PDB file that it is given.
 EMAN2 = """#!{python}
@@ -35,7 +36,7 @@ with mrcfile.new(sys.argv[-1]) as file:
 def molecule(folder: Path) -> Path:
     """A structure of 60 atoms and the list that VOLUME takes."""
     generator = np.random.default_rng(1)
-    atoms = (generator.normal(size=(60, 3)).astype(np.float32) * 15, generator.choice([6, 7, 8], 60).astype(np.uint8))
+    atoms = bare_atoms(generator.normal(size=(60, 3)) * 15, generator.choice([6, 7, 8], 60))
     parakeet.write_parakeet_structure(folder / "m.cif", atoms)
     entry = {"molecule": "m", "species": "m", "role": "distractor", "class_id": 0, "file": "m.cif"}
     (folder / "molecules.json").write_text(json.dumps([entry]))

@@ -159,6 +159,40 @@ def test_mass_counts_the_hydrogens_that_the_file_leaves_out():
     assert lysozyme.mass_dalton == pytest.approx(14_305, rel=3e-3)  # hen egg-white lysozyme by its sequence
 
 
+def test_hydrogens_and_volumes_are_those_of_what_a_residue_is(tmp_path):
+    """Two nucleotides, a ligand, an ion, an unknown amino acid and what no table knows; one or two atoms of each."""
+    parts = [
+        (" P", "DG", "P"), (" O5'", "DG", "O"), (" P", "G", "P"), (" O5'", "G", "O"),
+        (" C1", "NAG", "C"), (" O1", "NAG", "O"), ("ZN", "ZN", "ZN"), (" C", "UNK", "C"), (" C1", "ZZZ", "C"),
+    ]  # fmt: skip
+    number = {residue: i for i, residue in enumerate(dict.fromkeys(residue for _, residue, _ in parts))}
+    lines = [
+        atom_line(i, name, residue, number[residue], 2.0 * i, 0.5 * i * i, 0, element=element, record="HETATM")
+        for i, (name, residue, element) in enumerate(parts, 1)
+    ]
+    structure = read_structure(write(tmp_path, "".join(lines)))
+    assert structure.residue_name.tolist() == [residue for _, residue, _ in parts]
+    there = 30.974 + 15.999
+    whole = {  # hydrogens and heavy atoms' mass of each in its chain
+        "DG": (12, 10 * 12.011 + 5 * 14.007 + 6 * 15.999 + 30.974),
+        "G": (12, 10 * 12.011 + 5 * 14.007 + 7 * 15.999 + 30.974),
+    }
+    for at, (kind, specific) in enumerate((("DG", 0.55), ("G", 0.53))):
+        hydrogens = whole[kind][0] * there / whole[kind][1]
+        np.testing.assert_allclose(structure.hydrogens[2 * at : 2 * at + 2], hydrogens / 2, rtol=1e-3)
+        salt = there + 1.008 * hydrogens + 21.98  # with sodium for one of them
+        np.testing.assert_allclose(
+            structure.displaced_angstrom3[2 * at : 2 * at + 2], specific / 0.602214 * salt / 2, rtol=1e-3
+        )
+    sugar = 15 * 28.01 / (8 * 12.011 + 14.007 + 6 * 15.999)  # C8 H15 N O6, not in a chain of amino acids
+    np.testing.assert_allclose(structure.hydrogens[4:6], sugar / 2, rtol=1e-3)
+    np.testing.assert_allclose(structure.displaced_angstrom3[4:6], np.array([16.44, 9.13]) + 5.15 * sugar / 2, rtol=1e-3)
+    assert structure.hydrogens[6:].tolist() == [0, 0.993, 0]
+    np.testing.assert_allclose(
+        structure.displaced_angstrom3[6:], [10.0, 0.73 / 0.602214 * (12.011 + 0.993 * 1.008), 16.44], rtol=1e-3
+    )
+
+
 @pytest.mark.shared
 def test_a_ribosome_is_read_whole(shared_data):
     structure = read_structure(shared_data / "structures/ribosome/4ug0_assembly1.cif.gz")

@@ -100,7 +100,7 @@ def _rotation(row: ParticleRow) -> Rotation:
 
 
 def _relative_density(entry: LibraryEntry, spacing_angstrom: float, settings: LabelSettings) -> NDArray[np.float32]:
-    position, element = entry.atoms()
+    position, element, *_ = entry.atoms()
     density = density_of_atoms(position, element, spacing_angstrom, settings.resolution_angstrom)
     return density / density.max()
 

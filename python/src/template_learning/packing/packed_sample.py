@@ -24,10 +24,11 @@ class PlacedSample:
     grid: Grid
 
 
-def read_placed(placed: Path, library_folders: Sequence[Path]) -> PlacedSample:
+def read_placed(placed: Path, library_folders: Sequence[Path], *, hydrogens: bool = True) -> PlacedSample:
     """The molecules of a table with the library's entries.
 
     A vesicle is made from its name; its lipids give way to the molecules set in it, as the sidecar's ``vesicles`` says.
+    Without ``hydrogens`` it is made of heavy atoms alone.
 
     Parameters
     ----------
@@ -60,13 +61,15 @@ def read_placed(placed: Path, library_folders: Sequence[Path]) -> PlacedSample:
         if vesicle is not None:
             own = vesicles.get(row.particle, {"molecules": [], "lipid_distance_angstrom": 0.0})
             others = [_atoms_at(by_number[number], library) - positions([row])[0] for number in own["molecules"]]
-            library[row.molecule] = vesicle_entry(vesicle, others, own["lipid_distance_angstrom"])
+            library[row.molecule] = vesicle_entry(vesicle, others, own["lipid_distance_angstrom"], hydrogens=hydrogens)
     return PlacedSample(rows, library, grid)
 
 
-def vesicle_entry(vesicle: Vesicle, others: Sequence[np.ndarray], lipid_distance_angstrom: float) -> LibraryEntry:
+def vesicle_entry(
+    vesicle: Vesicle, others: Sequence[np.ndarray], lipid_distance_angstrom: float, *, hydrogens: bool = True
+) -> LibraryEntry:
     """A vesicle as an entry of the library, without the lipids that molecules set in it (their atoms, from its centre) push away."""
-    atoms = remove_clashing_lipids(vesicle.atoms(), others, lipid_distance_angstrom)
+    atoms = remove_clashing_lipids(vesicle.atoms(hydrogens=hydrogens), others, lipid_distance_angstrom)
     row = LibraryRow(
         molecule=vesicle.name,
         species=SPECIES,
@@ -74,7 +77,7 @@ def vesicle_entry(vesicle: Vesicle, others: Sequence[np.ndarray], lipid_distance
         class_id=0,
         share=1.0,
         mass_dalton=0.0,  # of protein
-        atom_count=len(atoms[1]),
+        atom_count=len(atoms.element),
         density="",
         atoms="",
     )

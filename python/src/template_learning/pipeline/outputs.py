@@ -59,7 +59,11 @@ KINDS = (
         LibraryRow,
     ),
     Kind("density", "volume/<species>/<molecule>.mrc", "a molecule's density on the packing grid, protein bright"),
-    Kind("atoms", "volume/<species>/<molecule>.atoms.npz", "a molecule's atoms: positions (Å) and atomic numbers"),
+    Kind(
+        "atoms",
+        "volume/<species>/<molecule>.atoms.npz",
+        "a molecule's atoms: positions (Å), atomic numbers, hydrogens and displaced ice (Å³) of each",
+    ),
     Kind("design", "design/design.csv", "one row a simulated tomogram: split, dose, defocus, tilts, ice", DesignRow),
     Kind(
         "placed",

@@ -123,6 +123,9 @@ class Engine:
         Thickness of a slice; none = thin enough for the images' highest frequency.
     damage_angstrom2_per_dose : float
         Variance of the atoms' displacement, Å^2 for one e/Å^2.
+    amplitude_contrast : float
+        Share of a weak object's transfer that is amplitude: what stands out of the ice takes electrons out of the wave as its
+        phase grows.
     device : Device
         Where waves are computed.
 
@@ -143,6 +146,7 @@ class Engine:
     propagation: Literal["multislice", "projection"] = "multislice"
     slice_angstrom: float | None = None
     damage_angstrom2_per_dose: float = 0.08
+    amplitude_contrast: float = 0.0
     device: Device = CPU
 
     @cached_property
@@ -178,6 +182,11 @@ class Engine:
     def phase_per_volt_angstrom(self) -> float:
         """Phase in radian that a projected potential of 1 V Å gives."""
         return interaction_radian_per_volt_angstrom(self.lens.voltage_kv)
+
+    @cached_property
+    def absorption_per_phase(self) -> float:
+        """Exponent by which the wave's amplitude falls for a radian of phase."""
+        return float(np.tan(np.arcsin(self.amplitude_contrast)))
 
     @cached_property
     def middle(self) -> Array:
@@ -312,6 +321,9 @@ class Engine:
                 shaped = ft.rfft2(plane[0]) * factors[0]
                 for channel, factor in zip(plane[1:], factors[1:], strict=True):
                     shaped += ft.rfft2(channel) * factor
+                if self.absorption_per_phase:
+                    # Without the ice of a cuboid: what that takes out of the wave is the same nearly everywhere.
+                    wave *= xp.exp(-self.absorption_per_phase * ft.irfft2(shaped, s=self.grid.shape))
                 if isinstance(ice, Cuboid):
                     path = ice.path_between(view.tilt_deg, *self.axes_angstrom, *slices.faces(index)).astype(np.float32)
                     volt = self.scattering.ice_volt * self.phase_per_volt_angstrom
@@ -366,8 +378,9 @@ class Engine:
         for axis in grid.fresnel(self.wavelength_angstrom, distance_angstrom):
             noise *= device.put(axis)
         noise = ft.ifft2(noise, overwrite_x=True)
-        # The noise's phase is a few hundredths of a radian: three terms of the exponential are exact to float32.
-        return 1 + noise * (1j - noise / 2)
+        noise *= np.complex64(1j - self.absorption_per_phase)
+        # A few hundredths of a radian: three terms of the exponential are exact to float32.
+        return 1 + noise * (1 + noise / 2)
 
     def intensity(self, wave: Any, exit_angstrom: float, defocus_offset_angstrom: float = 0.0) -> Any:
         """Intensity [y, x] on the microscope's grid, on the device, from an exit wave; 1 = vacuum."""
@@ -381,11 +394,19 @@ class Engine:
         wave = device.fft.ifft2(spectrum, overwrite_x=True)
         return wave.real**2 + wave.imag**2
 
-    def image(self, intensity: Any, transfer: Float32 | None = None) -> Float32:
-        """The image's pixels [y, x]: means of the intensity over each pixel's area, after ``transfer`` (half plane)."""
+    def image(self, intensity: Any, transfer: Float32 | None = None, *, area_means: bool = True) -> Float32:
+        """The image's pixels [y, x]: means of the intensity over each pixel's area, after ``transfer`` (half plane).
+
+        Without ``area_means``: the intensity at each pixel's centre, cut to the frequencies that the pixels hold, as of a
+        detector with far smaller pixels, binned by a crop in Fourier space.
+        """
         grid, step, device = self.lens_grid, self.oversampling, self.device
-        transfer = grid.pixel_integration_transfer(1) if transfer is None else grid.pixel_integration_transfer(1) * transfer
-        shaped = device.fft.rfft2(intensity) * device.put(transfer)
+        pixels = grid.pixel_integration_transfer(1)
+        if not area_means:
+            held = np.abs(fft.fftfreq(grid.shape[0])[:, None]) * step <= 0.5
+            held = held & (fft.rfftfreq(grid.shape[1])[None, :] * step <= 0.5)
+            pixels = np.where(held, pixels / grid.pixel_integration_transfer(step), 0).astype(np.float32)
+        shaped = device.fft.rfft2(intensity) * device.put(pixels if transfer is None else pixels * transfer)
         smooth = device.get(device.fft.irfft2(shaped, s=grid.shape, overwrite_x=True))
         (top, left), (height, width) = grid.border, self.shape
         field = smooth[top : top + height * step, left : left + width * step]

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from template_learning.common.tables import DesignRow
 from template_learning.simulation.multislice import Engine, PhaseGrating, View
+from template_learning.simulation.physics import atoms_per_angstrom3, mean_potential_volt
 from template_learning.simulation.wave import Float32, WaveGrid
 
 Array = NDArray[np.float64]
 GOLD_RADIUS_ANGSTROM = 50.0
-GOLD_VOLT = 28.0
-CARBON_VOLT = 9.1
+# Mean inner potentials by the same scattering factors as the molecules' and the ice's; evaporated carbon has about 2 g/cm^3.
+GOLD_VOLT = mean_potential_volt({79: 1}, 1 / atoms_per_angstrom3(79, 19.3))
+CARBON_VOLT = mean_potential_volt({6: 1}, 1 / atoms_per_angstrom3(6, 2.0))
 CARBON_THICKNESS_ANGSTROM = 150.0
 # Paths after which 1/e of the wave's intensity is left in the image; a rough value for each.
 GOLD_FREE_PATH_ANGSTROM = 300.0

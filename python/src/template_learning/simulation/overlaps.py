@@ -1,6 +1,6 @@
 """Ice where molecules lie in each other: what several of them displace is missing once.
 
-Bodies that TETRIS lets interpenetrate have atoms in the same place.  Their potentials add, but each heavy atom also takes
+Bodies that TETRIS lets interpenetrate have atoms in the same place.  Their potentials add, but each atom also takes
 away the ice of its own volume.  Taken away several times, the ice there would be less than none, and the molecules too
 faint.  Parakeet's ice is masked for the whole sample at once and has none of this.
 """
@@ -14,23 +14,23 @@ from scipy.spatial import cKDTree
 
 from template_learning.common.compute import jit
 from template_learning.simulation.potential import Float32, Sample
+from template_learning.structures.atoms import Atoms
 
 REACH_ANGSTROM = 1.9
-"""Heavy atoms of two molecules displace the same ice within this distance (give or take half a diagonal of 1 Å voxels)."""
+"""Atoms of two molecules displace the same ice within this distance (give or take half a diagonal of 1 Å voxels)."""
 BLOCK_BYTES = 64_000_000
 """Memory for the voxels in which two molecules are compared at one time."""
-OXYGEN, HYDROGEN = 8, 1
 
 
-def displaced_again(sample: Sample) -> Float32:
-    """Where heavy atoms displace ice that other molecules' displace too, (N, 3) in ångström from the sample's centre.
+def displaced_again(sample: Sample) -> tuple[Float32, Float32]:
+    """Where atoms displace ice that other molecules' displace too, (N, 3) in ångström from the sample's centre, and how much.
 
     Of an atom that m other molecules reach, the share m / (1 + m) is too much: as many atoms are given as these shares sum
-    up to, spread evenly over those concerned.
+    up to, spread evenly over those concerned, each with the volume (N,) in Å^3 that it displaces.
     """
-    heavy = [atoms[element > HYDROGEN] for atoms, element in sample.atoms]
+    displacing = [atoms.kept(atoms.displaced_angstrom3 > 0) for atoms in sample.atoms]
     pose = [
-        (heavy[kind], rotation.astype(np.float32), centre.astype(np.float32))
+        (displacing[kind].position_angstrom, rotation.astype(np.float32), centre.astype(np.float32))
         for kind, rotation, centre in zip(sample.kind, sample.rotation, sample.position_angstrom, strict=True)
     ]
     bounds = np.array([_bounds(*one) for one in pose]).reshape(-1, 2, 3)
@@ -45,33 +45,35 @@ def displaced_again(sample: Sample) -> Float32:
                 if _count_taken(taken, low, *pose[this], count):
                     others[this] = count
     place, carried = [np.zeros((0, 3), dtype=np.float32)], 0.0
+    volume = [np.zeros(0, dtype=np.float32)]
     for molecule in sorted(others):
         atoms, rotation, centre = pose[molecule]
         total = carried + np.cumsum(others[molecule] / (1.0 + others[molecule]))
         given = np.diff(np.floor(total + 0.5), prepend=np.floor(carried + 0.5)) > 0
         place.append(atoms[given] @ rotation.T + centre)
+        volume.append(displacing[sample.kind[molecule]].displaced_angstrom3[given])
         carried = total[-1]
-    return np.concatenate(place)
+    return np.concatenate(place), np.concatenate(volume)
 
 
-def with_ice_put_back(sample: Sample) -> tuple[Sample, int]:
-    """The sample with water where ice was displaced more than once, and how many molecules of it that took.
+def with_ice_put_back(sample: Sample) -> tuple[Sample, float]:
+    """The sample with ice where it was displaced more than once, and how much of it in Å^3 that took.
 
-    A water molecule (145 V Å^3), less the ice that its oxygen displaces as every heavy atom does (77 V Å^3), is near enough
-    to the ice of one heavy atom; it goes through the same channels as the molecules' atoms.
+    The ice is put back by points that scatter nothing and displace less than nothing: what an atom took away too much.
     """
-    place = displaced_again(sample)
+    place, volume = displaced_again(sample)
     if len(place) == 0:
-        return sample, 0
-    water = np.tile(np.array([OXYGEN, HYDROGEN, HYDROGEN], dtype=np.uint8), len(place))
+        return sample, 0.0
     middle = place.mean(axis=0, dtype=np.float64)
+    nothing = np.zeros(len(place), dtype=np.uint8)
+    back = Atoms((place - middle).astype(np.float32), nothing, nothing.astype(np.float32), -volume)
     return replace(
         sample,
-        atoms=[*sample.atoms, ((place - middle).astype(np.float32).repeat(3, axis=0), water)],
+        atoms=[*sample.atoms, back],
         kind=np.append(sample.kind, len(sample.atoms)),
         rotation=np.concatenate([sample.rotation, np.eye(3)[None]]),
         position_angstrom=np.concatenate([sample.position_angstrom, middle[None]]),
-    ), len(place)
+    ), float(volume.sum(dtype=float))
 
 
 def _near(bounds: NDArray[np.float32]) -> list[list[int]]:

@@ -34,7 +34,9 @@ from template_learning.common.tables import DesignRow
 from template_learning.settings import SimulateCommandSettings, SimulateSettings
 from template_learning.simulation.acquisition import acquire, tilt_angles
 from template_learning.simulation.potential import Sample
+from template_learning.simulation.scattering import SOLVENT_NOISE
 from template_learning.simulation.series import design_lens, placed_sample, shown
+from template_learning.structures.atoms import Atoms
 
 PARAKEET = "parakeet.run"
 BORDER_ANGSTROM = 100.0
@@ -105,7 +107,7 @@ def configuration(
     half_field = (np.array([width, height]) - 1) / 2 * pixel
     origin = np.ceil(length / 2 - half_field)
     centre = np.array([*(origin + half_field), thickness_angstrom / 2])
-    middle = [position.mean(axis=0, dtype=float) for position, _ in sample.atoms]
+    middle = [atoms.position_angstrom.mean(axis=0, dtype=float) for atoms in sample.atoms]
     molecules = []
     for kind, name in enumerate(files):
         poses = [
@@ -151,10 +153,17 @@ def configuration(
             "margin": border,
             "padding": border,
             "ice": True,
-            "ice_parameters": {"density": row.ice_density_g_per_cm3},
+            "ice_parameters": {"density": row.ice_density_g_per_cm3, **_solvent_noise(settings)},
             "radiation_damage_model": settings.damage_angstrom2_per_dose > 0,
         },
     }
+
+
+def _solvent_noise(settings: SimulateSettings) -> dict[str, float]:
+    """The Gaussians of the ice's grain by Parakeet's names."""
+    names = (("a1", "m1", "s1"), ("a2", "m2", "s2"))
+    pairs = zip(names, SOLVENT_NOISE[settings.solvent_noise], strict=True)
+    return {name: value for some, gaussian in pairs for name, value in zip(some, gaussian, strict=True)}
 
 
 def configuration_of_tilt(
@@ -179,11 +188,11 @@ def configuration_of_tilt(
     return {**common, **parts}
 
 
-def write_parakeet_structure(path: Path, atoms: tuple[NDArray[np.floating], NDArray[np.uint8]]) -> None:
-    """Write atoms (positions in ångström, atomic numbers) as mmCIF, all in one residue, without displacements."""
+def write_parakeet_structure(path: Path, atoms: Atoms) -> None:
+    """Write atoms as mmCIF, all in one residue, without displacements; hydrogens that ride on them are left out."""
     residue = gemmi.Residue()
     residue.name, residue.seqid = "UNL", gemmi.SeqId("1")
-    for place, number in zip(atoms[0].tolist(), atoms[1].tolist(), strict=True):
+    for place, number in zip(atoms.position_angstrom.tolist(), atoms.element.tolist(), strict=True):
         atom = gemmi.Atom()
         atom.element = gemmi.Element(number)
         atom.name, atom.pos, atom.b_iso = atom.element.name, gemmi.Position(*place), 0.0
@@ -197,7 +206,7 @@ def write_parakeet_structure(path: Path, atoms: tuple[NDArray[np.floating], NDAr
 
 def disk_bytes(sample: Sample, detector: Detector, tilts: int, workers: int) -> int:
     """The most that a series needs of the disk at a time: structures, the sample, one tilt a worker, the binned images."""
-    atoms = np.array([len(element) for _, element in sample.atoms], dtype=np.int64)
+    atoms = np.array([len(atoms.element) for atoms in sample.atoms], dtype=np.int64)
     pixels = int(np.prod(detector.shape)) * detector.binning**2
     height, width = (count * detector.binning + 2 * detector.border for count in detector.shape)
     one_tilt = 8 * height * width + 2 * 4 * pixels  # exit wave, optics, image
@@ -263,7 +272,9 @@ def check_asked(nuisances: Mapping[str, float], settings: SimulateSettings) -> N
     asked: dict[str, Any] = {f"design.nuisances.{name}": nuisances[name] for name in NOT_MODELLED if nuisances[name]}
     if settings.propagation != "multislice":
         asked["simulate.propagation"] = settings.propagation
-    if settings.inelastic_mean_free_path_angstrom is not None:
+    # What differs from the default was asked for.
+    own = SimulateSettings.model_fields["inelastic_mean_free_path_angstrom"].default
+    if settings.inelastic_mean_free_path_angstrom not in (None, own):
         asked["simulate.inelastic_mean_free_path_angstrom"] = settings.inelastic_mean_free_path_angstrom
     if settings.keep_waves:
         asked["simulate.keep_waves"] = True
@@ -297,7 +308,7 @@ def simulate_by_parakeet(
     checked_id(row.id)
     check_asked({name: getattr(row, name) for name in NOT_MODELLED}, settings)
     program = Program.find()
-    sample, grid = placed_sample(placed, library_folders)
+    sample, grid = placed_sample(placed, library_folders, hydrogens=False)
     detector = choose_detector(grid, settings)
     taken = acquire(tilt_angles(row.tilt_range_deg, row.tilt_step_deg), row.total_dose_e_per_angstrom2, settings.scheme)
     count = len(taken.angle_deg)

@@ -32,6 +32,7 @@ from template_learning.simulation.optics import Lens
 from template_learning.simulation.potential import Sample
 from template_learning.simulation.scattering import parakeet_scattering
 from template_learning.simulation.series import shown
+from template_learning.structures.atoms import Atoms, bare_atoms
 
 STAGE = "simulate-parakeet"
 STRUCTURE_SUFFIXES = (".cif.gz", ".cif", ".mmcif", ".pdb", ".pdb.gz", ".ent", ".ent.gz")
@@ -253,8 +254,8 @@ def structure_file(name: str, beside: Path, structures: Path | None) -> tuple[Pa
     raise BadInput(f"{name}: not found in {', '.join(map(str, places))}, nor a structure of that id")
 
 
-def read_parakeet_molecule(path: Path, assembly_index: int | None) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """All atoms of known element, positions from their mean, and atomic numbers; BadInput where there are none.
+def read_parakeet_molecule(path: Path, assembly_index: int | None) -> Atoms:
+    """All atoms of known element, positions from their mean; none but those of the file.  BadInput where there are none.
 
     With an index, the assembly of the first model is built where the file has any, as Parakeet does.
     """
@@ -274,7 +275,7 @@ def read_parakeet_molecule(path: Path, assembly_index: int | None) -> tuple[NDAr
     if not atoms:
         raise BadInput(f"{path}: the structure has no atoms of known element")
     position = np.array([atom.pos.tolist() for atom in atoms], dtype=np.float64)
-    return (position - position.mean(axis=0)).astype(np.float32), np.array([a.element.atomic_number for a in atoms], np.uint8)
+    return bare_atoms(position - position.mean(axis=0), np.array([a.element.atomic_number for a in atoms], np.uint8))
 
 
 def parakeet_sample(config: ParakeetConfig, beside: Path, structures: Path | None) -> Sample:

@@ -3,6 +3,8 @@
 Units: ångström, volt, electrons per Å^2, spatial frequencies in 1/Å.
 """
 
+from collections.abc import Mapping
+
 import gemmi
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +15,8 @@ REST_ENERGY_EV = constants.physical_constants["electron mass energy equivalent i
 VOLT_ANGSTROM2 = constants.h**2 / (2 * np.pi * constants.m_e * constants.e) * 1e20
 WATER_DALTON = 18.01528
 ICE_DENSITY_G_PER_CM3 = 0.91
-# Ice that a heavy atom of a molecule, with its hydrogens, pushes aside, and over which distance: inside a molecule it is
-# gone between the atoms as well as at them.  With this width the contrast in each band is that of Parakeet's images.
-DISPLACED_ANGSTROM3 = 17.4
+# Over which distance from an atom ice is pushed aside: inside a molecule it is gone between the atoms as well as at them.
+# With this width the contrast in each band is that of Parakeet's images.
 DISPLACED_SIGMA_ANGSTROM = 1.4
 
 
@@ -49,6 +50,16 @@ def scattering_factor(element: int, frequency: NDArray[np.floating]) -> NDArray[
     for a, b in zip(coefficients.a, coefficients.b, strict=True):
         total += a * np.exp(-b * s_squared)
     return total
+
+
+def mean_potential_volt(atoms: Mapping[int, float], volume_angstrom3: float) -> float:
+    """Mean inner potential in volt of so many atoms of each atomic number in a volume, as if they were not bound."""
+    return float(VOLT_ANGSTROM2 * sum(n * scattering_factor(z, np.zeros(1))[0] for z, n in atoms.items()) / volume_angstrom3)
+
+
+def atoms_per_angstrom3(element: int, density_g_per_cm3: float) -> float:
+    """Atoms of a pure substance per Å^3."""
+    return density_g_per_cm3 * 1e-24 / float(gemmi.Element(int(element)).weight) * constants.Avogadro
 
 
 def water_per_angstrom3(density_g_per_cm3: float) -> float:

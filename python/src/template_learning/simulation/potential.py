@@ -1,8 +1,8 @@
 """Projected potentials from atoms: few channels of weighted points, deposited on slices, shaped in Fourier space.
 
-The scattering factors of a sample's elements are written as ``f_e(g) = heavy_e m(g) + sum_k z_ek b_k(g)``, with one or two
-terms k: at the resolution of a tilt series the elements differ little in shape, so two or three transforms a slice serve
-all of them.  The first channel counts heavy atoms and also carries the ice that each displaces.
+An atom's scattering factor, the hydrogens that ride on it counted, is written as ``f_a(g) = v_a m(g) + sum_k z_ak b_k(g)``,
+with few terms k: at the resolution of a tilt series atoms differ little in shape, so two or three transforms a slice serve
+all of them.  In the first channel each has the volume ``v_a`` of ice that it displaces; it carries that ice, too.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from template_learning.common.compute import jit_fast_math
 from template_learning.simulation.ice import Cuboid, Slab
 from template_learning.simulation.scattering import ScatteringModel
+from template_learning.structures.atoms import HEAVY_ATOM_ANGSTROM3, Atoms
 
 Float32 = NDArray[np.float32]
 CHANNEL_TOLERANCE = 0.006
@@ -25,8 +26,8 @@ class Sample:
 
     Attributes
     ----------
-    atoms : sequence of ((N, 3) array, (N,) array)
-        For each kind of molecule, (x, y, z) in Å from its origin, and atomic numbers.
+    atoms : sequence of Atoms
+        Those of each kind of molecule, positions from its origin.
     kind : (M,) array of int64
         Which of them each placed molecule is.
     rotation : (M, 3, 3) array
@@ -37,7 +38,7 @@ class Sample:
         The ice about them.
     """
 
-    atoms: Sequence[tuple[Float32, NDArray[np.uint8]]]
+    atoms: Sequence[Atoms]
     kind: NDArray[np.int64]
     rotation: NDArray[np.float64]
     position_angstrom: NDArray[np.float64]
@@ -46,34 +47,77 @@ class Sample:
 
 @dataclass(frozen=True)
 class Channels:
-    """The scattering factors of some elements as sums of few functions of frequency.
+    """The scattering of some atoms and of the ice that they displace as sums of few functions of frequency.
 
-    ``weight``: channel weights (C,) of each atomic number; the first is 1 for heavy atoms, 0 for hydrogen.
-    ``frequency`` (F,) in 1/Å and ``factor`` (C, F) in ångström.
+    An atom's weight (C,) is linear in what it is made of: ``element`` (256, C) by atomic number, ``hydrogen`` (C,) for each
+    hydrogen that rides on it, ``displaced`` (C,) for each HEAVY_ATOM_ANGSTROM3 of ice.  In the first channel an atom has as
+    many of these volumes as it displaces.  ``frequency`` (F,) in 1/Å and ``factor`` (C, F) in ångström.
     """
 
-    weight: dict[int, Float32]
+    element: Float32
+    hydrogen: Float32
+    displaced: Float32
     frequency: NDArray[np.float64]
     factor: NDArray[np.float64]
 
+    def weight(self, atoms: Atoms) -> Float32:
+        """The atoms' weights (N, C)."""
+        found = self.element[atoms.element]
+        for column, per in ((atoms.hydrogens, self.hydrogen), (_volumes(atoms), self.displaced)):
+            found += np.asarray(column, dtype=np.float32)[:, None] * per
+        return found
 
-def element_channels(
-    count: dict[int, int], scattering: ScatteringModel, maximum_frequency: float, tolerance: float = CHANNEL_TOLERANCE
+
+def _volumes(atoms: Atoms) -> Float32:
+    return np.asarray(atoms.displaced_angstrom3 / np.float32(HEAVY_ATOM_ANGSTROM3), dtype=np.float32)
+
+
+def atom_channels(
+    atoms: Sequence[Atoms],
+    count: Sequence[int],
+    scattering: ScatteringModel,
+    maximum_frequency: float,
+    tolerance: float = CHANNEL_TOLERANCE,
 ) -> Channels:
-    """Channels for elements with these numbers of atoms, exact to ``tolerance`` (rms over atoms and frequencies)."""
-    elements = sorted(count)
+    """Channels for so many copies of each molecule, exact to ``tolerance`` (rms over atoms and frequencies).
+
+    An atom's factor is that of its element and of its hydrogens.  The first channel's function is the one that atoms follow
+    best by the ice that they displace; what is left of each atom's factor goes into the others.
+    """
+    moment = np.zeros((258, 258))  # of elements, hydrogens (256) and displaced volumes (257), over all atoms
+    for molecule, copies in zip(atoms, count, strict=True):
+        if not copies:
+            continue
+        of_atom = np.stack([molecule.hydrogens, _volumes(molecule)]).astype(float)
+        by_element = [np.bincount(molecule.element, row, minlength=256) for row in (np.ones(len(molecule.element)), *of_atom)]
+        moment[np.arange(256), np.arange(256)] += copies * by_element[0]
+        for row in (0, 1):
+            moment[256 + row, :256] += copies * by_element[1 + row]
+        moment[256:, 256:] += copies * (of_atom @ of_atom.T)
+    moment[:256, 256:] = moment[256:, :256].T
+    elements = [int(z) for z in np.flatnonzero(np.diag(moment)[:256]) if z] or [6]
     frequency = np.linspace(0, maximum_frequency, 256)
-    factor = np.array([scattering.factor(element, frequency) for element in elements])
-    heavy = np.array([float(element > 1) for element in elements])
-    share = np.array([count[element] for element in elements], dtype=float)
-    mean = (share * heavy) @ factor / max(1.0, share @ heavy)
-    rest = factor - heavy[:, None] * mean
-    _, strength, basis = np.linalg.svd(np.sqrt(share)[:, None] * rest, full_matrices=False)
-    scale = np.sqrt((share[:, None] * factor**2).sum())
+    basis = np.array([scattering.factor(z, frequency) for z in (*elements, 1)])  # the last: hydrogens that ride on others
+    moment = moment[np.ix_([*elements, 256, 257], [*elements, 256, 257])]
+    parts = len(basis)
+    mean = moment[parts, :parts] / moment[parts, parts] if moment[parts, parts] > 0 else np.zeros(parts)
+    # What is left of an atom: its parts less the mean for each volume that it displaces.
+    left = np.concatenate([np.eye(parts), -mean[None]])
+    spread, axes = np.linalg.eigh(left.T @ moment @ left)
+    _, strength, shape = np.linalg.svd(np.sqrt(np.clip(spread, 0, None))[:, None] * (axes.T @ basis), full_matrices=False)
+    scale = np.sqrt(np.einsum("af,ab,bf->", basis, moment[:parts, :parts], basis)) or 1.0
     error = np.sqrt(np.append(np.cumsum(strength[::-1] ** 2)[::-1], 0.0)) / scale
     kept = max(1, int(np.argmax(error <= tolerance)))
-    weights = np.concatenate([heavy[:, None], rest @ basis[:kept].T], axis=1).astype(np.float32)
-    return Channels(dict(zip(elements, weights, strict=True)), frequency, np.concatenate([mean[None], basis[:kept]]))
+    weight = left @ basis @ shape[:kept].T  # of each part, and of a displaced volume
+    element = np.zeros((256, kept + 1), dtype=np.float32)
+    element[elements, 1:] = weight[: len(elements)]
+    return Channels(
+        element=element,
+        hydrogen=np.array([0, *weight[-2]], dtype=np.float32),
+        displaced=np.array([1, *weight[-1]], dtype=np.float32),
+        frequency=frequency,
+        factor=np.concatenate([(mean @ basis)[None], shape[:kept]]),
+    )
 
 
 @dataclass(frozen=True)
@@ -94,25 +138,19 @@ class PointCloud:
 
 def point_cloud(sample: Sample, scattering: ScatteringModel, maximum_frequency: float) -> PointCloud:
     """The points of a sample's molecules with channels that hold up to ``maximum_frequency`` (1/Å)."""
-    count = np.zeros(256, dtype=np.int64)
-    for kind, number in zip(*np.unique(sample.kind, return_counts=True), strict=True):
-        count += number * np.bincount(sample.atoms[kind][1], minlength=256)
-    present = [int(element) for element in np.flatnonzero(count)]
-    channels = element_channels({z: int(count[z]) for z in present} or {6: 1}, scattering, maximum_frequency)
-    table = np.zeros((256, len(channels.factor)), dtype=np.float32)
-    for element, weight in channels.weight.items():
-        table[element] = weight
+    count = np.bincount(sample.kind, minlength=len(sample.atoms)).tolist()
+    channels = atom_channels(sample.atoms, count, scattering, maximum_frequency)
     reach = np.zeros(256, dtype=np.float32)
     if scattering.solvent_exclusion is not None:
-        for element in present:
-            reach[element] = scattering.solvent_exclusion.radius_angstrom(element)
-    position = [atoms for atoms, _ in sample.atoms] or [np.zeros((0, 3), np.float32)]
+        for element in np.unique(np.concatenate([atoms.element for atoms in sample.atoms] or [np.zeros(0, np.uint8)])):
+            reach[element] = scattering.solvent_exclusion.radius_angstrom(int(element)) if element else 0.0
+    position = [atoms.position_angstrom for atoms in sample.atoms] or [np.zeros((0, 3), np.float32)]
     return PointCloud(
         position=np.concatenate(position).astype(np.float32, copy=False),
-        weight=np.concatenate([table[element] for _, element in sample.atoms] or [table[:0]]),
-        start=np.cumsum([0, *(len(element) for _, element in sample.atoms)]),
-        radius_angstrom=np.array([np.sqrt((atoms**2).sum(axis=1).max(initial=0)) for atoms, _ in sample.atoms]),
-        exclusion_angstrom=np.concatenate([reach[element] for _, element in sample.atoms] or [reach[:0]]),
+        weight=np.concatenate([channels.weight(atoms) for atoms in sample.atoms] or [channels.element[:0]]),
+        start=np.cumsum([0, *(len(atoms.element) for atoms in sample.atoms)]),
+        radius_angstrom=np.array([np.sqrt((some**2).sum(axis=1).max(initial=0)) for some in position[: len(sample.atoms)]]),
+        exclusion_angstrom=np.concatenate([reach[atoms.element] for atoms in sample.atoms] or [reach[:0]]),
         channels=channels,
     )
 

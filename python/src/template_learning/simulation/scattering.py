@@ -16,21 +16,27 @@ from scipy.optimize import brentq
 from scipy.special import j0
 
 from template_learning.simulation.physics import (
-    DISPLACED_ANGSTROM3,
     DISPLACED_SIGMA_ANGSTROM,
     ICE_DENSITY_G_PER_CM3,
     VOLT_ANGSTROM2,
+    mean_potential_volt,
     scattering_factor,
     water_per_angstrom3,
 )
+from template_learning.structures.atoms import HEAVY_ATOM_ANGSTROM3
 
 Array = NDArray[np.float64]
 # An atom ends where its potential has fallen to this (MULTEM's cut-off).
 CUT_OFF_VOLT = 0.015
 # Outside 1 Å MULTEM's atoms (Lobato and Van Dyck 2014) are a little stronger than the five Gaussians: the potentials' ratio.
 OUTSIDE_RATIO = {1: 0.986, 6: 1.011, 7: 1.017, 8: 1.013, 15: 1.001, 16: 1.010}
-# Parakeet's ice: power spectrum of a slice as two Gaussians (amplitude, mean, sigma in 1/Å).
-SOLVENT_NOISE_GAUSSIANS = ((0.199, 0.0, 0.731), (0.801, 1 / 2.88, 0.081))
+# Parakeet's ice: power spectrum of a slice as two Gaussians (amplitude, mean, sigma in 1/Å), by its defaults in version
+# 0.6.8, and as the configuration that the paper's authors released for version 0.4 has them.
+SOLVENT_NOISE = {
+    "parakeet_0.6": ((0.199, 0.0, 0.731), (0.801, 1 / 2.88, 0.081)),
+    "parakeet_0.4": ((0.72, 0.0, 0.1), (0.28, 1 / 2.88, 0.5)),
+}
+SOLVENT_NOISE_GAUSSIANS = SOLVENT_NOISE["parakeet_0.6"]
 # Variance in (V Å)^2 of a slice's pixel for one water molecule per Å^2, and what remains of it at a pixel's area in Å^2.
 SOLVENT_NOISE_VARIANCE = 10195.82
 SOLVENT_NOISE_AREA = (
@@ -73,14 +79,14 @@ class ScatteringModel:
     """How atoms and ice scatter.
 
     ``factor(element, frequency)``: scattering factor in ångström at 1/Å.  ``ice_volt``: mean potential of the ice.
-    ``solvent_exclusion``: where atoms displace ice; without one each heavy atom displaces ``displaced_angstrom3``, a Gaussian of
-    ``displaced_sigma_angstrom``.  ``ice_inside``: the part of the ice, mean and noise, that remains where it is displaced.
+    ``solvent_exclusion``: where atoms displace ice; without one each atom displaces its own volume, a Gaussian of
+    ``displaced_sigma_angstrom``, counted in units of ``displaced_angstrom3``.  ``ice_inside``: the part of the ice, mean and noise, that remains where it is displaced.
     ``solvent_noise_power(frequency)``: power spectrum of the projected ice in V^2 Å^4 for each Å^3 of it.
     """
 
     factor: Callable[[int, Array], Array]
     ice_volt: float
-    displaced_angstrom3: float = DISPLACED_ANGSTROM3
+    displaced_angstrom3: float = HEAVY_ATOM_ANGSTROM3
     displaced_sigma_angstrom: float = DISPLACED_SIGMA_ANGSTROM
     solvent_exclusion: SolventExclusion | None = None
     ice_inside: float = 0.0
@@ -88,15 +94,16 @@ class ScatteringModel:
 
 
 def physical_scattering(
-    ice_density_g_per_cm3: float = ICE_DENSITY_G_PER_CM3, solvent_noise_pixel_angstrom: float = 1.0, slice_angstrom: float = 3.0
+    ice_density_g_per_cm3: float = ICE_DENSITY_G_PER_CM3,
+    solvent_noise_pixel_angstrom: float = 1.0,
+    gaussians: tuple[tuple[float, float, float], ...] = SOLVENT_NOISE_GAUSSIANS,
 ) -> ScatteringModel:
     """Whole atoms in ice of its own mean potential, with the solvent noise of Parakeet's ice at a pixel of 1 Å."""
-    water = scattering_factor(8, np.zeros(1)) + 2 * scattering_factor(1, np.zeros(1))
     return ScatteringModel(
         factor=scattering_factor,
-        ice_volt=float(VOLT_ANGSTROM2 * water[0] * water_per_angstrom3(ice_density_g_per_cm3)),
+        ice_volt=mean_potential_volt({8: 1, 1: 2}, 1 / water_per_angstrom3(ice_density_g_per_cm3)),
         solvent_noise_power=lambda frequency: solvent_noise_power(
-            frequency, ice_density_g_per_cm3, solvent_noise_pixel_angstrom, SOLVENT_NOISE_GAUSSIANS
+            frequency, ice_density_g_per_cm3, solvent_noise_pixel_angstrom, gaussians
         ),
     )
 

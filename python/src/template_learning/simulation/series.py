@@ -14,6 +14,7 @@ from template_learning.common.device import choose_device
 from template_learning.common.errors import BadInput
 from template_learning.common.files import existing, replacing
 from template_learning.common.geometry import Grid, rotation_from_angles
+from template_learning.common.log import tell
 from template_learning.common.provenance import read_sidecar, write_json
 from template_learning.common.tables import DesignRow, positions
 from template_learning.packing.packed_sample import read_placed
@@ -26,7 +27,7 @@ from template_learning.simulation.nuisances import Nuisances
 from template_learning.simulation.optics import Lens
 from template_learning.simulation.physics import wavelength_angstrom
 from template_learning.simulation.potential import Sample
-from template_learning.simulation.scattering import physical_scattering
+from template_learning.simulation.scattering import SOLVENT_NOISE, physical_scattering
 
 Result = TypeVar("Result")
 
@@ -37,17 +38,23 @@ def shown(results: Iterable[Result], total: int) -> Iterable[Result]:
     return track(results, "tilts", total, console=console, disable=not console.is_terminal)
 
 
-def placed_sample(placed: Path, library_folders: Sequence[Path]) -> tuple[Sample, Grid]:
-    """The molecules of a table with their atoms, and the sample's grid.
+def placed_sample(placed: Path, library_folders: Sequence[Path], *, hydrogens: bool = True) -> tuple[Sample, Grid]:
+    """The molecules of a table with their atoms, and the sample's grid; without ``hydrogens`` with heavy atoms alone.
 
     Raises BadInput where a molecule is not in the library or has no orientation.
     """
-    packed = read_placed(placed, library_folders)
+    packed = read_placed(placed, library_folders, hydrogens=hydrogens)
     rows, grid = packed.rows, packed.grid
     names = sorted({row.molecule for row in rows})
+    atoms = [packed.library[name].atoms() for name in names]
+    without = [name for name, found in zip(names, atoms, strict=True) if not found.hydrogens.any()]
+    if without and hydrogens:
+        tell(
+            f"no hydrogens in the library for {', '.join(without[:3])}{', ...' if len(without) > 3 else ''}: heavy atoms alone"
+        )
     angles = np.array([(row.rot_deg, row.tilt_deg, row.psi_deg) for row in rows], dtype=float).reshape(-1, 3)
     return Sample(
-        atoms=[packed.library[name].atoms() for name in names],
+        atoms=atoms if hydrogens else [found.bare() for found in atoms],
         kind=np.array([names.index(row.molecule) for row in rows], dtype=np.int64),
         rotation=rotation_from_angles(angles).as_matrix() if rows else np.zeros((0, 3, 3)),
         position_angstrom=positions(rows) - grid.centre_angstrom,
@@ -80,13 +87,14 @@ def series_engine(sample: Sample, grid: Grid, row: DesignRow, settings: Simulate
     height, width = grid.resampled(pixel).shape[1:]
     return Engine(
         sample=sample,
-        scattering=physical_scattering(row.ice_density_g_per_cm3),
+        scattering=physical_scattering(row.ice_density_g_per_cm3, gaussians=SOLVENT_NOISE[settings.solvent_noise]),
         lens=lens,
         shape=(height, width),
         pixel_angstrom=pixel,
         padding_angstrom=float(np.clip(reach, 48.0, 256.0)),
         propagation=settings.propagation,
         damage_angstrom2_per_dose=settings.damage_angstrom2_per_dose,
+        amplitude_contrast=settings.microscope.amplitude_contrast,
         device=choose_device(settings.device),
     )
 
@@ -108,7 +116,8 @@ class TiltImaging:
         transfer = mtf_transfer(grid.half_frequency, settings.detector_pixel_size_angstrom, dose)
         if self.row.motion_angstrom:
             transfer = transfer * self.nuisances.motion_transfer(index, grid)
-        image = engine.image(engine.intensity(wave, exit_angstrom), transfer)
+        # The detector's own pixel is in its transfer; means over the series' pixels would cost contrast that data have.
+        image = engine.image(engine.intensity(wave, exit_angstrom), transfer, area_means=False)
         if self.row.uneven_illumination:
             image = image * self.nuisances.illumination(engine.shape)
         if settings.inelastic_mean_free_path_angstrom is not None:
@@ -158,5 +167,6 @@ def _wave_facts(engine: Engine) -> dict[str, Any]:
         "pixel_size_angstrom": engine.pixel_angstrom,
         "wave_shape": list(engine.grid.shape),
         "voltage_kv": engine.lens.voltage_kv,
+        "amplitude_contrast": engine.amplitude_contrast,
         "molecules": len(engine.sample.kind),
     }

@@ -84,7 +84,7 @@ def match_tomogram(
     classes = np.zeros(data.shape, dtype=np.int16)
     commands, radii = [], []
     for entry in templates:
-        position, element = entry.atoms()
+        position, element, *_ = entry.atoms()
         density, mask = template_in_box(position, element, voxel_size, imaging, settings)
         if min(data.shape) < density.shape[0]:
             raise BadInput(f"{tomogram}: {data.shape} voxels (z, y, x), fewer than the template's box of {density.shape[0]}")

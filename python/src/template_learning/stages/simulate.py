@@ -69,8 +69,8 @@ def simulate_sample(
         return
     started = time.perf_counter()
     checked_id(row.id)
-    packed, grid = placed_sample(placed, library_folders)
-    sample, water = with_ice_put_back(packed)
+    packed, grid = placed_sample(placed, library_folders, hydrogens=settings.hydrogens)
+    sample, put_back = with_ice_put_back(packed)
     if settings.ice_shape == "cuboid":
         x, y, z = map(float, grid.extent_angstrom)
         sample = replace(sample, ice=Cuboid((x, y, z)))
@@ -121,7 +121,7 @@ def simulate_sample(
         dose_per_tilt=taken.dose_per_tilt,
         molecules=len(packed.kind),
         atoms=int(sum(len(packed.atoms[kind][1]) for kind in packed.kind)),
-        water_put_back=water,
+        ice_put_back_angstrom3=round(put_back, 1),
         nuisances=imaging.nuisances.metadata(),
         device=engine.device.name,
         waves=None if waves is None else waves.name,

@@ -88,9 +88,7 @@ def write_entry(structure: Structure, entry: Molecule, settings: VolumeSettings,
     )
     write_mrc(output / row.density, density, settings.voxel_size_angstrom)
     with replacing(output / row.atoms) as temporary:
-        np.savez_compressed(
-            temporary, position_angstrom=structure.position_angstrom.astype(np.float32), element=structure.element
-        )
+        np.savez_compressed(temporary, **structure.atoms._asdict())
     return row
 
 

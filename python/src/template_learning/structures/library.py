@@ -12,6 +12,7 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import existing, read_table
 from template_learning.common.mrc import read_mrc
 from template_learning.common.tables import LibraryRow
+from template_learning.structures.atoms import Atoms, bare_atoms
 
 TABLE = "library.csv"
 
@@ -22,7 +23,7 @@ class LibraryEntry:
 
     row: LibraryRow
     folder: Path
-    made: tuple[NDArray[np.float32], NDArray[np.uint8]] | None = field(default=None, compare=False)
+    made: Atoms | None = field(default=None, compare=False)
 
     def density(self) -> tuple[NDArray[Any], float]:
         """The density ``[z, y, x]`` (odd cubic box, origin at its middle voxel, protein bright) and voxel size in ångström.
@@ -35,8 +36,8 @@ class LibraryEntry:
             raise BadInput(f"{path}: {density.shape} voxels; a cube with an odd edge was expected")
         return density, voxel_size_angstrom
 
-    def atoms(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Positions (N, 3) as (x, y, z) in ångström from the molecule's origin, and atomic numbers (N,).
+    def atoms(self) -> Atoms:
+        """The atoms, positions from the molecule's origin; without hydrogens where a library of version 0.1.0 holds none.
 
         Raises BadInput where the file is missing or broken.
         """
@@ -47,11 +48,19 @@ class LibraryEntry:
             with np.load(path) as stored:
                 position = stored["position_angstrom"].astype(np.float32)
                 element = stored["element"].astype(np.uint8)
+                atoms = bare_atoms(position, element)
+                if "hydrogens" in stored:
+                    hydrogens, displaced = (stored[name].astype(np.float32) for name in Atoms._fields[2:])
+                    atoms = Atoms(position, element, hydrogens, displaced)
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise BadInput(f"{path}: not a molecule's atoms ({error})") from None
         if position.shape != (len(element), 3):
             raise BadInput(f"{path}: positions {position.shape} for {len(element)} atoms; (N, 3) was expected")
-        return position, element
+        if len({len(column) for column in atoms}) > 1:
+            raise BadInput(
+                f"{path}: {', '.join(str(len(c)) for c in atoms)} entries in its columns; as many in each was expected"
+            )
+        return atoms
 
 
 def read_library(folders: Sequence[Path]) -> dict[str, LibraryEntry]:

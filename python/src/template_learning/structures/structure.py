@@ -31,6 +31,7 @@ from scipy.spatial import KDTree
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import existing, replacing
+from template_learning.structures.atoms import Atoms
 from template_learning.structures.binarycif import is_binary_cif, read_binary_cif
 
 _CHEMICAL_ELEMENTS = {gemmi.Element(number).name.upper(): number for number in range(1, 119)}
@@ -53,6 +54,16 @@ OVERLAP_ANGSTROM = 2.0
 """Nodes of two residues never come as near; those of two NMR models mostly do."""
 PROTEIN_HYDROGENS_PER_ATOM = 0.993
 """Hydrogens for each other atom of a protein, on average (Senko et al., J. Am. Soc. Mass Spectrom. 1995)."""
+ANGSTROM3_PER_DALTON = {"protein": 0.73 / 0.602214, "DNA": 0.55 / 0.602214, "RNA": 0.53 / 0.602214}
+"""Volume in solution, from partial specific volumes in cm^3/g (Durchschlag 1986, in Hinz (ed.), Thermodynamic Data for
+Biochemistry and Biotechnology, ch. 3); those of nucleic acids are of their sodium salts, and so count the sodium's mass."""
+SODIUM_SALT_DALTON = float(gemmi.Element("Na").weight - gemmi.Element("H").weight)
+"""What a nucleotide weighs more as a sodium salt."""
+ATOM_ANGSTROM3 = {1: 5.15, 6: 16.44, 7: 2.49, 8: 9.13, 15: 5.73, 16: 19.86}
+"""Volumes that atoms displace, hydrogens by themselves (Fraser, MacRae and Suzuki, J. Appl. Cryst. 11 (1978) 693), for what is
+neither protein nor nucleic acid."""
+OTHER_ATOM_ANGSTROM3 = 10.0
+"""Of any other element: those of iron to zinc in CRYSOL (Svergun, Barberato and Koch, J. Appl. Cryst. 28 (1995) 768) are 8 to 10."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,19 +102,59 @@ class Structure:
 
     @property
     def mass_dalton(self) -> float:
-        """Mass of the atoms and of the hydrogens that belong to them, which are not among the atoms.
+        """Mass of the atoms and of the ``hydrogens`` that belong to them, which are not among the atoms."""
+        return float(WEIGHT_DALTON[self.element].sum() + WEIGHT_DALTON[1] * self.hydrogens.sum())
+
+    @cached_property
+    def hydrogens(self) -> NDArray[np.float64]:
+        """(N,) the hydrogens that belong to each atom and are not among the atoms: a residue's, spread evenly over its atoms.
 
         A residue has the hydrogens that gemmi's table tells, two fewer in a chain of amino acids or nucleotides (the bond's
         water), in proportion to the part of its heavy mass that is there.  UNK, an unknown amino acid (pseudo-atoms of a map
         have it), gets as many an atom as a protein has; residues that the table does not know get none.
         """
+        names, kind = self._residue_kinds
+        hydrogens, heavy = np.array([_hydrogens_and_heavy_dalton(name) for name in names]).T
         present = np.bincount(self.residue, WEIGHT_DALTON[self.element])
+        per_atom = hydrogens[kind] * np.minimum(present / heavy[kind], 1.0) / np.bincount(self.residue)
+        return np.where(self.residue_name == "UNK", PROTEIN_HYDROGENS_PER_ATOM, per_atom[self.residue])
+
+    @cached_property
+    def displaced_angstrom3(self) -> NDArray[np.float64]:
+        """(N,) the volume of ice in Å^3 that each atom displaces with its hydrogens.
+
+        That of a residue of protein or nucleic acid is its mass by the partial specific volume of its kind, spread evenly over
+        its atoms.  Anything else (ligands, sugars, ions) has the volumes of its atoms.
+        """
+        names, kind = self._residue_kinds
+        polymer = np.array([_polymer(name) or "" for name in names])[kind]
+        count = np.bincount(self.residue)
+        dalton = np.bincount(self.residue, WEIGHT_DALTON[self.element] + WEIGHT_DALTON[1] * self.hydrogens)
+        # A nucleotide's one phosphate has one sodium; of a residue that is there in part, in part.
+        phosphorus = np.bincount(self.residue, self.element == 15)
+        dalton = dalton + SODIUM_SALT_DALTON * phosphorus * ((polymer == "DNA") | (polymer == "RNA"))
+        factor = np.array([ANGSTROM3_PER_DALTON.get(name, 0.0) for name in polymer.tolist()])
+        volume = np.full(119, OTHER_ATOM_ANGSTROM3)
+        volume[list(ATOM_ANGSTROM3)] = list(ATOM_ANGSTROM3.values())
+        alone = volume[self.element] + ATOM_ANGSTROM3[1] * self.hydrogens
+        return np.where((polymer == "")[self.residue], alone, (factor * dalton / count)[self.residue])
+
+    @property
+    def atoms(self) -> Atoms:
+        """The atoms as the simulator takes them."""
+        return Atoms(
+            self.position_angstrom.astype(np.float32),
+            self.element,
+            self.hydrogens.astype(np.float32),
+            self.displaced_angstrom3.astype(np.float32),
+        )
+
+    @property
+    def _residue_kinds(self) -> tuple[list[str], NDArray[np.intp]]:
+        """Names that residues have, and which of them each residue has."""
         first = np.flatnonzero(np.diff(self.residue, prepend=-1))
         names, kind = np.unique(self.residue_name[first], return_inverse=True)
-        hydrogens, heavy = np.array([_hydrogens_and_heavy_dalton(name) for name in names.tolist()]).T
-        share = np.minimum(present / heavy[kind], 1.0)
-        count = (hydrogens[kind] * share).sum() + PROTEIN_HYDROGENS_PER_ATOM * (self.residue_name == "UNK").sum()
-        return float(present.sum() + WEIGHT_DALTON[1] * count)
+        return names.tolist(), kind
 
     @property
     def diameter_angstrom(self) -> float:
@@ -118,6 +169,16 @@ class Structure:
             along = self.position_angstrom @ some
             extent = max(extent, float(np.ptp(along, axis=0).max()))
         return extent
+
+
+def _polymer(residue_name: str) -> str | None:
+    """Whether a residue is one of protein, DNA or RNA; None for anything else."""
+    known = gemmi.find_tabulated_residue(residue_name)
+    if known.is_amino_acid():
+        return "protein"
+    if known.is_nucleic_acid():
+        return "DNA" if known.kind == gemmi.ResidueKind.DNA else "RNA"
+    return None
 
 
 def _hydrogens_and_heavy_dalton(residue_name: str) -> tuple[float, float]:
