@@ -149,7 +149,8 @@ class Patches(keras.utils.PyDataset):
     With ``top_view_weight`` labels and their voxels' weights in the loss are one array [batch, z, y, x, 2], float32.
 
     A patch is centred on a particle, every class drawn equally often, and of it every tomogram that holds it (``bootstrap``),
-    and shifted at random; a share lies anywhere.  Patches that would stick out are moved inside.  With ``dose_curriculum_fraction``
+    and shifted at random; a share lies anywhere.  Patches that would stick out are moved inside; a tomogram thinner than a
+    patch is continued by its mirror image.  With ``dose_curriculum_fraction``
     a training begins with the fifth of the tomograms that took the most dose, where shapes are seen best, and lets in the
     others, and the noise of lower doses, by and by.
     """
@@ -176,13 +177,6 @@ class Patches(keras.utils.PyDataset):
         self.first = first
         self.count = count
         self.particles: dict[int, NDArray[np.int64]] = {}  # class to rows (tomogram, z, y, x)
-        edge = settings.patch_voxels
-        for tomogram in tomograms:
-            if min(tomogram.data.shape) < edge:
-                raise BadInput(
-                    f"{tomogram.identifier}: the tomogram's {tomogram.data.shape} voxels (z, y, x) are smaller than the patch;"
-                    f" train.patch_voxels = {edge} must be at most {min(tomogram.data.shape) // 4 * 4}"
-                )
         table = np.concatenate(
             [
                 np.column_stack([tomogram.class_id, np.full(len(tomogram.class_id), number), tomogram.centre])
@@ -272,8 +266,9 @@ class Patches(keras.utils.PyDataset):
             reach = settings.augmentation.random_shift_voxels
             centre = row[1:] + generator.integers(-reach, reach + 1, size=3)
         tomogram = self.tomograms[number]
-        start = np.clip(centre - edge // 2, 0, np.array(tomogram.data.shape) - edge)
-        window = tuple(slice(int(begin), int(begin) + edge) for begin in start)
+        shape = tomogram.data.shape
+        start = np.clip(centre - edge // 2, 0, np.maximum(0, np.array(shape) - edge))
+        window = tuple(slice(int(begin), min(count, int(begin) + edge)) for begin, count in zip(start, shape, strict=True))
         margin = MARGIN_VOXELS if self.band[number] else 0
         wide = tuple(slice(max(0, axis.start - margin), axis.stop + margin) for axis in window)
         grey = np.asarray(tomogram.data[wide], dtype=np.float32)
@@ -287,6 +282,8 @@ class Patches(keras.utils.PyDataset):
                 slice(axis.start - other.start, axis.stop - other.start) for axis, other in zip(window, wide, strict=True)
             )
             grey = band_pass_inside(grey, band_voxels, inner)
+        beyond = [(0, edge - count) for count in grey.shape]  # of a tomogram that is thinner than the patch
+        grey = np.pad(grey, beyond, mode="reflect")
         if (noisy := self.noise_share[number]) is not None:
             # As a tomogram of a lower dose would be normalised.
             least = settings.augmentation.minimum_dose_e_per_angstrom2 or 0.0
@@ -312,4 +309,5 @@ class Patches(keras.utils.PyDataset):
         labels: NDArray[Any] = np.asarray(tomogram.labels[window], dtype=np.int32)
         if self.weights:
             labels = np.stack([labels, self.weights[number].of_voxels(labels, start)], axis=-1, dtype=np.float32)
+        labels = np.pad(labels, [*beyond, *[(0, 0)] * (labels.ndim - 3)], mode="reflect")
         return np.flip(grey, axes), np.flip(labels, axes)

@@ -24,6 +24,7 @@ from template_learning.learning.training import (
     HistoryRow,
     Training,
     check_labels,
+    check_patches_fit,
     check_same_voxel_size,
     class_names,
     dtype_policy,
@@ -79,6 +80,7 @@ def train_network(
     if not tomograms["train"]:
         raise BadInput(f"{design}: no row has split = train")
     check_same_voxel_size([*tomograms["train"], *tomograms["validation"]])
+    check_patches_fit([*tomograms["train"], *tomograms["validation"]], settings)
     classes = class_names(tomograms["train"])
     check_labels([*tomograms["train"], *tomograms["validation"]], max(classes))
     if settings.precision == "mixed_float16" and not takes_gpu(settings.device):
