@@ -108,4 +108,3 @@ def test_a_tomogram_thinner_than_the_patch_or_a_tile_is_picked_on_its_own_grid(
         whole = np.pad(grey, [(0, -count % 4) for count in grey.shape], mode="reflect")
         expected = network.predict(whole[None, ..., None], verbose=0)[0, :slices, :46, :44, 1:].max(axis=-1)
         np.testing.assert_allclose(found, expected, atol=1e-4)
-

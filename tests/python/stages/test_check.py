@@ -153,9 +153,10 @@ def test_bad_structures_carry_the_users_path(request_file, tmp_path, content, wo
 
 
 def test_small_constant_and_nan_tomograms_are_refused(request_file, tmp_path):
-    write_mrc(tmp_path / "tomogram.mrc", GREY[:8], 13.0)
-    with pytest.raises(BadInput, match="at least 16"):
-        check_run(request_file(), tmp_path / "out")
+    for small in (GREY[:3], GREY[:, :15]):
+        write_mrc(tmp_path / "tomogram.mrc", small, 13.0)
+        with pytest.raises(BadInput, match="at least 4 slices, and 16 voxels along y and x"):
+            check_run(request_file(), tmp_path / "out")
     write_mrc(tmp_path / "tomogram.mrc", GREY * 0, 13.0)
     with pytest.raises(BadInput, match="every voxel is 0"):
         check_run(request_file(), tmp_path / "out")
@@ -201,6 +202,68 @@ def test_a_model_is_looked_at_before_any_work(request_file, tmp_path):
         with pytest.raises(BadInput) as refusal:
             check(**params)
         assert words in str(refusal.value)
+
+
+@pytest.fixture
+def checked_with_model(request_file, tmp_path):
+    """Checks one tomogram against a model of 8 Å and returns what was doubted."""
+
+    def check(data, voxel, given=None, **params):
+        card = {"format": 2, "voxel_size_angstrom": 8, "classes": {"1": ["x"]}, "filters": 4, "patch_voxels": 48}
+        with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+            archive.writestr(CARD, json.dumps(card))
+        write_mrc(tmp_path / "tomogram.mrc", data, voxel)
+        row = {"id": "one", "path": "my/tomogram.mrc", "file": "tomogram.mrc", "voxel_size_angstrom": given}
+        params = {"model": "my/model.keras", **params}
+        check_run(request_file(params=params, tomograms=[row], model_file="model.keras"), tmp_path / "out")
+        return json.loads((tmp_path / "out/inputs.json").read_text())["notes"]
+
+    return check
+
+
+@pytest.mark.parametrize("slices", [40, 17, 5])
+def test_thin_tomograms_pass(checked_with_model, slices):
+    assert checked_with_model(np.resize(GREY, (slices, 40, 40)), 8.0) == []
+
+
+def test_voxels_of_twice_or_half_the_models_size_are_doubted_unless_the_user_gave_them(checked_with_model):
+    for voxel in (4.0, 16.0):
+        (note,) = checked_with_model(GREY, voxel)
+        assert note.startswith(f"my/tomogram.mrc: voxels of {voxel:g} Å by its header")
+        assert "column voxel_size_angstrom of the tomograms' table" in note
+        assert checked_with_model(GREY, 8.0, given=voxel) == []
+    assert checked_with_model(GREY, 5.0) == []
+
+
+def test_a_tomogram_that_cannot_be_brought_to_the_models_voxels_is_refused_with_what_overrides(checked_with_model):
+    for voxel, words in (
+        (1.0, "of which at least 16 along y and x were expected"),
+        (8.0 * 40, "GiB; 36 at most were expected"),
+    ):
+        with pytest.raises(BadInput) as refusal:
+            checked_with_model(GREY, voxel)
+        assert words in str(refusal.value)
+        assert "column voxel_size_angstrom" in str(refusal.value)
+
+
+@pytest.mark.parametrize(("sign", "contrast"), [(-1, "protein_dark"), (1, "protein_bright")])
+def test_a_tomogram_whose_bodies_have_the_other_sign_is_doubted(checked_with_model, sign, contrast):
+    data = GREY.copy()
+    for place in np.random.default_rng(4).integers(4, 28, (30, 3)):
+        data[tuple(slice(at - 2, at + 2) for at in place)] += sign * 4
+    assert checked_with_model(data, 8.0, segment={"contrast": contrast}) == []
+    other = {"protein_dark": "protein_bright", "protein_bright": "protein_dark"}[contrast]
+    (note,) = checked_with_model(-data, 8.0, segment={"contrast": contrast})
+    assert f"set segment.contrast = {other}" in note
+
+
+def test_parameters_that_nothing_looks_at_get_a_word(checked_with_model):
+    assert checked_with_model(GREY, 8.0, reconstruct={"voxel_size_angstrom": 8}) == []
+    notes = checked_with_model(
+        GREY, 8.0, reconstruct={"voxel_size_angstrom": 10}, match={"templates": 2, "angular_step_deg": 9}
+    )
+    assert notes[0].startswith("parameter reconstruct.voxel_size_angstrom = 10: not used with --model")
+    assert notes[1] == "without match.run not used: parameter match.templates, match.angular_step_deg"
 
 
 def test_a_mask_of_another_shape_is_refused(request_file, tmp_path):

@@ -21,6 +21,7 @@ from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import generator_for
 from template_learning.common.tables import DesignRow, ParticleRow, positions
 from template_learning.learning.noise import MARGIN_VOXELS, NoiseBank, added_noise, noise_bank, noise_share
+from template_learning.learning.normalisation import Normalisation, band_deviation, constant_voxels, grey_statistics
 from template_learning.learning.spectrum import band_pass, band_pass_inside
 from template_learning.settings import TrainSettings
 
@@ -59,22 +60,16 @@ class TrainingTomogram:
     total_dose_e_per_angstrom2: float = 0.0
 
     def normalised(self) -> NDArray[np.float32]:
-        """Its grey values, in memory, of zero mean and unit deviation."""
+        """Its grey values, in memory, brought to level 0 and spread 1 (``mean`` and ``std`` are what its normalisation takes)."""
         return (np.asarray(self.data, dtype=np.float32) - np.float32(self.mean)) / np.float32(self.std)
 
 
-def grey_statistics(data: NDArray[Any]) -> tuple[float, float]:
-    """Mean and standard deviation of a volume, section by section (memory maps are not read whole)."""
-    total = sum(float(np.sum(section, dtype=np.float64)) for section in data)
-    mean = total / data.size
-    squares = sum(float(np.sum((section.astype(np.float64) - mean) ** 2)) for section in data)
-    return mean, float(np.sqrt(squares / data.size))
-
-
-def open_tomogram(folder: Path, identifier: str, row: DesignRow | None = None) -> TrainingTomogram:
+def open_tomogram(
+    folder: Path, identifier: str, row: DesignRow | None = None, normalisation: Normalisation = "tomogram"
+) -> TrainingTomogram:
     """The tomogram <id>.mrc of ``folder`` with <id>.labels.mrc and the targets (class_id > 0) of <id>.particles.csv.
 
-    ``row`` says how it was imaged: its tilts and its dose.
+    ``row`` says how it was imaged: its tilts and its dose.  ``normalisation`` is what its mean and deviation are by.
 
     Raises BadInput where a file is missing or wrong, shapes differ, or grey values are NaN, infinite or all the same.
     """
@@ -85,7 +80,7 @@ def open_tomogram(folder: Path, identifier: str, row: DesignRow | None = None) -
     labels, _ = read_mrc(labels_path, memory_map=True)
     if labels.shape != data.shape:
         raise BadInput(f"{labels_path}: shape {labels.shape} (z, y, x), that of the tomogram {data.shape} was expected")
-    mean, std = grey_statistics(data)
+    mean, std = grey_statistics(data, normalisation)
     if not np.isfinite(std) or std == 0:
         raise BadInput(f"{path}: grey values are NaN, infinite or all the same; a tomogram was expected")
     rows = [row for row in read_table(folder / f"{identifier}.particles.csv", ParticleRow) if row.class_id > 0]
@@ -217,7 +212,8 @@ class Patches(keras.utils.PyDataset):
         if self.settings.band_pass_angstrom is None:
             return None
         short, long = (sigma / tomogram.voxel_size_angstrom for sigma in self.settings.band_pass_angstrom)
-        return (short, long), float(band_pass(tomogram.normalised(), (short, long)).std())
+        constant = constant_voxels(tomogram.data) if self.settings.normalisation == "robust" else None
+        return (short, long), band_deviation(band_pass(tomogram.normalised(), (short, long)), constant)
 
     def _noise_share_of(self, tomogram: TrainingTomogram) -> float | None:
         """How much of the tomogram's variance is noise, where its patches get more of it."""
