@@ -16,8 +16,8 @@ def interval_of_these(matched: int, selected: int, truth: int) -> Interval:
     tomograms, where recall and precision may differ.
     """
     outcomes = selected + truth - matched
-    low, high = stats.beta.ppf([0.025, 0.975], matched + 0.5, outcomes - matched + 0.5)
-    return _f1(0.0 if matched == 0 else float(low)), _f1(1.0 if matched == outcomes else float(high))
+    low, high = (float(stats.beta.ppf(share, matched + 0.5, outcomes - matched + 0.5)) for share in (0.025, 0.975))
+    return _f1(0.0 if matched == 0 else low), _f1(1.0 if matched == outcomes else high)
 
 
 def interval_of_alike(matched: Sequence[int], selected: Sequence[int], truth: Sequence[int]) -> Interval | None:
