@@ -13,6 +13,8 @@ from template_learning.common.mrc import write_mrc
 from template_learning.learning.model_card import CARD
 from template_learning.stages.check import check_run, check_settings
 
+from ..learning.test_fit import CASES as FITS
+
 DEMO = Path(__file__).parents[3] / "data/demo"
 GREY = np.random.default_rng(1).standard_normal((32, 40, 40)).astype(np.float32)
 
@@ -221,40 +223,24 @@ def checked_with_model(request_file, tmp_path):
     return check
 
 
-@pytest.mark.parametrize("slices", [40, 17, 5])
-def test_thin_tomograms_pass(checked_with_model, slices):
-    assert checked_with_model(np.resize(GREY, (slices, 40, 40)), 8.0) == []
+@pytest.mark.parametrize("case", FITS, ids=str)
+def test_tomograms_are_set_beside_the_models_card(checked_with_model, case):
+    data, voxel, given, contrast = case.make()
 
+    def check():
+        return checked_with_model(data, voxel, given, segment={"contrast": contrast})
 
-def test_voxels_of_twice_or_half_the_models_size_are_doubted_unless_the_user_gave_them(checked_with_model):
-    for voxel in (4.0, 16.0):
-        (note,) = checked_with_model(GREY, voxel)
-        assert note.startswith(f"my/tomogram.mrc: voxels of {voxel:g} Å by its header")
-        assert "column voxel_size_angstrom of the tomograms' table" in note
-        assert checked_with_model(GREY, 8.0, given=voxel) == []
-    assert checked_with_model(GREY, 5.0) == []
-
-
-def test_a_tomogram_that_cannot_be_brought_to_the_models_voxels_is_refused_with_what_overrides(checked_with_model):
-    for voxel, words in (
-        (1.0, "of which at least 16 along y and x were expected"),
-        (8.0 * 40, "GiB; 36 at most were expected"),
-    ):
+    if case.outcome == "refused":
         with pytest.raises(BadInput) as refusal:
-            checked_with_model(GREY, voxel)
-        assert words in str(refusal.value)
-        assert "column voxel_size_angstrom" in str(refusal.value)
-
-
-@pytest.mark.parametrize(("sign", "contrast"), [(-1, "protein_dark"), (1, "protein_bright")])
-def test_a_tomogram_whose_bodies_have_the_other_sign_is_doubted(checked_with_model, sign, contrast):
-    data = GREY.copy()
-    for place in np.random.default_rng(4).integers(4, 28, (30, 3)):
-        data[tuple(slice(at - 2, at + 2) for at in place)] += sign * 4
-    assert checked_with_model(data, 8.0, segment={"contrast": contrast}) == []
-    other = {"protein_dark": "protein_bright", "protein_bright": "protein_dark"}[contrast]
-    (note,) = checked_with_model(-data, 8.0, segment={"contrast": contrast})
-    assert f"set segment.contrast = {other}" in note
+            check()
+        assert case.words in str(refusal.value)
+        assert "column voxel_size_angstrom of the tomograms' table" in str(refusal.value)
+    elif case.outcome == "warning":
+        (note,) = check()
+        assert note.startswith("my/tomogram.mrc: ")
+        assert case.words in note
+    else:
+        assert check() == []
 
 
 def test_parameters_that_nothing_looks_at_get_a_word(checked_with_model):
