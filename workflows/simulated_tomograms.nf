@@ -113,7 +113,6 @@ workflow SIMULATED_TOMOGRAMS {
             .combine(made.map { all -> [all] })
             .combine(settings.map { all -> all.minimum_fraction_left })
             .map { all, done, least -> left_out(all, done, stages, least) }
-            .first()
     }
 
     emit:
