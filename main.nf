@@ -28,6 +28,7 @@ workflow {
 
         // Nothing below starts before CHECK has passed: ids and classes come from its answer.
         def answer = CHECK.out.inputs.map { file -> read_json(file) }
+        answer.subscribe { all -> all.notes.each { line -> log.warn(line) } }
         TEMPLATE_LEARNING(
             CHECK.out.stage_settings.first().map { file -> read_json(file) },     // first: a value, where topics make outputs queues
             answer.flatMap { all -> checked_structures(all.templates, given.templates) },

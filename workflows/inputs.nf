@@ -94,7 +94,7 @@ def checked_tomograms(answers, rows) {
 }
 
 // What the workflow has to know before anything runs: runs (stage -> boolean), labels (of FINETUNE), from (results folder or
-// null), model, design_table (file or null), about (JSON of what only Nextflow knows, for the crate).
+// null), model, design_table (file or null), about (what only Nextflow knows, for the crate).
 def plan_of(given, image_sha256) {
     def start = params.model && params.start_at == 'flex' ? 'segment' : params.start_at
     def first = stage_names().indexOf(start)
@@ -106,7 +106,7 @@ def plan_of(given, image_sha256) {
         from: params.from_results ? checked_file(params.from_results) : null,
         model: given.model,
         design_table: given.design_table,
-        about: json([nextflow: nextflow.version.toString(), revision: workflow.commitId ?: git_revision(), image_sha256: image_sha256]),
+        about: [nextflow: nextflow.version.toString(), revision: workflow.commitId ?: git_revision(), image_sha256: image_sha256],
     ]
 }
 

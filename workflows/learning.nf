@@ -11,6 +11,7 @@ workflow LEARNING {
     library             // value: [library folders]
     design              // value: the table
     rows                // [meta (id), row of the design]
+    missing             // value: [[id, split, stage], ...] of the rows that a stage did not finish
     simulated           // [meta, tomogram]
     truth               // [meta, labels, instances, particles.csv]
     tomograms           // [meta (id, voxel_size_angstrom or null), tomogram, annotations or [], mask or []]: the user's
@@ -18,6 +19,7 @@ workflow LEARNING {
 
     main:
     seed = settings.map { all -> all.seed }
+    without = missing.map { all -> all.collect { one -> one.id }.toSorted().join(',') }
     shown = rows.filter { _meta, row -> row.split != 'test' }
         .join(simulated)
         .join(truth)
@@ -28,6 +30,7 @@ workflow LEARNING {
     if (plan.runs.train) {
         TRAIN(
             design,
+            without,
             shown,
             section(settings, 'train'),
             seed,
@@ -43,6 +46,7 @@ workflow LEARNING {
         CALIBRATE(
             network,
             design,
+            without,
             shown,
             section(settings, 'calibrate'),
         )

@@ -1,5 +1,6 @@
 // The report, and last of all the index of the published files and the crate, whatever part of the pipeline ran.
 
+include { json } from './json'
 include { REPORT } from '../modules/report/main'
 include { CRATE } from '../modules/crate/main'
 include { id_of; files_among; stage_of; published_name; published_names } from './results'
@@ -8,6 +9,7 @@ workflow REPORTING {
     take:
     library             // value: [library folders]
     rows                // [meta (id), row of the design]
+    missing             // value: [[id, split, stage], ...] of the rows that a stage did not finish
     tomograms           // [meta, tomogram, annotations or [], mask or []]: the user's
     earlier             // files of an earlier run that took the place of a stage's: tuples or files
     plan                // map
@@ -53,7 +55,7 @@ workflow REPORTING {
         .toSortedList { a, b -> a.toString() <=> b.toString() }
     CRATE(
         listing,
-        plan.about,
+        missing.map { all -> json(plan.about + [left_out: all]) },
         published.filter { one -> stage_of(one) == 'check' }.toSortedList(),
         sidecars,
     )

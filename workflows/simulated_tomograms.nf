@@ -8,6 +8,7 @@ include { LABEL                      } from '../modules/label/main'
 include { json; section              } from './json'
 include { checked_id                 } from './results'
 include { earlier_files; has_earlier } from './results'
+include { left_out                   } from './left_out'
 
 workflow SIMULATED_TOMOGRAMS {
     take:
@@ -98,9 +99,26 @@ workflow SIMULATED_TOMOGRAMS {
         earlier = earlier.mix(truth)
     }
 
+    // --- what failed; it ends the run where too much did
+    stages = ['tetris', 'simulate', 'reconstruct', 'label'].findAll { stage -> plan.runs[stage] }
+    missing = Channel.value([])
+    if (stages) {
+        designed = rows.map { meta, row -> [meta.id, row.split] }.toList()
+        made = placed.map { item -> ['tetris', item[0].id] }
+            .mix(tilts.map { item -> ['simulate', item[0].id] })
+            .mix(simulated.map { item -> ['reconstruct', item[0].id] })
+            .mix(truth.map { item -> ['label', item[0].id] })
+            .toList()
+        missing = designed.map { all -> [all] }
+            .combine(made.map { all -> [all] })
+            .combine(settings.map { all -> all.minimum_fraction_left })
+            .map { all, done, least -> left_out(all, done, stages, least) }
+    }
+
     emit:
     design              // value: the table
     rows                // [meta (id), row of the design]
+    missing             // value: [[id, split, stage], ...] of the rows that a stage did not finish
     tilts               // [meta, tilt series, its facts, angles]
     simulated           // [meta, tomogram]
     truth               // [meta, labels, instances, particles.csv]

@@ -31,6 +31,7 @@ workflow TEMPLATE_LEARNING {
         LIBRARY.out.library,
         SIMULATED_TOMOGRAMS.out.design,
         SIMULATED_TOMOGRAMS.out.rows,
+        SIMULATED_TOMOGRAMS.out.missing,
         SIMULATED_TOMOGRAMS.out.simulated,
         SIMULATED_TOMOGRAMS.out.truth,
         tomograms,
@@ -50,6 +51,7 @@ workflow TEMPLATE_LEARNING {
     REPORTING(
         LIBRARY.out.library,
         SIMULATED_TOMOGRAMS.out.rows,
+        SIMULATED_TOMOGRAMS.out.missing,
         tomograms,
         SIMULATED_TOMOGRAMS.out.earlier.mix(PICKING.out.earlier),
         plan,

@@ -6,6 +6,7 @@ process CALIBRATE {
     input:
     path network, stageAs: 'trained.keras'
     path design, stageAs: 'design.csv'
+    val without                                     // ids, joined by commas: rows that failed
     path tomograms, stageAs: 'data/*'
     val settings                                    // segment, cluster and evaluate
 
@@ -18,7 +19,7 @@ process CALIBRATE {
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning calibrate --model trained.keras --design design.csv --data data --settings settings.json --output calibrate
+    template-learning calibrate --model trained.keras --design design.csv ${without ? "--without ${without} " : ''}--data data --settings settings.json --output calibrate
     """
 
     stub:

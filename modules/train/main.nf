@@ -7,6 +7,7 @@ process TRAIN {
 
     input:
     path design, stageAs: 'design.csv'
+    val without                                     // ids, joined by commas: rows that failed
     path tomograms, stageAs: 'data/*'               // <id>.mrc, <id>.labels.mrc, <id>.particles.csv of each row
     val settings
     val seed
@@ -21,7 +22,7 @@ process TRAIN {
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning train --design design.csv --data data --settings settings.json --seed ${seed} --output train ${state_option()}
+    template-learning train --design design.csv ${without ? "--without ${without} " : ''}--data data --settings settings.json --seed ${seed} --output train ${state_option()}
     """
 
     stub:

@@ -6,6 +6,7 @@ from .cases import Case
 from .common.test_mrc import CASES as MRC
 from .common.test_mrc import MASK_CASES as MASKS
 from .common.test_tables import CASES as TABLES
+from .learning.test_fit import CASES as FITS
 from .picking.test_annotations import CASES as ANNOTATIONS
 from .reconstruction.test_angles import CASES as ANGLES
 from .structures.test_odd_structures import CASES as STRUCTURES
@@ -16,8 +17,14 @@ SECTIONS: Sequence[tuple[str, str, Sequence[Case]]] = (
         "MRC files",
         "Tomograms, tilt series, masks and maps have one reader (`common/mrc.py`).  A voxel size that the header does not tell, or "
         "tells wrongly, is overridden by `voxel_size_angstrom` in the table of tomograms.  A tomogram whose voxels are all the same, "
-        "and one of fewer than 16 voxels along an axis, is refused too.",
+        "and one of fewer than 4 slices, or 16 voxels along y or x, is refused too.",
         MRC,
+    ),
+    (
+        "Tomograms beside a model",
+        "With `--model` CHECK sets each tomogram beside the model's card, before any work (`learning/fit.py`).  The model here has "
+        "voxels of 8 Å.  Warnings stand on the screen and in `check/inputs.json`.",
+        FITS,
     ),
     ("Masks", "", MASKS),
     (

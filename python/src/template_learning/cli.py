@@ -226,9 +226,14 @@ def label(
 Design = Annotated[Path, typer.Option(help="table of tomograms with their split")]
 Data = Annotated[Path, typer.Option(help="folder with <id>.mrc, <id>.labels.mrc and <id>.particles.csv of each row")]
 ModelFile = Annotated[Path, typer.Option(help=".keras model")]
+Without = Annotated[str, typer.Option(help="ids, joined by commas, of rows that could not be made: passed over")]
 State = Annotated[
     Path | None, typer.Option("--state", help="folder that keeps the state to go on from after a kill [the output's]")
 ]
+
+
+def _ids(joined: str) -> list[str]:
+    return [one for one in joined.split(",") if one]
 
 
 @app.command()
@@ -239,6 +244,7 @@ def train(
     settings: SettingsFile = None,
     seed: Seed = 1,
     state: State = None,
+    without: Without = "",
     start: Annotated[
         Path | None, typer.Option(help="trained model whose weights to begin with, instead of random ones")
     ] = None,
@@ -247,16 +253,18 @@ def train(
     from template_learning.settings import TrainSettings
     from template_learning.stages.train import train_network
 
-    train_network(design, data, _model(settings, TrainSettings), seed, output, state, start)
+    train_network(design, data, _model(settings, TrainSettings), seed, output, state, start, _ids(without))
 
 
 @app.command()
-def calibrate(model: ModelFile, design: Design, data: Data, output: Output, settings: SettingsFile = None) -> None:
+def calibrate(
+    model: ModelFile, design: Design, data: Data, output: Output, settings: SettingsFile = None, without: Without = ""
+) -> None:
     """Choose the size threshold on the validation tomograms and put it into the model's card: model.keras."""
     from template_learning.settings import CalibrateSettings
     from template_learning.stages.calibrate import calibrate_model
 
-    calibrate_model(model, design, data, _model(settings, CalibrateSettings), output)
+    calibrate_model(model, design, data, _model(settings, CalibrateSettings), output, _ids(without))
 
 
 @app.command()

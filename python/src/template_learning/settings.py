@@ -465,8 +465,10 @@ class TrainSettings(SettingsSection):
     bootstrap: bool = Field(
         True, description="every class is drawn equally often, and of it every tomogram, however many particles they have"
     )
-    normalisation: Literal["tomogram", "patch"] = Field(
-        "tomogram", description="zero mean and unit deviation of whole tomograms, or of each patch (DeepFinder)"
+    normalisation: Literal["tomogram", "robust", "patch"] = Field(
+        "tomogram",
+        description="grey values by mean and standard deviation of whole tomograms, by median and median absolute deviation "
+        "of their voxels that are not constant (paddings, masks), or by mean and deviation of each patch (DeepFinder)",
     )
     band_pass_angstrom: tuple[float, float] | None = Field(
         None,
@@ -758,6 +760,13 @@ class Settings(SettingsSection):
     image_registry: str | None = Field(None, description="OCI images come from here (host/path), instead of from image_folder")
     verify_images: bool = Field(True, description="compare each SIF's SHA-256 with its record before any task starts")
 
+    minimum_fraction_left: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="a simulated tomogram that fails is left out, and named; the run ends where less than this share is left of "
+        "those to train, validate or test on",
+    )
     seed: int = Field(1, ge=0, lt=2**32, description="root of every random draw")
     flex: FlexSettings = FlexSettings()
     volume: VolumeSettings = VolumeSettings()

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
-from template_learning.common.errors import BadInput
 from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import read_sidecar
 from template_learning.common.resampling import resample
@@ -90,7 +89,22 @@ def test_a_tomogram_of_other_voxels_is_resampled_there_and_back(toy: tuple[Path,
     assert np.allclose(probability[::2, ::2, ::2], coarse, atol=1e-4)
 
 
-def test_a_tomogram_smaller_than_a_patch_is_bad_input(trained: Path, tmp_path: Path) -> None:
-    write_mrc(tmp_path / "small.mrc", np.random.default_rng(0).standard_normal((12, 40, 40)).astype(np.float32), VOXEL)
-    with pytest.raises(BadInput, match=r"at least 16 voxels of 10 Å"):
-        segment_tomogram(trained / "trained.keras", tmp_path / "small.mrc", "small", SegmentSettings(), tmp_path)
+@pytest.mark.parametrize("slices", [40, 17, 5])
+@pytest.mark.parametrize("voxel", [VOXEL, VOXEL / 2])
+def test_a_tomogram_thinner_than_the_patch_or_a_tile_is_picked_on_its_own_grid(
+    trained: Path, tmp_path: Path, slices: int, voxel: float
+) -> None:
+    network, card = load_model(trained / "trained.keras")
+    copy_model(trained / "trained.keras", tmp_path / "model.keras", card.model_copy(update={"patch_voxels": 52}))
+    thin = np.random.default_rng(0).standard_normal((slices, 46, 44)).astype(np.float32)
+    write_mrc(tmp_path / "thin.mrc", thin, voxel)
+    segment_tomogram(tmp_path / "model.keras", tmp_path / "thin.mrc", "thin", SegmentSettings(), tmp_path)
+    for name in ("segmentation", "probability"):
+        found, size = read_mrc(tmp_path / f"thin.{name}.mrc")
+        assert (found.shape, size) == (thin.shape, voxel)
+    if voxel == VOXEL:
+        # The network is given the slices where they are, and their mirror image behind them.
+        grey = (thin - thin.mean()) / thin.std()
+        whole = np.pad(grey, [(0, -count % 4) for count in grey.shape], mode="reflect")
+        expected = network.predict(whole[None, ..., None], verbose=0)[0, :slices, :46, :44, 1:].max(axis=-1)
+        np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -45,6 +45,17 @@ def test_patches_are_centred_on_targets_and_depend_on_their_number_alone(toy: tu
     assert (middle.reshape(len(middle), -1) == 1).any(axis=1).mean() > 0.6  # those near a border are moved inside
 
 
+def test_patches_of_a_thin_tomogram_are_its_mirror_image_beyond_it(toy: tuple[Path, Path]) -> None:
+    whole = open_tomogram(toy[1], "t0")
+    thin = replace(whole, data=whole.data[:9], labels=whole.labels[:9], centre=np.minimum(whole.centre, (8, 99, 99)))
+    grey, labels = Patches([thin], SMALL.changed({"augmentation": {"rotation": "none"}}), 3, split="train", first=0, count=1)[0]
+    assert grey.shape == (2, 16, 16, 16, 1)
+    assert labels.shape == (2, 16, 16, 16)
+    assert labels.any()
+    np.testing.assert_array_equal(grey[:, 9:16], grey[:, 7:0:-1])
+    np.testing.assert_array_equal(labels[:, 9:16], labels[:, 7:0:-1])
+
+
 def with_axes(tomogram: TrainingTomogram) -> TrainingTomogram:
     """The first target a top view, the second on the slant by 60 degrees, the others side views."""
     along_beam = np.zeros(len(tomogram.class_id))

@@ -181,13 +181,25 @@ def test_a_microtubule_in_the_box(cell_library: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("radii", "slab", "words", "left"), [((80, 900), None, "Å instead", 1), ((200, 900), 150.0, "left out", 0)]
+)
+def test_a_vesicle_that_does_not_fit_is_drawn_smaller_or_left_out(
+    cell_library: Path, tmp_path: Path, radii: tuple[float, float], slab: float | None, words: str, left: int
+) -> None:
+    vesicles = {"count": 2, "radius_angstrom": radii, "membrane_molecules": []}
+    rows, metadata = _packed(cell_library, tmp_path, vesicles=vesicles, slab_thickness_angstrom=slab, filaments={"counts": []})
+    assert any(words in note for note in metadata["notes"])
+    assert len(metadata["vesicles"]) >= left
+    assert len(rows) > len(metadata["vesicles"])
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"vesicles": {"membrane_molecules": ["nothing=3"]}}, "tetris.vesicles.membrane_molecules 'nothing=3'"),
         ({"vesicles": {"membrane_molecules": ["channel=3@high"]}}, "species=count"),
         ({"filaments": {"counts": ["unit"]}}, "tetris.filaments.counts 'unit'"),
         ({"vesicles": {"count": 0}}, "vesicles to set them in were expected"),
-        ({"vesicles": {"radius_angstrom": (300, 400)}}, "does not fit into the box"),
     ],
 )
 def test_what_cannot_be_is_named(cell_library: Path, tmp_path: Path, options: dict[str, Any], said: str) -> None:

@@ -18,6 +18,7 @@ from template_learning.common.provenance import write_json, write_sidecar
 from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow, PickRow
 from template_learning.learning.spectrum import radial_spectrum
 from template_learning.report.domain_gap import as_the_network_sees, domain_gap_section, training_look
+from template_learning.report.page import notes
 from template_learning.report.picking_sections import richest_depth, shown_tomograms, sorted_marks
 from template_learning.report.run import Run
 from template_learning.report.simulation_sections import molecules_section
@@ -407,6 +408,15 @@ def test_best_middle_and_worst_tomograms_are_shown():
     run = Stub(Path("nowhere"))
     assert shown_tomograms(run, "simulated", ["t0", "t1"]) == ["t0", "t1"]
     assert shown_tomograms(run, "simulated", ["t4", "t3", "t2", "t1", "t0"]) == ["t0", "t2", "t4"]
+
+
+def test_samples_that_failed_are_named_with_their_stage(part):
+    assert not Run.open(part).failed
+    (part / "tetris/t004.placed.csv").unlink()
+    for name in ("t003", "t004"):
+        (part / f"label/{name}.particles.csv").unlink()
+    assert Run.open(part).failed == {"t003": "label", "t004": "tetris"}
+    assert "Simulated tomograms that failed are left out: t004 (TETRIS), t003 (LABEL)." in notes(Run.open(part))
 
 
 def test_broken_runs_are_refused(part, tmp_path):

@@ -13,6 +13,8 @@ from template_learning.common.mrc import write_mrc
 from template_learning.learning.model_card import CARD
 from template_learning.stages.check import check_run, check_settings
 
+from ..learning.test_fit import CASES as FITS
+
 DEMO = Path(__file__).parents[3] / "data/demo"
 GREY = np.random.default_rng(1).standard_normal((32, 40, 40)).astype(np.float32)
 
@@ -153,9 +155,10 @@ def test_bad_structures_carry_the_users_path(request_file, tmp_path, content, wo
 
 
 def test_small_constant_and_nan_tomograms_are_refused(request_file, tmp_path):
-    write_mrc(tmp_path / "tomogram.mrc", GREY[:8], 13.0)
-    with pytest.raises(BadInput, match="at least 16"):
-        check_run(request_file(), tmp_path / "out")
+    for small in (GREY[:3], GREY[:, :15]):
+        write_mrc(tmp_path / "tomogram.mrc", small, 13.0)
+        with pytest.raises(BadInput, match="at least 4 slices, and 16 voxels along y and x"):
+            check_run(request_file(), tmp_path / "out")
     write_mrc(tmp_path / "tomogram.mrc", GREY * 0, 13.0)
     with pytest.raises(BadInput, match="every voxel is 0"):
         check_run(request_file(), tmp_path / "out")
@@ -201,6 +204,52 @@ def test_a_model_is_looked_at_before_any_work(request_file, tmp_path):
         with pytest.raises(BadInput) as refusal:
             check(**params)
         assert words in str(refusal.value)
+
+
+@pytest.fixture
+def checked_with_model(request_file, tmp_path):
+    """Checks one tomogram against a model of 8 Å and returns what was doubted."""
+
+    def check(data, voxel, given=None, **params):
+        card = {"format": 2, "voxel_size_angstrom": 8, "classes": {"1": ["x"]}, "filters": 4, "patch_voxels": 48}
+        with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+            archive.writestr(CARD, json.dumps(card))
+        write_mrc(tmp_path / "tomogram.mrc", data, voxel)
+        row = {"id": "one", "path": "my/tomogram.mrc", "file": "tomogram.mrc", "voxel_size_angstrom": given}
+        params = {"model": "my/model.keras", **params}
+        check_run(request_file(params=params, tomograms=[row], model_file="model.keras"), tmp_path / "out")
+        return json.loads((tmp_path / "out/inputs.json").read_text())["notes"]
+
+    return check
+
+
+@pytest.mark.parametrize("case", FITS, ids=str)
+def test_tomograms_are_set_beside_the_models_card(checked_with_model, case):
+    data, voxel, given, contrast = case.make()
+
+    def check():
+        return checked_with_model(data, voxel, given, segment={"contrast": contrast})
+
+    if case.outcome == "refused":
+        with pytest.raises(BadInput) as refusal:
+            check()
+        assert case.words in str(refusal.value)
+        assert "column voxel_size_angstrom of the tomograms' table" in str(refusal.value)
+    elif case.outcome == "warning":
+        (note,) = check()
+        assert note.startswith("my/tomogram.mrc: ")
+        assert case.words in note
+    else:
+        assert check() == []
+
+
+def test_parameters_that_nothing_looks_at_get_a_word(checked_with_model):
+    assert checked_with_model(GREY, 8.0, reconstruct={"voxel_size_angstrom": 8}) == []
+    notes = checked_with_model(
+        GREY, 8.0, reconstruct={"voxel_size_angstrom": 10}, match={"templates": 2, "angular_step_deg": 9}
+    )
+    assert notes[0].startswith("parameter reconstruct.voxel_size_angstrom = 10: not used with --model")
+    assert notes[1] == "without match.run not used: parameter match.templates, match.angular_step_deg"
 
 
 def test_a_mask_of_another_shape_is_refused(request_file, tmp_path):

@@ -57,8 +57,11 @@ def test_files_with_classes_mask_and_border(tmp_path):
     assert joint["selected"]["f1"] == pytest.approx(2 * 3 / (5 + 7))
     assert joint["selected"]["f_beta_4"] == pytest.approx(17 * 3 / (5 + 16 * 7))
     assert joint["selected"]["mean_distance_angstrom"] == pytest.approx(10)
-    low, high = joint["selected"]["f1_interval_95"]
+    low, high = joint["selected"]["f1_interval_95_of_these"]
     assert 0 <= low < joint["selected"]["f1"] < high < 1
+    wide = joint["selected"]["f1_interval_95"]  # of two tomograms
+    assert 0 <= wide[0] < low < high < wide[1] <= 1
+    assert scores["all"]["classes"]["2"]["selected"]["f1_interval_95"] is None  # only one of them has any
     one = scores["all"]["classes"]["1"]
     assert (one["selected"]["matched"], one["selected"]["picks"], one["annotations"]) == (2, 3, 5)
     assert one["orientation"][0] == {"from_deg": 0, "to_deg": 30, "particles": 4, "found": 2, "recall": 0.5}

@@ -2,7 +2,9 @@ import csv
 from xml.etree import ElementTree
 
 import copick
+import imodmodel
 import numpy as np
+import pandas as pd
 import pytest
 import starfile
 from template_learning.cli import main
@@ -99,11 +101,23 @@ def test_imod_points_and_csv(picks, tmp_path):
     points, table = export_picks(picks, "TS_1", ExportSettings(formats=["imod", "csv"], unselected=True), tmp_path)
     lines = np.loadtxt(points)
     assert sorted(lines[:, 0]) == [1, 1, 1, 1, 2]
-    np.testing.assert_allclose(lines[-1, 2:], VOXELS[1] + 0.5)
+    np.testing.assert_allclose(lines[-1, 2:], VOXELS[1] + (0.5, 0.5, 0.0))
     with table.open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert len(rows) == 5
     assert float(rows[0]["x_angstrom"]) == pytest.approx(10.25 * 13.48, abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:The `dict` method is deprecated")  # imodmodel's own writing
+def test_points_in_an_imod_model_lie_on_the_voxels_that_3dmod_shows_them_on(picks, tmp_path):
+    (points,) = export_picks(picks, "TS_1", ExportSettings(formats=["imod"]), tmp_path)
+    table = pd.read_csv(points, sep=" ", names=["object_id", "contour_id", "x", "y", "z"])
+    imodmodel.write(table.assign(object_id=table.object_id - 1, contour_id=0), tmp_path / "m.mod")  # as point2model does
+    model = imodmodel.read(tmp_path / "m.mod").sort_values("x")
+    # 3dmod shows a point on the section nearest to its z, and there on the pixel whose square holds x and y.
+    shown = np.column_stack([np.floor(model.x), np.floor(model.y), np.round(model.z)])
+    nearest = np.column_stack([np.floor(VOXELS[:, :2] + 0.5), np.round(VOXELS[:, 2])])
+    np.testing.assert_array_equal(shown, nearest[np.argsort(nearest[:, 0])])
 
 
 def test_our_own_reader_takes_every_export(picks, tmp_path):

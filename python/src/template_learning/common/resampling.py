@@ -30,9 +30,19 @@ def resample(data: NDArray[Any], ratio: float) -> NDArray[np.float32]:
     """
     grey = np.asarray(data, dtype=np.float32)
     for axis, count in enumerate(data.shape):
-        place = (np.arange(int((count - 1) / ratio + 1e-6) + 1) * ratio + 0.5) / count
+        place = (np.arange(resampled_count(count, ratio)) * ratio + 0.5) / count
         grey = np.moveaxis(np.tensordot(crop_matrix(count, count / ratio, place), grey, axes=(1, axis)), 0, axis)
     return np.ascontiguousarray(grey)
+
+
+def resampled_count(count: int, ratio: float) -> int:
+    """How many voxels ``ratio`` times as large ``count`` become."""
+    return int((count - 1) / ratio + 1e-6) + 1
+
+
+def resampled_shape(shape: tuple[int, ...], ratio: float) -> tuple[int, ...]:
+    """The shape that ``resample`` gives; nothing changes within the tolerance."""
+    return shape if abs(ratio - 1) <= VOXEL_SIZE_TOLERANCE else tuple(resampled_count(count, ratio) for count in shape)
 
 
 def crop_matrix(count: int, held: float, place: NDArray[np.floating]) -> NDArray[np.float32]:

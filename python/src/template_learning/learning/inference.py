@@ -10,11 +10,14 @@ from rich.progress import track
 from scipy import ndimage
 
 from template_learning.common.errors import BadInput
+from template_learning.common.geometry import Grid
 from template_learning.common.log import tell
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resample
+from template_learning.learning.fit import check_fits
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.network import JIT_COMPILE, grid_multiple
-from template_learning.learning.patches import FLIPS, grey_statistics
+from template_learning.learning.normalisation import Normalisation, band_deviation, constant_voxels, grey_statistics
+from template_learning.learning.patches import FLIPS
 from template_learning.learning.spectrum import band_pass, match_spectrum
 from template_learning.settings import SegmentSettings
 
@@ -47,19 +50,20 @@ def classes_and_probability(
 def segment_on_own_grid(
     network: Any, card: ModelCard, data: NDArray[Any], voxel_size_angstrom: float, settings: SegmentSettings, name: str
 ) -> NDArray[np.float32]:
-    """Probabilities [z, y, x, class] on the tomogram's own grid, brought to the model's voxel size in between."""
+    """Probabilities [z, y, x, class] on the tomogram's own grid, brought to the model's voxel size in between.
+
+    A tomogram thinner than the training patches is mirrored just as far as the network's poolings need.  Mirrored up to the
+    patch, or set in empty ice, the demo's tomograms cut to 5 to 24 slices gave results further from those of the whole.
+    Raises BadInput for a tomogram that cannot be brought to the model's voxel size (see ``fit.py``).
+    """
     ratio = card.voxel_size_angstrom / voxel_size_angstrom
     same = abs(ratio - 1) <= VOXEL_SIZE_TOLERANCE
+    check_fits(Grid(shape=data.shape, voxel_size_angstrom=voxel_size_angstrom), card, name)
     grey = data if same else resample(data, ratio)
-    if min(grey.shape) < card.patch_voxels:
-        raise BadInput(
-            f"{name}: {data.shape} voxels (z, y, x) of {voxel_size_angstrom:g} Å are smaller than the model's patch;"
-            f" at least {card.patch_voxels} voxels of {card.voxel_size_angstrom:g} Å on each axis were expected"
-        )
     if same:
-        return segment_volume(network, grey, settings, card.radial_spectrum, card.band_voxels)
+        return segment_volume(network, grey, settings, card.radial_spectrum, card.band_voxels, card.normalisation)
     tell(f"{name}: resampled from {voxel_size_angstrom:g} to the model's {card.voxel_size_angstrom:g} Å and the result back")
-    probability = segment_volume(network, grey, settings, card.radial_spectrum, card.band_voxels)
+    probability = segment_volume(network, grey, settings, card.radial_spectrum, card.band_voxels, card.normalisation)
     back = [
         ndimage.affine_transform(
             probability[..., number], np.full(3, 1 / ratio), output_shape=data.shape, order=1, mode="nearest"
@@ -75,10 +79,11 @@ def segment_volume(
     settings: SegmentSettings,
     spectrum: list[float] | None = None,
     band_voxels: tuple[float, float] | None = None,
+    normalisation: Normalisation = "tomogram",
 ) -> NDArray[np.float32]:
     """Class probabilities of a tomogram of any size.
 
-    The volume is brought to zero mean and unit deviation, reflected at its borders up to what the network needs, and cut into
+    The volume is brought to the scale of the network's training (``network_input``), reflected at its borders up to what the network needs, and cut into
     tiles that overlap; where they do, their probabilities are averaged with weights that fall off towards each tile's
     border.
 
@@ -94,22 +99,15 @@ def segment_volume(
         The radial spectrum to match where the settings ask for it (the card's ``radial_spectrum``).
     band_voxels : (float, float), optional
         The band that the network was trained on, in voxels (the card's ``band_voxels``).
+    normalisation : "tomogram", "patch" or "robust"
+        What its grey values were scaled by (the card's ``normalisation``).
 
     Returns
     -------
     (z, y, x, class) array of float32
         Class 0 is the background.
     """
-    mean, std = grey_statistics(volume)
-    if not np.isfinite(std) or std == 0:
-        raise BadInput("tomogram: grey values are NaN, infinite or all the same")
-    sign = 1.0 if settings.contrast == "protein_dark" else -1.0
-    grey = ((np.asarray(volume, dtype=np.float32) - mean) * (sign / std)).astype(np.float32)
-    if settings.match_spectrum:
-        grey = match_spectrum(grey, spectrum)
-    if band_voxels is not None:
-        grey = band_pass(grey, band_voxels)
-        grey /= grey.std()
+    grey = network_input(volume, settings, spectrum, band_voxels, normalisation)
     shape = grey.shape
     multiple = grid_multiple(network)
     grey = np.pad(grey, [(0, -count % multiple) for count in shape], mode="reflect")
@@ -130,6 +128,35 @@ def segment_volume(
         weights[window] += weight
     total /= weights
     return total[: shape[0], : shape[1], : shape[2]]
+
+
+def network_input(
+    volume: NDArray[Any],
+    settings: SegmentSettings,
+    spectrum: list[float] | None,
+    band_voxels: tuple[float, float] | None,
+    normalisation: Normalisation,
+) -> NDArray[np.float32]:
+    """A tomogram [z, y, x] as a network sees it, protein dark: its level 0, its spread 1 (in the band, where there is one).
+
+    With ``robust`` voxels of paddings and masks are at the level, and neither level nor spread depends on them.
+    A network that was trained on normalised patches is given the whole tomogram's mean and deviation.
+    Raises BadInput where grey values are NaN, infinite or all the same.
+    """
+    mean, std = grey_statistics(volume, normalisation)
+    if not np.isfinite(std) or std == 0:
+        raise BadInput("tomogram: grey values are NaN, infinite or all the same")
+    sign = 1.0 if settings.contrast == "protein_dark" else -1.0
+    grey = ((np.asarray(volume, dtype=np.float32) - mean) * (sign / std)).astype(np.float32)
+    constant = constant_voxels(volume) if normalisation == "robust" else None
+    if constant is not None:
+        grey[constant] = 0.0
+    if settings.match_spectrum:
+        grey = match_spectrum(grey, spectrum)
+    if band_voxels is not None:
+        grey = band_pass(grey, band_voxels)
+        grey /= band_deviation(grey, constant)
+    return grey
 
 
 def tile_layout(count: int, largest: int, overlap: int, multiple: int = 4) -> tuple[int, list[int]]:

@@ -29,6 +29,9 @@ class ModelCard(BaseModel):
     network: Literal["deepfinder", "residual"] = "deepfinder"
     batch_normalisation: bool = False
     patch_voxels: int
+    normalisation: Literal["tomogram", "patch", "robust"] = Field(
+        default="tomogram", description="see TRAIN's setting of that name; models of before it had another carry none"
+    )
     band_pass_angstrom: tuple[float, float] | None = Field(default=None, description="see TRAIN's setting of that name")
     class_names: dict[int, str] = Field(default_factory=dict)
     radial_spectrum: list[float] | None = Field(default=None, description="of the training tomograms (see spectrum.py)")

@@ -21,6 +21,7 @@ from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import generator_for
 from template_learning.common.tables import DesignRow, ParticleRow, positions
 from template_learning.learning.noise import MARGIN_VOXELS, NoiseBank, added_noise, noise_bank, noise_share
+from template_learning.learning.normalisation import Normalisation, band_deviation, constant_voxels, grey_statistics
 from template_learning.learning.spectrum import band_pass, band_pass_inside
 from template_learning.settings import TrainSettings
 
@@ -59,22 +60,16 @@ class TrainingTomogram:
     total_dose_e_per_angstrom2: float = 0.0
 
     def normalised(self) -> NDArray[np.float32]:
-        """Its grey values, in memory, of zero mean and unit deviation."""
+        """Its grey values, in memory, brought to level 0 and spread 1 (``mean`` and ``std`` are what its normalisation takes)."""
         return (np.asarray(self.data, dtype=np.float32) - np.float32(self.mean)) / np.float32(self.std)
 
 
-def grey_statistics(data: NDArray[Any]) -> tuple[float, float]:
-    """Mean and standard deviation of a volume, section by section (memory maps are not read whole)."""
-    total = sum(float(np.sum(section, dtype=np.float64)) for section in data)
-    mean = total / data.size
-    squares = sum(float(np.sum((section.astype(np.float64) - mean) ** 2)) for section in data)
-    return mean, float(np.sqrt(squares / data.size))
-
-
-def open_tomogram(folder: Path, identifier: str, row: DesignRow | None = None) -> TrainingTomogram:
+def open_tomogram(
+    folder: Path, identifier: str, row: DesignRow | None = None, normalisation: Normalisation = "tomogram"
+) -> TrainingTomogram:
     """The tomogram <id>.mrc of ``folder`` with <id>.labels.mrc and the targets (class_id > 0) of <id>.particles.csv.
 
-    ``row`` says how it was imaged: its tilts and its dose.
+    ``row`` says how it was imaged: its tilts and its dose.  ``normalisation`` is what its mean and deviation are by.
 
     Raises BadInput where a file is missing or wrong, shapes differ, or grey values are NaN, infinite or all the same.
     """
@@ -85,7 +80,7 @@ def open_tomogram(folder: Path, identifier: str, row: DesignRow | None = None) -
     labels, _ = read_mrc(labels_path, memory_map=True)
     if labels.shape != data.shape:
         raise BadInput(f"{labels_path}: shape {labels.shape} (z, y, x), that of the tomogram {data.shape} was expected")
-    mean, std = grey_statistics(data)
+    mean, std = grey_statistics(data, normalisation)
     if not np.isfinite(std) or std == 0:
         raise BadInput(f"{path}: grey values are NaN, infinite or all the same; a tomogram was expected")
     rows = [row for row in read_table(folder / f"{identifier}.particles.csv", ParticleRow) if row.class_id > 0]
@@ -149,7 +144,8 @@ class Patches(keras.utils.PyDataset):
     With ``top_view_weight`` labels and their voxels' weights in the loss are one array [batch, z, y, x, 2], float32.
 
     A patch is centred on a particle, every class drawn equally often, and of it every tomogram that holds it (``bootstrap``),
-    and shifted at random; a share lies anywhere.  Patches that would stick out are moved inside.  With ``dose_curriculum_fraction``
+    and shifted at random; a share lies anywhere.  Patches that would stick out are moved inside; a tomogram thinner than a
+    patch is continued by its mirror image.  With ``dose_curriculum_fraction``
     a training begins with the fifth of the tomograms that took the most dose, where shapes are seen best, and lets in the
     others, and the noise of lower doses, by and by.
     """
@@ -176,13 +172,6 @@ class Patches(keras.utils.PyDataset):
         self.first = first
         self.count = count
         self.particles: dict[int, NDArray[np.int64]] = {}  # class to rows (tomogram, z, y, x)
-        edge = settings.patch_voxels
-        for tomogram in tomograms:
-            if min(tomogram.data.shape) < edge:
-                raise BadInput(
-                    f"{tomogram.identifier}: the tomogram's {tomogram.data.shape} voxels (z, y, x) are smaller than the patch;"
-                    f" train.patch_voxels = {edge} must be at most {min(tomogram.data.shape) // 4 * 4}"
-                )
         table = np.concatenate(
             [
                 np.column_stack([tomogram.class_id, np.full(len(tomogram.class_id), number), tomogram.centre])
@@ -223,7 +212,8 @@ class Patches(keras.utils.PyDataset):
         if self.settings.band_pass_angstrom is None:
             return None
         short, long = (sigma / tomogram.voxel_size_angstrom for sigma in self.settings.band_pass_angstrom)
-        return (short, long), float(band_pass(tomogram.normalised(), (short, long)).std())
+        constant = constant_voxels(tomogram.data) if self.settings.normalisation == "robust" else None
+        return (short, long), band_deviation(band_pass(tomogram.normalised(), (short, long)), constant)
 
     def _noise_share_of(self, tomogram: TrainingTomogram) -> float | None:
         """How much of the tomogram's variance is noise, where its patches get more of it."""
@@ -272,8 +262,9 @@ class Patches(keras.utils.PyDataset):
             reach = settings.augmentation.random_shift_voxels
             centre = row[1:] + generator.integers(-reach, reach + 1, size=3)
         tomogram = self.tomograms[number]
-        start = np.clip(centre - edge // 2, 0, np.array(tomogram.data.shape) - edge)
-        window = tuple(slice(int(begin), int(begin) + edge) for begin in start)
+        shape = tomogram.data.shape
+        start = np.clip(centre - edge // 2, 0, np.maximum(0, np.array(shape) - edge))
+        window = tuple(slice(int(begin), min(count, int(begin) + edge)) for begin, count in zip(start, shape, strict=True))
         margin = MARGIN_VOXELS if self.band[number] else 0
         wide = tuple(slice(max(0, axis.start - margin), axis.stop + margin) for axis in window)
         grey = np.asarray(tomogram.data[wide], dtype=np.float32)
@@ -287,6 +278,8 @@ class Patches(keras.utils.PyDataset):
                 slice(axis.start - other.start, axis.stop - other.start) for axis, other in zip(window, wide, strict=True)
             )
             grey = band_pass_inside(grey, band_voxels, inner)
+        beyond = [(0, edge - count) for count in grey.shape]  # of a tomogram that is thinner than the patch
+        grey = np.pad(grey, beyond, mode="reflect")
         if (noisy := self.noise_share[number]) is not None:
             # As a tomogram of a lower dose would be normalised.
             least = settings.augmentation.minimum_dose_e_per_angstrom2 or 0.0
@@ -312,4 +305,5 @@ class Patches(keras.utils.PyDataset):
         labels: NDArray[Any] = np.asarray(tomogram.labels[window], dtype=np.int32)
         if self.weights:
             labels = np.stack([labels, self.weights[number].of_voxels(labels, start)], axis=-1, dtype=np.float32)
+        labels = np.pad(labels, [*beyond, *[(0, 0)] * (labels.ndim - 3)], mode="reflect")
         return np.flip(grey, axes), np.flip(labels, axes)

@@ -272,6 +272,16 @@ def check_labels(tomograms: list[TrainingTomogram], largest: int) -> None:
             )
 
 
+def check_patches_fit(tomograms: list[TrainingTomogram], settings: TrainSettings) -> None:
+    """Raise BadInput for a simulated tomogram that is smaller than a patch, much of which would be its mirror image."""
+    for tomogram in tomograms:
+        if min(tomogram.data.shape) < settings.patch_voxels:
+            raise BadInput(
+                f"{tomogram.identifier}: the tomogram's {tomogram.data.shape} voxels (z, y, x) are smaller than the patch;"
+                f" train.patch_voxels = {settings.patch_voxels} must be at most {min(tomogram.data.shape) // 4 * 4}"
+            )
+
+
 def class_names(tomograms: list[TrainingTomogram]) -> dict[int, list[str]]:
     """Class id to the species that carry it, for each class up to the largest; BadInput where there are no particles."""
     pairs = Counter(

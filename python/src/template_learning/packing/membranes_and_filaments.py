@@ -1,5 +1,6 @@
 """What TETRIS places before the molecules: vesicles with the molecules set in their membranes, and filaments."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from template_learning.common.log import tell
 from template_learning.common.tables import LibraryRow
 from template_learning.packing.atom_distances import NeighbourSearch
 from template_learning.packing.filaments import MICROTUBULE, Lattice, chain, unit_frame
-from template_learning.packing.membranes import Vesicle, patches
+from template_learning.packing.membranes import HALF_THICKNESS_ANGSTROM, Vesicle, patches
 from template_learning.packing.packed_sample import vesicle_entry
 from template_learning.packing.voxel_box import Box, Shape
 from template_learning.settings import FilamentSettings, TetrisSettings
@@ -32,7 +33,8 @@ class Assemblies:
     """What is placed so far, positions in ångström from voxel (0, 0, 0) of the box that is packed.
 
     ``group``: units of one filament have one number, all else -1.  ``vesicles`` and ``filaments`` say what belongs
-    together, by the number of the particle in the table.  ``made``: the vesicles' entries.
+    together, by the number of the particle in the table.  ``made``: the vesicles' entries.  ``notes``: what is smaller or
+    fewer than was asked for, one line each.
     """
 
     rows: list[LibraryRow] = field(default_factory=list)
@@ -41,6 +43,7 @@ class Assemblies:
     group: list[int] = field(default_factory=list)
     made: dict[str, LibraryEntry] = field(default_factory=dict)
     vesicles: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     filaments: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, row: LibraryRow, rotation: Rotation, origin: Array, group: int = -1) -> None:
@@ -90,9 +93,9 @@ def place_assemblies(
     """Vesicles, the molecules of their membranes, filaments, at random places; nothing, and no draw, where none are asked for.
 
     All keep ``settings.minimum_distance_angstrom`` (at least 3 Å) from one another, are taken up in ``box`` and ``neighbours``,
-    and are left out, which a line says, where ``TRIES`` draws find no room.
+    and are left out, which a note says, where ``TRIES`` draws find no room.  A vesicle larger than the box is drawn smaller.
 
-    Raises BadInput for a species that is not there, molecules for membranes without vesicles, or vesicles larger than the box.
+    Raises BadInput for a species that is not there, or molecules for membranes without vesicles.
     """
     asked = neighbours.distance_angstrom
     neighbours.distance_angstrom = max(asked, LEAST_DISTANCE_ANGSTROM)
@@ -136,21 +139,27 @@ class _Placer:
     def place_vesicles(self) -> None:
         """Vesicles of radii drawn evenly, each whole in the box."""
         low, high = self.box.edges_angstrom()
+        smallest, greatest = self.settings.vesicles.radius_angstrom
+        room = math.floor(10 * (float((high - low).min()) / 2 - HALF_THICKNESS_ANGSTROM)) / 10
         for _ in range(self.settings.vesicles.count):
-            radius = round(float(self.generator.uniform(*self.settings.vesicles.radius_angstrom)), 1)
+            radius = round(float(self.generator.uniform(smallest, greatest)), 1)
+            if smallest > room:
+                self._note(f"a vesicle of radius {radius:.0f} Å does not fit into {(high - low).min():.0f} Å: left out")
+                continue
+            if radius > room:
+                drawn, radius = radius, math.floor(10 * float(self.generator.uniform(smallest, room))) / 10
+                radius = max(radius, smallest)
+                self._note(
+                    f"a vesicle of radius {drawn:.0f} Å does not fit into {(high - low).min():.0f} Å: {radius:.0f} Å instead"
+                )
             vesicle = Vesicle(radius, int(self.generator.integers(2**31)))
             outer = vesicle.outer_radius_angstrom
-            if (low + outer > high - outer).any():
-                raise BadInput(
-                    f"tetris.vesicles.radius_angstrom: a vesicle {2 * outer:.0f} Å across does not fit into the box; take a "
-                    "larger tetris.shape_voxels or smaller vesicles"
-                )
             centres = self.generator.uniform(low + outer, high - outer, (TRIES, 3))
             for other, there in self.vesicles:
                 apart = outer + other.outer_radius_angstrom + self.neighbours.distance_angstrom
                 centres = centres[((centres - there) ** 2).sum(axis=1) >= apart**2]
             if not len(centres):
-                _tell(f"no room for a vesicle of radius {radius:.0f} Å: left out")
+                self._note(f"no room for a vesicle of radius {radius:.0f} Å: left out")
                 continue
             centre, group = centres[0], len(self.vesicles)
             entry = vesicle_entry(vesicle, [], 0.0)
@@ -176,7 +185,7 @@ class _Placer:
             for _ in range(count if len(area) else 0):
                 placed += self._set_in_membrane(species, height, area / area.sum())
             if placed < count:
-                _tell(f"room for {placed} of {count} {species} in the membranes")
+                self._note(f"room for {placed} of {count} {species} in the membranes")
 
     def _set_in_membrane(self, species: str, height: float, share: Array) -> bool:
         for _ in range(TRIES):
@@ -208,7 +217,7 @@ class _Placer:
         for species, (count, _) in wanted.items():
             placed = sum(self._place_filament(species, lattice) for _ in range(count))
             if placed < count:
-                _tell(f"room for {placed} of {count} filaments of {species}")
+                self._note(f"room for {placed} of {count} filaments of {species}")
 
     def _place_filament(self, species: str, lattice: Lattice) -> bool:
         filaments, group = self.settings.filaments, len(self.vesicles) + len(self.done.filaments)
@@ -232,6 +241,10 @@ class _Placer:
                 )
                 return True
         return False
+
+    def _note(self, line: str) -> None:
+        self.done.notes.append(line)
+        tell(f"TETRIS: {line}")
 
     def _member(self, species: str) -> LibraryRow:
         members = self.members[species]
@@ -259,7 +272,3 @@ class _Placer:
         at = origin / self.box.grid.voxel_size_angstrom
         voxel = np.rint(at).astype(np.int64)
         self.box.put(self.box.pose(shape, rotation, at - voxel), voxel[::-1])
-
-
-def _tell(line: str) -> None:
-    tell(f"TETRIS: {line}")

@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 from template_learning.common.device import choose_device
 from template_learning.common.errors import BadInput
 from template_learning.common.geometry import Grid, angles_from_rotation, move_between_grids, random_rotations
+from template_learning.common.log import tell
 from template_learning.common.tables import LibraryRow, ParticleRow
 from template_learning.packing.atom_distances import NeighbourSearch, closest_approach_angstrom
 from template_learning.packing.gpu_box import DeviceBox
@@ -39,7 +40,8 @@ Species = tuple[str, str]
 class Packing:
     """Molecules in a box, in the order in which they were placed; positions count from voxel (0, 0, 0) of ``grid``.
 
-    ``first``: the vesicles and filaments among them, which come first.
+    ``first``: the vesicles and filaments among them, which come first.  ``slab_thickness_angstrom``: what they keep to about
+    the middle in z, none for the whole box.
     """
 
     grid: Grid
@@ -51,6 +53,7 @@ class Packing:
     filled_fraction: float = 0.0
     filled_fraction_of_centres: float = 0.0
     ended: str = ""
+    slab_thickness_angstrom: float | None = None
 
     @property
     def protein_mg_per_ml(self) -> float:
@@ -198,7 +201,7 @@ def pack(
     """
     shapes, voxel_size_angstrom = _shapes(library, settings)
     packing = Packing(Grid(shape=settings.shape_voxels, voxel_size_angstrom=voxel_size_angstrom))
-    box = _box(packing.grid, settings)
+    box, packing.slab_thickness_angstrom = _box_that_holds(shapes, packing.grid, settings)
     room = np.sort(np.array(box.grid.shape) - 2.0 * box.margin) * box.grid.voxel_size_angstrom
     for name, shape in shapes.items():
         extent = shape.extent_angstrom()
@@ -274,6 +277,18 @@ def _shapes(library: dict[str, LibraryEntry], settings: TetrisSettings) -> tuple
             )
         )
     return shapes, voxel_size_angstrom
+
+
+def _box_that_holds(shapes: dict[str, Shape], sample: Grid, settings: TetrisSettings) -> tuple[Box, float | None]:
+    """The grid that is packed on and its slab's thickness, a thicker one where a molecule would not go into it even flat."""
+    box, slab = _box(sample, settings), settings.slab_thickness_angstrom
+    voxel = box.grid.voxel_size_angstrom
+    least = max(float(shape.extent_angstrom()[0]) for shape in shapes.values())
+    if slab is None or (box.grid.shape[0] - 2 * box.margin[0]) * voxel >= least:
+        return box, slab
+    thicker = least + 2 * voxel
+    tell(f"TETRIS: the slab is {thicker:.0f} Å thick instead of {slab:.0f} Å, to hold the largest molecule")
+    return _box(sample, settings.model_copy(update={"slab_thickness_angstrom": thicker})), thicker
 
 
 def _box(sample: Grid, settings: TetrisSettings) -> Box:

@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from template_learning.common.geometry import Grid
 from template_learning.common.tables import CurveRow, ParticleRow, PickRow, TomogramScoreRow, positions
 from template_learning.picking.assignment import ThresholdCurve, f_beta, match, threshold_curve
+from template_learning.picking.intervals import interval_of_alike, interval_of_these
 from template_learning.settings import EvaluateSettings
 
 CHALLENGE_BETA = 4.0
 """F-beta of the CZII cryoET object identification challenge (2024): recall counts sixteenfold."""
-DRAWS = 2000
-TOMOGRAMS_TO_DRAW = 5
-"""From this many tomograms on the bootstrap draws tomograms, below it single outcomes."""
 POLAR_BINS_DEG = (0.0, 30.0, 60.0, 90.0)
 SECTORS = (1, 4, 4)
 """Parts of each ring of polar angles on the half sphere: nearly equal areas.  The first of four is about the x axis."""
@@ -117,13 +115,13 @@ def _outcome(tomograms: Sequence[Tomogram], settings: EvaluateSettings) -> tuple
     return result, particles
 
 
-def region_score(
-    parts: Sequence[Sequence[Tomogram]], curve: ThresholdCurve, settings: EvaluateSettings, generator: np.random.Generator
-) -> dict[str, Any]:
-    """The figures of one class, or of several taken together: ``parts`` are the tomograms, class by class."""
+def region_score(parts: Sequence[Sequence[Tomogram]], curve: ThresholdCurve, settings: EvaluateSettings) -> dict[str, Any]:
+    """The figures of one class, or of several taken together: ``parts`` are the tomograms, class by class.
+
+    ``f1_interval_95`` is for tomograms like these, none for one alone; ``f1_interval_95_of_these`` for these very ones.
+    """
     total, particles = _outcome([t for part in parts for t in part], settings)
     each = [_outcome([part[index] for part in parts], settings)[0] for index in range(len(parts[0]))]
-    interval, drawn = _interval(each, total, generator)
     best = curve.best
     crossing = curve.crossing
     return {
@@ -135,8 +133,10 @@ def region_score(
             "precision": total.matched / max(total.selected, 1),
             "recall": total.matched / max(total.truth, 1),
             "f1": total.f1,
-            "f1_interval_95": interval,
-            "interval_draws": drawn,
+            "f1_interval_95": interval_of_alike(
+                [one.matched for one in each], [one.selected for one in each], [one.truth for one in each]
+            ),
+            "f1_interval_95_of_these": interval_of_these(total.matched, total.selected, total.truth),
             "f_beta_4": f_beta(total.matched, total.selected, total.truth, CHALLENGE_BETA),
             "mean_distance_angstrom": total.distance_angstrom / total.matched if total.matched else None,
         },
@@ -205,22 +205,6 @@ def recall_on_sphere(particles: Sequence[tuple[ParticleRow, bool]]) -> list[dict
                 }
             )
     return cells
-
-
-def _interval(each: Sequence[_Outcome], total: _Outcome, generator: np.random.Generator) -> tuple[list[float], str]:
-    """The 95 % bootstrap interval of F1, and what was drawn."""
-    if len(each) >= TOMOGRAMS_TO_DRAW:
-        counts = np.array([(t.matched, t.selected, t.truth) for t in each])
-        drawn = counts[generator.integers(len(each), size=(DRAWS, len(each)))].sum(axis=1)
-        f1 = 2 * drawn[:, 0] / np.maximum(drawn[:, 1] + drawn[:, 2], 1)
-        what = "tomograms"
-    else:
-        outcomes = np.array([total.matched, total.selected - total.matched, total.truth - total.matched])
-        share = outcomes / max(outcomes.sum(), 1) if outcomes.sum() else np.array([0.0, 0.0, 1.0])
-        right, wrong, missed = generator.multinomial(outcomes.sum(), share, size=DRAWS).T
-        f1 = 2 * right / np.maximum(2 * right + wrong + missed, 1)
-        what = "outcomes (right, wrong, missed)"
-    return [float(value) for value in np.percentile(f1, [2.5, 97.5])], what
 
 
 def curve_rows(curve: ThresholdCurve, region: Region, class_id: int) -> list[CurveRow]:

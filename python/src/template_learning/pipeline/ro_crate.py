@@ -59,6 +59,9 @@ def crate_of(paths: Iterable[str], settings: Entity, inputs: Entity, sidecars: I
         "result": _references(outputs),
         "containerImage": _references(images),
     }
+    if about.get("left_out"):
+        failed = ", ".join(f"{one['id']} ({one['split']}, {one['stage']})" for one in about["left_out"])
+        action["description"] = f"Without simulated tomograms that failed: {failed}"
     root: Entity = {
         "@id": "./",
         "@type": "Dataset",

@@ -1,8 +1,8 @@
 """What the page is made of: sections of text, tables and figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 LONG_TABLE = 16
 NOTHING = "–"
@@ -78,6 +78,15 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 def counted(count: int, what: str) -> str:
     """A count with its noun, in the plural where there is not one."""
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def interval_text(selected: Mapping[str, Any]) -> str:
+    """The 95 % interval of the selected picks' F1, with what it is of where that is these very tomograms alone."""
+    low_high = selected.get("f1_interval_95")
+    if low_high:
+        return f"{low_high[0]:.2f} to {low_high[1]:.2f}"
+    low, high = selected["f1_interval_95_of_these"]
+    return f"{low:.2f} to {high:.2f} (of this tomogram only)"
 
 
 def _is_number(text: str) -> bool:

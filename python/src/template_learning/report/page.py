@@ -5,7 +5,7 @@ from typing import Any
 from template_learning.common.files import read_table
 from template_learning.common.provenance import read_sidecar
 from template_learning.common.tables import ParticleRow
-from template_learning.report.blocks import ReportSection, counted
+from template_learning.report.blocks import ReportSection, counted, interval_text
 from template_learning.report.domain_gap import domain_gap_section
 from template_learning.report.picking_sections import SETS, finetuning_section, picks_section, scores_section, training_section
 from template_learning.report.provenance_section import parameters_section, provenance_section
@@ -68,9 +68,8 @@ def headline(run: Run) -> list[dict[str, str]]:
     for which, evaluation in run.evaluations.items():
         score = evaluation["all"]["joint"]
         selected = score["selected"]
-        low, high = selected["f1_interval_95"]
         note = (
-            f"precision {selected['precision']:.2f}, recall {selected['recall']:.2f}; 95 % interval {low:.2f} to {high:.2f}; "
+            f"precision {selected['precision']:.2f}, recall {selected['recall']:.2f}; 95 % interval {interval_text(selected)}; "
             f"{counted(score['annotations'], 'particle')} in {counted(len(evaluation['tomograms']), 'tomogram')}"
         )
         figures.append(_figure(f"{selected['f1']:.2f}", f"F1, {SETS.get(which, which)}", note))
@@ -115,6 +114,11 @@ def notes(run: Run) -> list[str]:
         title = SETS.get(which, which)
         if score["annotations"] < FEW_PARTICLES:
             found.append(f"The scores on {title} rest on {counted(score['annotations'], 'particle')} only.")
+        if score["selected"].get("f1_interval_95") is None:
+            found.append(
+                f"One tomogram cannot say how F1 differs between {title}: the interval is of this tomogram only, for single picks "
+                "drawn anew."
+            )
         if score["best"] and score["best"]["f1"] - score["selected"]["f1"] > FAR_FROM_BEST:
             found.append(
                 f"On {title} another threshold ({score['best']['threshold']:.3g}) would reach F1 {score['best']['f1']:.2f}; "
@@ -130,6 +134,9 @@ def notes(run: Run) -> list[str]:
         found.append("Nothing says what is in the tomograms that were picked in: the picks are not scored.")
     elif "experimental" not in run.evaluations and set(run.picks) - {row.id for row in run.design}:
         found.append("The picks in the experimental tomograms are not scored: no annotations were given.")
+    if run.failed:
+        failed = ", ".join(f"{item} ({stage.upper()})" for item, stage in run.failed.items())
+        found.append(f"Simulated tomograms that failed are left out: {failed}.")
     empty = [item for item, picks in run.picks.items() if not any(pick.selected for pick in picks)]
     if empty:
         found.append(f"No pick was selected in {', '.join(empty)}.")

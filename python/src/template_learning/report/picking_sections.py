@@ -11,7 +11,17 @@ from template_learning.common.mrc import read_mrc
 from template_learning.common.tables import CurveRow, PickRow, TomogramScoreRow, positions
 from template_learning.picking.assignment import match
 from template_learning.picking.evaluation import Tomogram
-from template_learning.report.blocks import NOTHING, Block, Illustration, ReportSection, Table, Text, counted, number
+from template_learning.report.blocks import (
+    NOTHING,
+    Block,
+    Illustration,
+    ReportSection,
+    Table,
+    Text,
+    counted,
+    interval_text,
+    number,
+)
 from template_learning.report.figures import (
     CLASS_COLOURS,
     INK,
@@ -165,14 +175,13 @@ def _region(region: str, regions: Sequence[str]) -> str:
 
 def _score_cells(score: dict[str, Any]) -> list[str]:
     selected, best, crossing = score["selected"], score["best"], score["crossing"]
-    low, high = selected["f1_interval_95"]
     return [
         str(score["annotations"]),
         str(selected["picks"]),
         number(selected["precision"], 3),
         number(selected["recall"], 3),
         number(selected["f1"], 3),
-        f"{low:.2f} to {high:.2f}",
+        interval_text(selected),
         f"{best['f1']:.3f} ({best['threshold']:.3g})" if best else NOTHING,
         f"{crossing['f1']:.3f} ({crossing['threshold']:.3g})" if crossing else NOTHING,
         number(score["average_precision"], 3),

@@ -26,6 +26,15 @@ MATCHED = "_matched"
 ANNOTATION_SUFFIXES = (".csv", ".star", ".json", ".xml")
 
 
+PER_TOMOGRAM = (
+    ("tetris", ".placed.csv"),
+    ("simulate", ".tilts.mrc.json"),
+    ("reconstruct", ".mrc.json"),
+    ("label", ".particles.csv"),
+)
+"""Stages with a result of each row of the design, and what it ends with."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A folder laid out as ``index.KINDS`` says; any part of it may be missing.  BadInput, on reading, for a broken file."""
@@ -45,6 +54,16 @@ class Run:
         """The files ``<stage>/<id><suffix>`` by id, sorted; an id of ``reconstruct`` has no dot-separated kind."""
         found = {path.name.removesuffix(suffix): path for path in sorted((self.folder / stage).glob(f"*{suffix}"))}
         return {item: path for item, path in found.items() if item and path.is_file()}
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """The ids of the design that a stage has no result of, while it has others', and that stage."""
+        found: dict[str, str] = {}
+        for stage, suffix in PER_TOMOGRAM:
+            there = self.files(stage, suffix)
+            if there:
+                found |= {row.id: stage for row in self.design if row.id not in there and row.id not in found}
+        return found
 
     def table(self, path: str) -> list[dict[str, str]]:
         """The rows of a CSV file as they are, none where the file is missing."""

@@ -1,7 +1,7 @@
 """CALIBRATE: the threshold, of size or score, that goes with a model, chosen on tomograms with known truth."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import copy_model, load_model
 from template_learning.learning.network import device_scope
 from template_learning.learning.noise import noise_share, of_lower_dose
-from template_learning.learning.patches import grey_statistics
+from template_learning.learning.normalisation import grey_statistics
 from template_learning.picking.calibration import choose_selection
 from template_learning.picking.segments import find_picks
 from template_learning.picking.selection import segments_by
@@ -30,7 +30,9 @@ TRAINING_TOMOGRAMS = 2
 """How many training tomograms stand in where there are none for validation."""
 
 
-def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSettings, output: Path) -> None:
+def calibrate_model(
+    model: Path, design: Path, data: Path, settings: CalibrateSettings, output: Path, without: Collection[str] = ()
+) -> None:
     """CALIBRATE: write model.keras, with the threshold in its card that gives the best F1 on validation tomograms.
 
     It is on the segments' size or on their score, as ``settings.evaluate.rank`` says; with the score the card also gets how
@@ -51,13 +53,15 @@ def calibrate_model(model: Path, design: Path, data: Path, settings: CalibrateSe
         Sections ``segment``, ``cluster`` and ``evaluate``.
     output : Path
         Folder to write to.
+    without : collection of str
+        Ids of rows that could not be made: passed over.
 
     Raises
     ------
     BadInput
         A file cannot be read.
     """
-    rows = read_table(design, DesignRow)
+    rows = [row for row in read_table(design, DesignRow) if row.id not in without]
     chosen = [row for row in rows if row.split == "validation"]
     on = f"{len(chosen)} simulated validation tomogram(s)"
     if not chosen:

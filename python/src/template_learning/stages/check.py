@@ -11,17 +11,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from template_learning.common.errors import BadInput, first_problem
 from template_learning.common.files import checked_id, existing, read_rows, read_table
 from template_learning.common.geometry import Grid
-from template_learning.common.log import tell
+from template_learning.common.log import listening, tell
 from template_learning.common.mrc import read_mask, read_tomogram
 from template_learning.common.provenance import sha256_of, write_json
 from template_learning.common.stages import ORDER
 from template_learning.common.tables import DesignRow, MoleculeInput, ParticleRow
-from template_learning.learning.model_card import read_card
+from template_learning.learning.fit import check_fits, check_size, doubts
+from template_learning.learning.model_card import ModelCard, read_card
+from template_learning.packing.limits import check_assemblies, check_fits_box
 from template_learning.picking.annotations import check_annotations, read_annotations
 from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
-from template_learning.settings import Settings, complaints
+from template_learning.settings import Settings, complaints, flat
 from template_learning.simulation.parakeet import NOT_MODELLED, check_asked
 from template_learning.structures.molecules import PDB_ID, check_molecule
+
+FLEXED = 1.1
+"""A conformer's length at most, to its template's: room that is left for it."""
 
 
 class _InputRow(BaseModel):
@@ -70,14 +75,14 @@ def check_run(request: Path, output: Path) -> None:
     """Check a request and write what follows from it to ``output``.
 
     ``settings.json`` has every parameter, normalised; ``stage_settings.json`` what the tasks of each stage are given of them;
-    ``inputs.json`` the rows with class ids.
+    ``inputs.json`` the rows with class ids, and as ``notes`` what was doubted, line by line.
 
     The request is JSON with ``params``, and lists ``templates``, ``distractors`` and ``tomograms`` of rows whose
     ``file`` is relative to the request.  Raises BadInput with one line.
     """
     content = json.loads(existing(request).read_text(encoding="utf-8"))
-    settings = check_settings(content["params"])
     folder = request.parent
+    settings = check_settings(content["params"])
     for name, table in content.get("tables", {}).items():
         _named(
             str(content["params"].get(name, table)), folder / table, lambda path, name=name: _check_table(path, content[name])
@@ -93,9 +98,15 @@ def check_run(request: Path, output: Path) -> None:
     modes = settings.flex.modes if flexed else 0
     targets = [(row, _check_structure(row, folder, settings, modes)) for row in templates]
     _check_one_role(targets, [(row, _check_structure(row, folder, settings, 0)) for row in distractors])
-    _check_shared_annotations(tomograms, [_check_tomogram(tomogram, folder, settings) for tomogram in tomograms])
-    if settings.model is not None and content.get("model_file"):
-        _check_model(settings.model, folder / content["model_file"], settings)
+    if templates and settings.from_results is None:
+        species = {row.id for row in templates + distractors}
+        check_assemblies(settings.tetris, settings.volume.voxel_size_angstrom, species)
+    card = None
+    with listening() as heard:
+        if settings.model is not None and content.get("model_file"):
+            card = _check_model(settings.model, folder / content["model_file"], settings)
+        _check_shared_annotations(tomograms, [_check_tomogram(tomogram, folder, settings, card) for tomogram in tomograms])
+        _tell_of_unused(settings, card)
     if settings.design_table is not None:
         table = folder / content.get("design_table_file", settings.design_table)
         designed = _named(settings.design_table, table, lambda path: read_table(path, DesignRow))
@@ -107,17 +118,30 @@ def check_run(request: Path, output: Path) -> None:
         settings.export = settings.export.model_copy(update={"class_names": list(classes)})
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "settings.json", settings.model_dump(mode="json"))
-    write_json(output / "stage_settings.json", {"seed": settings.seed, **settings.stage_settings()})
+    write_json(
+        output / "stage_settings.json",
+        {"seed": settings.seed, "minimum_fraction_left": settings.minimum_fraction_left, **settings.stage_settings()},
+    )
     write_json(
         output / "inputs.json",
         {
             "templates": [_plain(row, "template", classes[row.class_name]) for row in templates],
             "distractors": [_plain(row, "distractor", 0) for row in distractors],
             "tomograms": [{"id": row.id, "voxel_size_angstrom": row.voxel_size_angstrom} for row in tomograms],
+            "notes": [_as_given(line, content, folder) for line in dict.fromkeys(heard)],
             "checked_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "files": list(_checksums(folder, settings, content, templates, distractors, tomograms)),
         },
     )
+
+
+def _as_given(line: str, content: Mapping[str, Any], folder: Path) -> str:
+    """A line with the users' own paths in place of those where files were staged."""
+    for row in [row for table in ("templates", "distractors", "tomograms") for row in content.get(table, [])]:
+        for column, path in (("file", "path"), ("annotations_file", "annotations"), ("mask_file", "mask")):
+            if row.get(column):
+                line = line.replace(str(folder / row[column]), str(row[path]))
+    return line
 
 
 def _checksums(
@@ -237,10 +261,11 @@ def _check_structure(row: StructureInput, folder: Path, settings: Settings, mode
         tell(f"{row.id}: {note}")
     if checked.nodes is not None and 3 * checked.nodes < max(modes, 9 if modes else 0):
         raise BadInput(f"{row.path}: {checked.nodes} atoms named CA or P; too few for the {modes} modes of FLEX")
-    diameter = checked.diameter_angstrom
-    box = min(settings.tetris.shape_voxels) * settings.volume.voxel_size_angstrom - 2 * settings.tetris.margin_angstrom
-    if diameter > box:
-        raise BadInput(f"{row.path}: {diameter:.0f} Å across, larger than the box's shortest edge less margins ({box:.0f} Å)")
+    diameter = checked.diameter_angstrom * (FLEXED if modes else 1.0)
+    try:
+        check_fits_box(settings.tetris, settings.volume.voxel_size_angstrom, settings.volume.resolution_angstrom, diameter)
+    except BadInput as error:
+        raise BadInput(f"{row.path}: {error}") from None
     return str(checked.fingerprint)
 
 
@@ -274,16 +299,18 @@ def _check_shared_annotations(rows: Sequence[TomogramInput], particles: Sequence
                 )
 
 
-def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings) -> Sequence[ParticleRow]:
+def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings, card: ModelCard | None) -> Sequence[ParticleRow]:
     """The tomogram's annotations."""
     assert row.file is not None
     needs_header = row.voxel_size_angstrom is None
     data, voxel_size = _named(row.path, folder / row.file, lambda path: read_tomogram(path, need_voxel_size=needs_header))
     grid = Grid(shape=data.shape, voxel_size_angstrom=row.voxel_size_angstrom or voxel_size)
+    check_size(grid.shape, row.path)
+    if card is not None:
+        check_fits(grid, card, row.path)
+        for doubt in doubts(data, grid, card, size_given=not needs_header, contrast=settings.segment.contrast):
+            tell(f"{row.path}: {doubt}")
     del data
-    if min(grid.shape) < 16:
-        size = " x ".join(map(str, grid.shape))
-        raise BadInput(f"{row.path}: {size} voxels (z, y, x); at least 16 along each axis were expected")
     for kind, path, file in (("annotations", row.annotations, row.annotations_file), ("mask", row.mask, row.mask_file)):
         if path is not None and file is None:
             raise BadInput(f"{path}: no such file (tomograms, {kind} of {row.id})")
@@ -298,15 +325,37 @@ def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings) -> Seq
     return []
 
 
-def _check_model(path: str, file: Path, settings: Settings) -> None:
-    card = _named(path, file, read_card)
+def _check_model(path: str, file: Path, settings: Settings) -> ModelCard:
+    card: ModelCard = _named(path, file, read_card)
     if settings.start_at == "finetune" or settings.cluster.has_thresholds:
-        return
+        return card
     check_segments(
         card.segments_by, segments_by(settings.segment.probability_threshold, settings.cluster), f"{path}: its threshold"
     )
     if settings.cluster.chosen_by == "expected_f1":
         check_expected_f1(card.score_probability, f"{path}: parameter")
+    return card
+
+
+def _tell_of_unused(settings: Settings, card: ModelCard | None) -> None:
+    """Say which parameters were given that no stage of this run looks at."""
+    plain = Settings()
+    voxel = settings.reconstruct.voxel_size_angstrom
+    if card is not None and voxel not in (plain.reconstruct.voxel_size_angstrom, card.voxel_size_angstrom):
+        tell(
+            f"parameter reconstruct.voxel_size_angstrom = {voxel:g}: not used with --model, which has voxels of"
+            f" {card.voxel_size_angstrom:g} Å; tomograms are brought to those"
+        )
+    unused = [] if settings.match.run else [name for name in _changed(settings, plain) if name.startswith("match.")]
+    if unused:
+        tell(f"without match.run not used: parameter {', '.join(unused)}")
+
+
+def _changed(settings: Settings, plain: Settings) -> list[str]:
+    """Dotted names of the parameters that are not at their defaults."""
+    usual = flat(plain.model_dump(mode="json"))
+    derived = "simulate.pixel_size_angstrom"  # follows from another where it is not given
+    return [name for name, value in flat(settings.model_dump(mode="json")).items() if value != usual[name] and name != derived]
 
 
 def _named(path: str, staged: Path, read: Any) -> Any:

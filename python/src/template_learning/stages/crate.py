@@ -23,7 +23,8 @@ def write_crate(listing: Path, data: Path, about: Path, output: Path) -> None:
 
     ``listing`` is a text file with the published paths, one a line; ``data`` a folder with ``check/settings.json``,
     ``check/inputs.json`` and the sidecars of the stages, as CRATE collects them; ``about`` JSON of what only Nextflow knows:
-    ``nextflow`` (version), ``revision`` (git) and ``image_sha256`` (image -> SHA-256), each null or empty where unknown.
+    ``nextflow`` (version), ``revision`` (git), ``image_sha256`` (image -> SHA-256), each null or empty where unknown, and
+    ``left_out`` (id, split and stage of simulated tomograms that failed).
 
     Raises BadInput for a missing file.
     """

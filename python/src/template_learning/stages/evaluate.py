@@ -8,7 +8,7 @@ from pydantic import ConfigDict
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, read_table, write_table
 from template_learning.common.mrc import read_mask
-from template_learning.common.provenance import generator_for, grid_of, made_with, write_json
+from template_learning.common.provenance import grid_of, made_with, write_json
 from template_learning.common.tables import CurveRow, PickRow, TableRow, TomogramScoreRow
 from template_learning.picking.annotations import read_annotations
 from template_learning.picking.evaluation import (
@@ -69,8 +69,7 @@ def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, out
         for class_id, parts in groups.items():
             pooled = [tomogram for part in parts for tomogram in part]
             curve = curve_of(pooled, settings)
-            generator = generator_for(0, "evaluate", f"{identifier}/{region}/{class_id}")
-            score = region_score(parts, curve, settings, generator)
+            score = region_score(parts, curve, settings)
             if class_id == 0:
                 scores[region]["joint"] = score
             else:
@@ -86,6 +85,8 @@ def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, out
             "settings": settings.model_dump(mode="json"),
             **made_with(),
             "tomograms": [t.identifier for t in tomograms],
+            "intervals": "f1_interval_95: F1 in tomograms like these (Student's t over them, on the logit; none for one alone); "
+            "f1_interval_95_of_these: F1 in these very ones (Jeffreys), which says nothing of others",
             "matching": "largest one-to-one matching within the radius (Hungarian), class by class",
             **scores,
         },

@@ -22,7 +22,8 @@ from template_learning.learning.inference import classes_and_probability, segmen
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import load_model, save_model
 from template_learning.learning.network import device_scope
-from template_learning.learning.patches import TrainingTomogram, grey_statistics
+from template_learning.learning.normalisation import Normalisation, grey_statistics, without_constants
+from template_learning.learning.patches import TrainingTomogram
 from template_learning.learning.spectrum import match_spectrum
 from template_learning.learning.training import Training, shared_folder
 from template_learning.picking.annotations import check_annotations, read_annotations
@@ -74,6 +75,7 @@ class Annotated:
     truth: list[ParticleRow]
     grid: Grid
     band_voxels: tuple[float, float] | None  # the model's, which it is filtered to as it is segmented
+    normalisation: Normalisation  # the model's too
 
 
 def finetune_model(
@@ -230,13 +232,15 @@ def _open(
     if settings.segment.contrast == "protein_bright":
         tell(f"{path}: inverted for the network, as segment.contrast = protein_bright says")
         data = -np.asarray(data, dtype=np.float32)
-    mean, std = grey_statistics(data)
+    mean, std = grey_statistics(data, card.normalisation)
     if not np.isfinite(std) or std == 0:
         raise BadInput(f"{path}: grey values are NaN, infinite or all the same; a tomogram was expected")
+    if card.normalisation == "robust":
+        data = without_constants(data, mean)
     if settings.segment.match_spectrum:
         grey = (np.asarray(data, dtype=np.float32) - np.float32(mean)) / np.float32(std)
         data = match_spectrum(grey, card.radial_spectrum)
-        mean, std = grey_statistics(data)
+        mean, std = grey_statistics(data, card.normalisation)
     grid = Grid(shape=data.shape, voxel_size_angstrom=voxel_size)
     centre = positions(truth)[:, ::-1] / voxel_size
     class_id = np.array([particle.class_id for particle in truth], dtype=np.int64)
@@ -257,7 +261,7 @@ def _open(
         species=tuple(particle.species for particle in truth),
         class_names=card.class_names,
     )
-    return Annotated(volume=volume, truth=truth, grid=grid, band_voxels=card.band_voxels)
+    return Annotated(volume=volume, truth=truth, grid=grid, band_voxels=card.band_voxels, normalisation=card.normalisation)
 
 
 def _train_further(
@@ -282,6 +286,7 @@ def _train_further(
             "network": card.network,
             "batch_normalisation": card.batch_normalisation,
             "band_pass_angstrom": card.band_pass_angstrom,
+            "normalisation": "patch" if settings.train.normalisation == "patch" else card.normalisation,
         }
     )
     volumes: dict[str, list[TrainingTomogram]] = {"train": [tomogram.volume for tomogram in trained], "validation": []}
@@ -293,7 +298,9 @@ def _train_further(
 def _picks(network: Any, tomogram: Annotated, selection: Selection, settings: FinetuneCommandSettings) -> list[PickRow]:
     # Sign and spectrum of the volume are the model's already.
     segment = settings.segment.model_copy(update={"contrast": "protein_dark", "match_spectrum": False})
-    probability = segment_volume(network, tomogram.volume.data, segment, band_voxels=tomogram.band_voxels)
+    probability = segment_volume(
+        network, tomogram.volume.data, segment, band_voxels=tomogram.band_voxels, normalisation=tomogram.normalisation
+    )
     classes, best = classes_and_probability(probability, segment)
     picks, _ = select_picks(classes, best, tomogram.grid.voxel_size_angstrom, settings.cluster, selection)
     return picks

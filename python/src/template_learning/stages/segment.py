@@ -54,7 +54,7 @@ def segment_tomogram(
     Raises
     ------
     BadInput
-        A file cannot be read, or the tomogram is smaller than the training patch.
+        A file cannot be read, or the tomogram cannot be brought to the model's voxel size (see learning/fit.py).
     """
     checked_id(identifier)
     with device_scope(settings.device):

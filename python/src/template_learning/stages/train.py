@@ -1,6 +1,6 @@
 """TRAIN: simulated tomograms and their labels in, a trained network out."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from template_learning.learning.training import (
     HistoryRow,
     Training,
     check_labels,
+    check_patches_fit,
     check_same_voxel_size,
     class_names,
     dtype_policy,
@@ -41,6 +42,7 @@ def train_network(
     output: Path,
     state: Path | None = None,
     start: Path | None = None,
+    without: Collection[str] = (),
 ) -> None:
     """TRAIN the network and write trained.keras, history.csv and their sidecars.
 
@@ -64,6 +66,8 @@ def train_network(
         result.  DeepFinder's engine keeps none.
     start : Path, optional
         A trained model whose weights are begun with instead of random ones, under the same settings of the network.
+    without : collection of str
+        Ids of rows that could not be made: passed over.
 
     Raises
     ------
@@ -72,13 +76,15 @@ def train_network(
     Fault
         The loss is no longer a number.
     """
-    rows = read_table(design, DesignRow)
+    rows = [row for row in read_table(design, DesignRow) if row.id not in without]
     tomograms = {
-        split: [open_tomogram(data, row.id, row) for row in rows if row.split == split] for split in ("train", "validation")
+        split: [open_tomogram(data, row.id, row, settings.normalisation) for row in rows if row.split == split]
+        for split in ("train", "validation")
     }
     if not tomograms["train"]:
         raise BadInput(f"{design}: no row has split = train")
     check_same_voxel_size([*tomograms["train"], *tomograms["validation"]])
+    check_patches_fit([*tomograms["train"], *tomograms["validation"]], settings)
     classes = class_names(tomograms["train"])
     check_labels([*tomograms["train"], *tomograms["validation"]], max(classes))
     if settings.precision == "mixed_float16" and not takes_gpu(settings.device):
@@ -116,6 +122,7 @@ def train_network(
         network=settings.network,
         batch_normalisation=settings.batch_normalisation,
         patch_voxels=settings.patch_voxels,
+        normalisation=settings.normalisation,
         band_pass_angstrom=settings.band_pass_angstrom,
         class_names={number: name for tomogram in tomograms["train"] for number, name in tomogram.class_names.items()},
         radial_spectrum=spectrum,
@@ -124,6 +131,7 @@ def train_network(
             "tomograms": len(tomograms["train"]),
             "validation_tomograms": len(tomograms["validation"]),
             "particles": sum(len(tomogram.class_id) for tomogram in tomograms["train"]),
+            **({"left_out": sorted(without)} if without else {}),
             "design": summarise_design([row for row in rows if row.split == "train"]),
             "settings": settings.model_dump(mode="json"),
             "arithmetic": dtype_policy(settings),

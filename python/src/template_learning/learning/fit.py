@@ -1,0 +1,92 @@
+"""Whether a tomogram is one that a model can be shown: its size, its voxels and its contrast.  Needs no Keras."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from template_learning.common.errors import BadInput
+from template_learning.common.geometry import Grid
+from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resampled_shape
+from template_learning.learning.model_card import ModelCard
+
+LEAST_SLICES = 4
+LEAST_VOXELS = 16
+"""Along y and x; fewer are no field of view."""
+DOUBTED_FACTOR = 2.0
+LARGEST_GIB = 36.0
+"""What SEGMENT asks for at most (conf/base.config: 12 GB, three times that at the last try)."""
+BRIGHT_SKEWNESS = 0.3
+"""Simulated and real tomograms with dark protein had -0.65 to -0.40, inverted ones 2.6 to 5.9."""
+COLUMN = "column voxel_size_angstrom of the tomograms' table stands in for the header's"
+
+
+def check_size(shape: tuple[int, ...], name: str) -> None:
+    """Raise BadInput for a volume [z, y, x] that is too small to be a tomogram."""
+    if shape[0] < LEAST_SLICES or min(shape[1:]) < LEAST_VOXELS:
+        raise BadInput(
+            f"{name}: {_by(shape)} voxels (z, y, x); at least {LEAST_SLICES} slices, and {LEAST_VOXELS} voxels along y and x, were expected"
+        )
+
+
+def check_fits(grid: Grid, card: ModelCard, name: str) -> None:
+    """Raise BadInput for a tomogram that, at the model's voxel size, is next to nothing or more than a task's memory holds."""
+    shape = resampled_shape(grid.shape, card.voxel_size_angstrom / grid.voxel_size_angstrom)
+    at = (
+        f"{name}: {_by(grid.shape)} voxels (z, y, x) of {grid.voxel_size_angstrom:g} Å are {_by(shape)} of the model's"
+        f" {card.voxel_size_angstrom:g} Å"
+    )
+    if min(shape[1:]) < LEAST_VOXELS:
+        raise BadInput(f"{at}, of which at least {LEAST_VOXELS} along y and x were expected; {COLUMN}")
+    enlarged = np.prod(shape, dtype=float) / np.prod(grid.shape, dtype=float)
+    if enlarged > DOUBTED_FACTOR and memory_gib(grid, card) > LARGEST_GIB:
+        raise BadInput(
+            f"{at}, for which SEGMENT needs about {memory_gib(grid, card):.0f} GiB; {LARGEST_GIB:g} at most were expected; {COLUMN}"
+        )
+
+
+def memory_gib(grid: Grid, card: ModelCard) -> float:
+    """About what segmenting takes: grey values, filtered ones and a probability of each class, there and on the own grid."""
+    shape = resampled_shape(grid.shape, card.voxel_size_angstrom / grid.voxel_size_angstrom)
+    outputs = len(card.classes) + 1
+    floats = np.prod(shape, dtype=float) * (4 + outputs) + np.prod(grid.shape, dtype=float) * (1 + outputs)
+    return float(4 * floats / 2**30)
+
+
+def doubts(data: NDArray[np.generic], grid: Grid, card: ModelCard, *, size_given: bool, contrast: str) -> list[str]:
+    """What is probably wrong with a tomogram, one line each; ``size_given``: its voxel size is the user's word."""
+    found = []
+    factor = card.voxel_size_angstrom / grid.voxel_size_angstrom
+    if not size_given and max(factor, 1 / factor) >= DOUBTED_FACTOR * (1 - VOXEL_SIZE_TOLERANCE):
+        y, x = (count * grid.voxel_size_angstrom / 10 for count in grid.shape[1:])
+        found.append(
+            f"voxels of {grid.voxel_size_angstrom:g} Å by its header, a field of {y:.0f} x {x:.0f} nm; the model's are"
+            f" {card.voxel_size_angstrom:g} Å. Is that so? {COLUMN}"
+        )
+    memory = memory_gib(grid, card)
+    if memory > LARGEST_GIB / 3:
+        found.append(f"SEGMENT needs about {memory:.0f} GiB of memory for it (process.memory of SEGMENT)")
+    skewness = smoothed_skewness(data, max(1.0, factor)) * (1 if contrast == "protein_dark" else -1)
+    if skewness > BRIGHT_SKEWNESS:
+        other = "protein_bright" if contrast == "protein_dark" else "protein_dark"
+        found.append(
+            f"its densest voxels are {'bright' if contrast == 'protein_dark' else 'dark'}, and segment.contrast = {contrast};"
+            f" where protein is so, set segment.contrast = {other}"
+        )
+    return found
+
+
+def smoothed_skewness(data: NDArray[np.generic], sigma_voxels: float) -> float:
+    """Third standardised moment of a volume [z, y, x] between a narrow Gaussian and one of 12 voxels, its extremes cut off.
+
+    Of a large volume a part about its middle is taken.
+    """
+    middle = tuple(slice(max(0, count // 2 - 128), count // 2 + 128) for count in data.shape)
+    grey = np.asarray(data[middle], dtype=np.float32)
+    band = ndimage.gaussian_filter(grey, sigma_voxels) - ndimage.gaussian_filter(grey, 12.0)
+    band = np.clip(band, *np.percentile(band, [0.1, 99.9]))
+    spread = float(band.std())
+    return float(((band - band.mean()) ** 3).mean() / spread**3) if spread > 0 else 0.0
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

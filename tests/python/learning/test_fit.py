@@ -1,0 +1,65 @@
+"""Tomograms beside a model's card: what is taken, doubted or refused."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from template_learning.common.geometry import Grid
+from template_learning.common.resampling import resample, resampled_shape
+from template_learning.learning.fit import memory_gib, smoothed_skewness
+from template_learning.learning.model_card import ModelCard
+
+from ..cases import Case
+
+CARD = ModelCard(voxel_size_angstrom=8.0, classes={1: ["x"]}, filters=4, patch_voxels=48)
+
+
+def bodies(sign: int, slices: int = 32) -> NDArray[np.float32]:
+    """Noise with small bodies in it, dark (-1) or bright (1)."""
+    generator = np.random.default_rng(4)
+    data = generator.standard_normal((slices, 40, 40)).astype(np.float32)
+    for z, y, x in generator.integers(4, 28, (30, 3)):
+        data[z % slices - 2 : z % slices + 2, y - 2 : y + 2, x - 2 : x + 2] += sign * 4
+    return data
+
+
+def given(
+    voxel: float = 8.0, by_user: float | None = None, sign: int = -1, slices: int = 32, contrast: str = "protein_dark"
+) -> Any:
+    return lambda: (bodies(sign, slices), voxel, by_user, contrast)
+
+
+CASES = [
+    Case("40 slices, fewer than the model's patch", given(slices=40), "taken"),
+    Case("17 slices", given(slices=17), "taken"),
+    Case("5 slices", given(slices=5), "taken"),
+    Case("voxels of 5 Å", given(voxel=5.0), "taken", note="resampled for the network, and the result back"),
+    Case("voxels of 4 Å by the header", given(voxel=4.0), "warning", "voxels of 4 Å by its header"),
+    Case("voxels of 16 Å by the header", given(voxel=16.0), "warning", "voxels of 16 Å by its header"),
+    Case("voxels of 16 Å by the table", given(voxel=8.0, by_user=16.0), "taken"),
+    Case("voxels of 1 Å, so that 5 of the model's are left", given(voxel=1.0), "refused", "at least 16 along y and x were expected"),
+    Case("voxels of 320 Å, the cell in one voxel", given(voxel=320.0), "refused", "GiB; 36 at most were expected"),
+    Case("bright bodies", given(sign=1), "warning", "set segment.contrast = protein_bright"),
+    Case("bright bodies with `segment.contrast: protein_bright`", given(sign=1, contrast="protein_bright"), "taken"),
+    Case("dark bodies with `segment.contrast: protein_bright`", given(contrast="protein_bright"), "warning", "= protein_dark"),
+]
+
+
+@pytest.mark.parametrize("ratio", [0.4, 1.0, 1.005, 1.7, 3.0])
+def test_the_resampled_shape_is_that_of_the_resampled_volume(ratio: float) -> None:
+    data = np.zeros((9, 20, 33), dtype=np.float32)
+    expected = data.shape if abs(ratio - 1) < 0.01 else resample(data, ratio).shape
+    assert resampled_shape(data.shape, ratio) == expected
+
+
+def test_memory_is_that_of_grey_values_and_probabilities() -> None:
+    grid = Grid(shape=(256, 512, 512), voxel_size_angstrom=16.0)  # half a GiB of floats at the model's voxels, less a border
+    assert memory_gib(grid, CARD) == pytest.approx(0.25 * (8 * 6 + 3), rel=0.01)
+
+
+def test_the_sign_of_what_stands_out_is_seen_through_noise() -> None:
+    assert smoothed_skewness(bodies(-1), 1.0) < -0.3
+    assert smoothed_skewness(bodies(1), 1.0) > 0.3
+    assert abs(smoothed_skewness(np.random.default_rng(0).standard_normal((40, 60, 60)), 1.0)) < 0.1
+    assert smoothed_skewness(np.ones((8, 20, 20)), 1.0) == 0
