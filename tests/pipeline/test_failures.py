@@ -12,15 +12,26 @@ PARSERS = ("v1", "v2")
 SABOTAGE = """
 process {{
     withName: '{process}' {{
-        beforeScript = {{ meta.id in [{ids}] ? 'exit 137' : "PATH='${{projectDir}}/bin':\\"\\$PATH\\"" }}
+        beforeScript = {{ task.tag in [{ids}] ? 'exit 137' : "PATH='${{projectDir}}/bin':\\"\\$PATH\\"" }}
     }}
 }}
+"""
+
+
+# The strict parser looks for a profile in each file of its own.
+PROFILE = """
+profiles {
+    demo {
+    }
+}
 """
 
 
 def run_without(pipeline: Pipeline, process: str, *ids: str, arguments=()):
     """The demo with fifteen rows, in stubs, the tasks of some rows killed at each try."""
     (pipeline.folder / "sabotage.config").write_text(SABOTAGE.format(process=process, ids=", ".join(f"'{one}'" for one in ids)))
+    if pipeline.process.get("env", {}).get("NXF_SYNTAX_PARSER") == "v2":
+        (pipeline.folder / "sabotage.config").open("a").write(PROFILE)
     call = ("-profile", "demo", "-stub", "-c", str(pipeline.folder / "sabotage.config"), "--design.tomograms", "15")
     return pipeline.run(*call, *arguments)
 

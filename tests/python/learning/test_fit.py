@@ -38,7 +38,12 @@ CASES = [
     Case("voxels of 4 Å by the header", given(voxel=4.0), "warning", "voxels of 4 Å by its header"),
     Case("voxels of 16 Å by the header", given(voxel=16.0), "warning", "voxels of 16 Å by its header"),
     Case("voxels of 16 Å by the table", given(voxel=8.0, by_user=16.0), "taken"),
-    Case("voxels of 1 Å, so that 5 of the model's are left", given(voxel=1.0), "refused", "at least 16 along y and x were expected"),
+    Case(
+        "voxels of 1 Å, so that 5 of the model's are left",
+        given(voxel=1.0),
+        "refused",
+        "at least 16 along y and x were expected",
+    ),
     Case("voxels of 320 Å, the cell in one voxel", given(voxel=320.0), "refused", "GiB; 36 at most were expected"),
     Case("bright bodies", given(sign=1), "warning", "set segment.contrast = protein_bright"),
     Case("bright bodies with `segment.contrast: protein_bright`", given(sign=1, contrast="protein_bright"), "taken"),

@@ -77,8 +77,10 @@ def test_what_is_masked_to_one_value_does_not_count() -> None:
 def test_a_network_trained_so_finds_the_same_in_a_padded_tomogram_and_its_card_says_how(
     toy: tuple[Path, Path], trained: Path, tmp_path: Path
 ) -> None:
-    train_network(*toy, SMALL.changed({"normalisation": "robust", "epochs": 1}), 7, tmp_path)
+    train_network(*toy, SMALL.changed({"normalisation": "robust", "epochs": 1}), 7, tmp_path, without=["t1"])
     assert read_card(tmp_path / "trained.keras").normalisation == "robust"
+    assert read_card(tmp_path / "trained.keras").training["tomograms"] == 2  # of three, one of which could not be made
+    assert read_card(tmp_path / "trained.keras").training["left_out"] == ["t1"]
     assert read_card(trained / "trained.keras").normalisation == "tomogram"
     data, _ = read_mrc(toy[1] / "t3.mrc")
     write_mrc(tmp_path / "padded.mrc", np.pad(data, [(0, 40), (0, 0), (0, 0)]), VOXEL)

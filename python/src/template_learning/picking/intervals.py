@@ -24,9 +24,9 @@ def interval_of_alike(matched: Sequence[int], selected: Sequence[int], truth: Se
     """95 % interval of F1 for tomograms like these, of which the counts of each are given; none for fewer than two.
 
     The share of right outcomes over all of them is a ratio of sums over tomograms, its variance that of such a ratio
-    (Cochran, Sampling Techniques, 6.3), not less than what single outcomes give.  Student's t of one degree of freedom less than there
-    are tomograms is taken on the logit, about a share drawn in by half an outcome on each side.  Tomograms with neither
-    picks nor particles do not count.
+    (Cochran, Sampling Techniques, 6.3).  Student's t of one degree of freedom less than there are tomograms is taken on the
+    logit, about a share drawn in by half an outcome on each side; the interval is no narrower than single outcomes make it.
+    Tomograms with neither picks nor particles do not count.
     """
     right = np.asarray(matched, dtype=float)
     outcomes = np.asarray(selected, dtype=float) + np.asarray(truth, dtype=float) - right
@@ -38,8 +38,8 @@ def interval_of_alike(matched: Sequence[int], selected: Sequence[int], truth: Se
     residual = right - outcomes * right.sum() / total
     between = count / (count - 1) * float((residual**2).sum()) / total**2
     within = share * (1 - share) / (total + 1)
-    spread = np.sqrt(max(between, within)) / (share * (1 - share))
-    reach = float(stats.t.ppf(0.975, count - 1)) * spread
+    furthest = max(float(stats.t.ppf(0.975, count - 1)) * np.sqrt(between), float(stats.norm.ppf(0.975)) * np.sqrt(within))
+    reach = furthest / (share * (1 - share))
     low, high = _logistic(np.log(share / (1 - share)) + reach * np.array([-1.0, 1.0]))
     return _f1(float(low)), _f1(float(high))
 
