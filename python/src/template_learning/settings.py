@@ -106,12 +106,21 @@ class FlexSettings(SettingsSection):
     """FLEX: conformers of each template by normal-mode analysis (ProDy's anisotropic network model)."""
 
     conformers: int = Field(25, ge=1, description="conformers for each template (paper: 25 ribosome, 100 nucleosome, 80 FAS)")
-    modes: int = Field(20, ge=7, description="modes computed; the first six (rigid body) are dropped")
+    modes: int = Field(
+        20, ge=1, description="the last mode taken, counted from the softest without the rigid body's six (released script: 20)"
+    )
+    first_mode: int = Field(
+        7,
+        ge=1,
+        description="the first mode taken, counted alike (released script: 7; the softest: 1); see docs/explanation/flexing.md",
+    )
     cutoff_angstrom: float = Field(15.0, gt=0, description="nodes nearer than this are joined by a spring")
     amplitude_kind: Literal["uniform", "thermal"] = Field(
         "uniform", description="uniform: as in the paper; thermal: normal, variance 1 / eigenvalue, scaled to rmsd_angstrom"
     )
-    amplitude: float = Field(100.0, ge=0, description="uniform: each mode's amplitude is uniform in +-this (paper: 100)")
+    amplitude: float = Field(
+        100.0, ge=0, description="uniform: each mode, of unit length over all atoms, times a number in +-this (paper: 100)"
+    )
     rmsd_angstrom: float = Field(2.0, gt=0, description="thermal: RMSD of every conformer to its template")
     minimum_contacts: int = Field(
         8, ge=0, description="nodes with fewer springs are loose ends that follow their chain; 0 = every node counts (paper)"
@@ -127,6 +136,12 @@ class FlexSettings(SettingsSection):
         "the template's own; else it is drawn again (uniform: smaller each time); 1 = every draw is kept (paper)",
     )
     redraws: int = Field(20, ge=1, description="draws of a conformer, of which the least damaged is kept when all fail")
+
+    @model_validator(mode="after")
+    def _modes_in_order(self) -> "FlexSettings":
+        if self.first_mode > self.modes:
+            raise ValueError(f"first_mode = {self.first_mode}, modes = {self.modes}: the first of them no later was expected")
+        return self
 
 
 class VolumeSettings(SettingsSection):

@@ -99,7 +99,7 @@ def test_classes_are_numbered_by_name(request_file, tmp_path):
     ("changes", "words"),
     [
         ({"params": {"flex": {"mode": 7}}}, "flex.mode = 7: there is no such parameter; allowed: conformers"),
-        ({"params": {"flex": {"modes": 3}}}, "flex.modes = 3: input should be greater than or equal to 7"),
+        ({"params": {"flex": {"modes": 0}}}, "flex.modes = 0: input should be greater than or equal to 1"),
         ({"params": {"tempates": "x"}}, "tempates = 'x': there is no such parameter"),
         ({"params": {"design": {"scheme": "grid"}}}, "design.scheme = 'grid'"),
         ({"params": {"start_at": "train"}}, "from_results"),
@@ -296,7 +296,7 @@ def test_lists_may_come_as_text(text):
 
 def test_several_wrong_parameters_are_all_named():
     with pytest.raises(BadInput, match=r"flex\.modes.*train\.epochs"):
-        check_settings({"flex": {"modes": 1}, "train": {"epochs": 0}})
+        check_settings({"flex": {"modes": 0}, "train": {"epochs": 0}})
 
 
 def test_a_run_that_parakeet_cannot_do_ends_before_it_begins(tmp_path: Path) -> None:

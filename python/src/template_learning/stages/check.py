@@ -235,7 +235,7 @@ def _check_structure(row: StructureInput, folder: Path, settings: Settings, mode
     checked = _named(row.path, folder / row.file, lambda path: check_molecule(path, row.reading()))
     for note in checked.notes:
         tell(f"{row.id}: {note}")
-    if checked.nodes is not None and 3 * checked.nodes < max(modes, 9 if modes else 0):
+    if modes and checked.nodes is not None and (checked.nodes < 3 or 3 * checked.nodes - 6 < modes):
         raise BadInput(f"{row.path}: {checked.nodes} atoms named CA or P; too few for the {modes} modes of FLEX")
     diameter = checked.diameter_angstrom
     box = min(settings.tetris.shape_voxels) * settings.volume.voxel_size_angstrom - 2 * settings.tetris.margin_angstrom
