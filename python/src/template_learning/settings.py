@@ -253,16 +253,37 @@ class TetrisSettings(SettingsSection):
         description="box as z, y, x in voxels of volume.voxel_size_angstrom (paper: 64 x 192 x 192 or 64 x 256 x 256)",
     )
     distractors_per_template: float = Field(
-        5.0, ge=0, description="molecules of distractors for one of a template (paper: 5 ribosome, 2 nucleosome)"
+        5.0,
+        ge=0,
+        description="molecules of distractors for one of a template (paper: 5 ribosome, 2 nucleosome, which the released scripts' "
+        "repeated lines make 9 and 3)",
     )
     smoothing_voxels: float = Field(
         1.65, gt=0, le=8, description="sigma of the Gaussian before the threshold (paper: 1.65 to 2)"
     )
     density_threshold: float = Field(
-        0.25, gt=0, lt=1, description="a molecule's body: density above this fraction of its maximum after the Gaussian"
+        0.25,
+        gt=0,
+        lt=1,
+        description="excluded_volume density: a molecule's body is where its density, after the Gaussian, is above this fraction "
+        "of its maximum",
     )
-    excluded_volume: Literal["density", "atoms"] = Field(
-        "density", description="what must not overlap: the binarised density (paper), or the voxels with atoms (denser)"
+    excluded_volume: Literal["density", "released", "atoms"] = Field(
+        "density",
+        description="what must not overlap: density: the binarised densities; released: the released script's, cut at grey_level and "
+        "eroded, so that rims may overlap; atoms: the voxels with atoms",
+    )
+    grey_level: float = Field(
+        100.0,
+        gt=0,
+        description="excluded_volume released: the body is where the density, after the Gaussian, is above this, in EMAN2's scale "
+        "(released script: 100)",
+    )
+    erosion_voxels: float = Field(
+        2.0,
+        ge=0,
+        le=8,
+        description="excluded_volume released: the body loses this much all round before it is forbidden (released script: 2)",
     )
     packing_voxel_size_angstrom: float | None = Field(
         None,
@@ -270,7 +291,7 @@ class TetrisSettings(SettingsSection):
         description="grid that is packed on, finer = denser with excluded_volume atoms; none = volume.voxel_size_angstrom",
     )
     minimum_distance_angstrom: float = Field(
-        3.0, ge=0, description="least distance between atoms of two molecules; 0 = only the bodies keep apart (paper)"
+        3.0, ge=0, description="least distance between atoms of two molecules; 0 = only the bodies keep apart (released script)"
     )
     shell_voxels: float = Field(
         2.0, ge=1, le=16, description="reach of the shell that draws molecules together, voxels of the grid that is packed on"
@@ -279,6 +300,9 @@ class TetrisSettings(SettingsSection):
         "tetris", description="tetris: where a molecule touches most; random: anywhere it fits (the paper's ablation)"
     )
     margin_angstrom: float = Field(0.0, ge=0, description="free border on each side of the box")
+    centre_margin_angstrom: float = Field(
+        0.0, ge=0, description="least distance of a molecule's centre from each face of the box (released script: 192)"
+    )
     slab_thickness_angstrom: float | None = Field(
         None, gt=0, description="molecules only within this thickness about the middle in z; none = the whole box"
     )
@@ -647,18 +671,37 @@ class EvaluateSettings(SettingsSection):
 
 
 class FinetuneSettings(SettingsSection):
-    """FINETUNE: a trained model taught further on annotated experimental tomograms (paper: 10 steps x 10 or 30 epochs)."""
+    """FINETUNE: a trained model taught further on annotated experimental tomograms (paper: 2 of 10 for 10 epochs, 8 of 10 for 30)."""
 
     splits: int = Field(3, ge=1, description="random divisions of the tomograms into taught and tested ones (paper: 3)")
-    training_fraction: float = Field(0.5, gt=0, lt=1, description="share of the tomograms that are taught, at least one")
-    epochs: list[int] = Field([10, 30], min_length=1, description="each number of epochs is tried (paper: 10 and 30)")
+    training_fraction: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        [0.2, 0.8], min_length=1, description="share of the tomograms that are taught, at least one (paper: 2 and 8 of 10)"
+    )
+    epochs: list[Annotated[int, Field(ge=1)]] = Field(
+        [10, 30], min_length=1, description="epochs with each training_fraction (paper: 10 with 2 of 10, 30 with 8 of 10)"
+    )
     steps_per_epoch: int = Field(10, ge=1, description="training steps an epoch (paper: 10)")
     learning_rate: float = Field(1e-4, gt=0, description="Adam's step")
     labels: Literal["sphere", "shape"] = Field(
         "sphere",
         description="a sphere about each annotation, or its template's shape (annotations with angles; templates of from_results)",
     )
-    sphere_radius_angstrom: float = Field(60.0, gt=0, description="sphere: its radius")
+    sphere_radius_angstrom: float | None = Field(
+        None,
+        gt=0,
+        description="sphere: its radius; none = that of what the model was trained on, else of a ball of its labels' size",
+    )
+    augmentation: Literal["model", "train"] = Field(
+        "model", description="model: as the model was trained, but for doses and wedges; train: as train.augmentation says"
+    )
+
+    @model_validator(mode="after")
+    def _a_number_of_epochs_for_each_share(self) -> "FinetuneSettings":
+        if len(self.training_fraction) != len(self.epochs):
+            raise ValueError(
+                f"training_fraction has {len(self.training_fraction)} values and epochs {len(self.epochs)}: as many were expected"
+            )
+        return self
 
 
 class ExportSettings(SettingsSection):

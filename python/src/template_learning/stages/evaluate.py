@@ -76,8 +76,9 @@ def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, out
             else:
                 scores[region]["classes"][str(class_id)] = score
             curves += curve_rows(curve, region, class_id)
+            crossing = curve.crossing[0] if curve.crossing else None
             for index in range(len(inside)):
-                single.append(tomogram_score([part[index] for part in parts], region, class_id, settings))
+                single.append(tomogram_score([part[index] for part in parts], region, class_id, settings, crossing))
     write_json(
         output / f"{identifier}.evaluation.json",
         {
