@@ -181,7 +181,11 @@ class DesignSettings(SettingsSection):
         48, ge=1, le=65536, description="rows drawn by the sobol scheme (factorial: the product of the lists)"
     )
     test_tomograms: int = Field(0, ge=0, description="rows kept out of training and scored at the end")
-    validation_tomograms: int = Field(2, ge=0, description="rows that choose the size threshold and stop the training")
+    validation_tomograms: int = Field(
+        2,
+        ge=0,
+        description="rows that choose the size threshold and the best epoch; of a factorial they are drawn so that all levels come in turn",
+    )
     total_dose_e_per_angstrom2: list[float] = Field(
         [75.0, 150.0], min_length=1, description="electrons per Å^2 over the whole series"
     )
@@ -405,7 +409,13 @@ class LabelSettings(SettingsSection):
         "shape", description="the placed template's own shape, or a sphere about its centre (paper: FAS)"
     )
     density_threshold: float = Field(
-        0.2, gt=0, lt=1, description="shape: density above this fraction of the molecule's maximum"
+        0.2,
+        gt=0,
+        lt=1,
+        description="shape: density above this fraction of the molecule's maximum, where there is no grey_level",
+    )
+    grey_level: float | None = Field(
+        None, gt=0, description="shape: density above this, in EMAN2's scale (released script: 100); none = density_threshold"
     )
     sphere_radius_angstrom: float = Field(100.0, gt=0, description="sphere: its radius")
     resolution_angstrom: float = Field(
@@ -664,6 +674,9 @@ class EvaluateSettings(SettingsSection):
     match_radius_voxels: float = Field(
         10.0, gt=0, description="a pick within this distance of an annotation is right (paper: 10)"
     )
+    also_within_voxels: float | None = Field(
+        None, gt=0, description="the figures are given a second time, with this distance; none = once"
+    )
     border_voxels: int = Field(0, ge=0, description="picks and annotations nearer to the border are left out")
     rank: Literal["size", "score"] = Field(
         "size", description="what the threshold is on, here and in CALIBRATE: the segments' size (paper), or their score"
@@ -694,6 +707,16 @@ class FinetuneSettings(SettingsSection):
     augmentation: Literal["model", "train"] = Field(
         "model", description="model: as the model was trained, but for doses and wedges; train: as train.augmentation says"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_share_for_all(cls, values: Any) -> Any:
+        """A single share, as version 0.1.0 had it, goes with every number of epochs."""
+        if isinstance(values, dict) and isinstance(values.get("training_fraction"), int | float):
+            epochs = values.get("epochs", cls.model_fields["epochs"].default)
+            count = len(epochs) if isinstance(epochs, list | tuple) else str(epochs).count(",") + 1
+            return {**values, "training_fraction": [values["training_fraction"]] * count}
+        return values
 
     @model_validator(mode="after")
     def _a_number_of_epochs_for_each_share(self) -> "FinetuneSettings":

@@ -50,6 +50,21 @@ def test_a_good_request_passes(request_file, tmp_path):
     assert inputs["distractors"][0]["class_id"] == 0
 
 
+def test_joined_presets_say_what_was_taken_from_which(request_file, tmp_path, capsys):
+    presets = {
+        "ribosome": "train: {patch_voxels: 48, epochs: 100}\nlabel: {kind: shape}\n",
+        "deepfinder": "train: {patch_voxels: 56, epochs: 100}\n",
+    }
+    params = {"train": {"patch_voxels": 56, "epochs": 100}}
+    check_run(request_file(params=params, presets=presets), tmp_path / "out")
+    found = json.loads((tmp_path / "out/inputs.json").read_text())["presets"]
+    assert found["joined"] == ["ribosome", "deepfinder"]
+    assert found["differ"] == {"train.patch_voxels": {"presets": {"ribosome": 48, "deepfinder": 56}, "value": 56}}
+    assert "train.patch_voxels: ribosome has 48, deepfinder has 56; this run has 56" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 @pytest.mark.parametrize(
     "params",
     [

@@ -151,6 +151,10 @@ def _joint_table(evaluation: dict[str, Any], regions: Sequence[str], names: dict
         groups = [("all" if len(classes) > 1 else "", evaluation[region]["joint"])]
         groups += [(names.get(int(label), label), score) for label, score in classes.items()] if len(classes) > 1 else []
         lines += [[_region(region, regions), name, *_score_cells(score)] for name, score in groups]
+        for name, score in groups:
+            if also := score.get("also_within"):
+                within = f"{name} within {also['match_radius_voxels']:g} voxels".strip()
+                lines.append([_region(region, regions), within, *_score_cells({**score, **also})])
     columns = [
         "region", "class", "particles", "picks", "precision", "recall", "F1", "95 % interval", "best F1 (threshold)",
         "F1 at crossing (threshold)", "median F1 there", "average precision", "F-beta 4", "distance (Å)",

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from template_learning.common.errors import BadInput, first_problem
@@ -19,7 +20,7 @@ from template_learning.common.tables import DesignRow, MoleculeInput, ParticleRo
 from template_learning.learning.model_card import read_card
 from template_learning.picking.annotations import check_annotations, read_annotations
 from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
-from template_learning.settings import Settings, complaints
+from template_learning.settings import Settings, complaints, flat
 from template_learning.simulation.parakeet import NOT_MODELLED, check_asked
 from template_learning.structures.molecules import PDB_ID, check_molecule
 
@@ -70,7 +71,7 @@ def check_run(request: Path, output: Path) -> None:
     """Check a request and write what follows from it to ``output``.
 
     ``settings.json`` has every parameter, normalised; ``stage_settings.json`` what the tasks of each stage are given of them;
-    ``inputs.json`` the rows with class ids.
+    ``inputs.json`` the rows with class ids, and where joined presets differ.
 
     The request is JSON with ``params``, and lists ``templates``, ``distractors`` and ``tomograms`` of rows whose
     ``file`` is relative to the request.  Raises BadInput with one line.
@@ -105,6 +106,10 @@ def check_run(request: Path, output: Path) -> None:
     classes = {name: number for number, name in enumerate(sorted({row.class_name for row in templates}), start=1)}
     if classes and not settings.export.class_names:
         settings.export = settings.export.model_copy(update={"class_names": list(classes)})
+    shared = preset_origins(content.get("presets", {}), settings)
+    for name, held in shared.items():
+        values = ", ".join(f"{preset} has {value!r}" for preset, value in held["presets"].items())
+        tell(f"parameter {name}: {values}; this run has {held['value']!r}")
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "settings.json", settings.model_dump(mode="json"))
     write_json(output / "stage_settings.json", {"seed": settings.seed, **settings.stage_settings()})
@@ -115,9 +120,22 @@ def check_run(request: Path, output: Path) -> None:
             "distractors": [_plain(row, "distractor", 0) for row in distractors],
             "tomograms": [{"id": row.id, "voxel_size_angstrom": row.voxel_size_angstrom} for row in tomograms],
             "checked_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "presets": {"joined": list(content.get("presets", {})), "differ": shared},
             "files": list(_checksums(folder, settings, content, templates, distractors, tomograms)),
         },
     )
+
+
+def preset_origins(presets: Mapping[str, str], settings: Settings) -> dict[str, Any]:
+    """Parameters that two or more of a run's presets (name to YAML) give different values: each one's, and what the run has."""
+    given = {name: flat(yaml.safe_load(text)) for name, text in presets.items()}
+    holds = flat(settings.model_dump(mode="json"))
+    origins: dict[str, Any] = {}
+    for parameter in sorted({one for values in given.values() for one in values}):
+        values = {name: found[parameter] for name, found in given.items() if parameter in found}
+        if any(value != next(iter(values.values())) for value in values.values()):
+            origins[parameter] = {"presets": values, "value": holds.get(parameter)}
+    return origins
 
 
 def _checksums(

@@ -39,7 +39,8 @@ def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, out
 
     Writes ``<id>.evaluation.json``, ``<id>.curve.csv`` (CurveRow) and ``<id>.per_tomogram.csv`` (TomogramScoreRow).
     A pick is right within the match radius of a particle of its class, one to one.  Everything is given over the whole
-    tomograms (region ``all``) and, where there are masks, within them (``masked``).
+    tomograms (region ``all``) and, where there are masks, within them (``masked``).  With ``also_within_voxels`` the joint
+    figures are there for that radius too, under ``also_within``.
 
     Parameters
     ----------
@@ -53,6 +54,13 @@ def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, out
         Folder to write to.
     """
     checked_id(identifier)
+    if settings.also_within_voxels is not None:
+        settings, nearer = (
+            settings.model_copy(update={"match_radius_voxels": radius, "also_within_voxels": None})
+            for radius in (settings.match_radius_voxels, settings.also_within_voxels)
+        )
+    else:
+        nearer = None
     tomograms = [_read(row, table.parent) for row in read_table(table, EvaluateRow)]
     if not tomograms:
         raise BadInput(f"{table}: no tomograms to score")
@@ -71,6 +79,12 @@ def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, out
             curve = curve_of(pooled, settings)
             generator = generator_for(0, "evaluate", f"{identifier}/{region}/{class_id}")
             score = region_score(parts, curve, settings, generator)
+            if nearer is not None:
+                score["also_within"] = {"match_radius_voxels": nearer.match_radius_voxels} | {
+                    name: value
+                    for name, value in region_score(parts, curve_of(pooled, nearer), nearer, generator).items()
+                    if name in ("selected", "best", "crossing", "average_precision")
+                }
             if class_id == 0:
                 scores[region]["joint"] = score
             else:
