@@ -140,7 +140,14 @@ def test_tomograms_are_picked_with_a_model(tmp_path, environment):
 def test_a_preset_that_names_structures_picks_with_a_model_and_fetches_none(tmp_path):
     write_mrc(tmp_path / "a.mrc", np.random.default_rng(1).standard_normal((16, 16, 16)).astype(np.float32), 8.0)
     model = ("--model", str(ROOT / "models/nucleosome_8A.keras"), "-profile", "nucleosome,deepfinder")
-    given = ("--tomograms", str(tmp_path / "a.mrc"), "--cluster.minimum_size_voxels", "10", "--pdb_address", "/nowhere/{id}.cif")
+    given = (
+        "--tomograms",
+        str(tmp_path / "a.mrc"),
+        "--cluster.minimum_size_voxels",
+        "10",
+        "--pdb_address",
+        "/nowhere/{id}.cif",
+    )
     run = Pipeline(tmp_path).run("-stub", *model, *given)
     assert run.status == 0, run.printed
     assert counts(run)["SEGMENT"] == 1

@@ -90,7 +90,9 @@ def test_a_grey_level_gives_the_released_scripts_label_of_2pyo(shared_data):
         atoms=lambda: (structure.position_angstrom.astype(np.float32), structure.element), row=SimpleNamespace(molecule="2pyo")
     )
     grid = Grid(shape=(30, 30, 30), voxel_size_angstrom=8.0)
-    row = placed_particle(1, (120.0, 120.0, 120.0), rotation_from_angles((0, 0, 0)))  # a voxel's centre: nothing is interpolated
+    row = placed_particle(
+        1, (120.0, 120.0, 120.0), rotation_from_angles((0, 0, 0))
+    )  # a voxel's centre: nothing is interpolated
     row = row.model_copy(update={"molecule": "2pyo"})
     nm3 = [
         (draw_labels([row], {"2pyo": entry}, grid, kind)[0] > 0).sum() * 0.512

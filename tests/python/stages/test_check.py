@@ -130,6 +130,7 @@ def test_classes_are_numbered_by_name(request_file, tmp_path):
         ({"templates": [{"id": "a", "path": "p.cif", "file": "t.cif.gz", "assembly": "9"}]}, "p.cif: no assembly '9'"),
         ({"templates": [{"id": "a", "path": "p.cif", "file": "t.cif.gz", "threshold": "1"}]}, "threshold is for density maps"),
         ({"params": {"pdb_address": "https://x.org/"}}, "pdb_address"),
+        ({"params": {"tetris": {"centre_margin_angstrom": 512}}}, "tetris.centre_margin_angstrom = 512: no room for a centre"),
         ({"params": {"flex": {"modes": 9000}}}, "atoms named CA or P; too few for the 9000 modes"),
         ({"templates": [{"id": "a b", "path": "p", "file": "t.cif.gz"}]}, "only letters, digits"),
         ({"templates": [{"id": "$(reboot)", "path": "p", "file": "t.cif.gz"}]}, "only letters, digits"),

@@ -64,6 +64,13 @@ HEAD = """# The paper, its script and the presets
 The presets `ribosome`, `nucleosome` and `fas` follow Harastani et al. 2025.
 The script is the authors' repository TemplateLearning at d36c6a0, which is older than the print.
 Only its facts are used here, none of its text.
+
+Where there is a network, one command runs an application, from any folder:
+
+    nextflow run <the clone> -profile ribosome,gpu --tomograms tomograms.csv
+
+`data/paper` names the molecules. With `--model` the same profile picks, and fetches none of them.
+
 Three values in a cell are those of ribosome, nucleosome and fatty acid synthase. A dash: not known.
 """
 TAIL = """## Where the presets are not the paper

@@ -1,6 +1,7 @@
 """CHECK: parameters and input files, looked at before any work starts."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,6 +89,7 @@ def check_run(request: Path, output: Path) -> None:
     tomograms = _rows(TomogramInput, content.get("tomograms", []), "tomograms", settings)
     _check_order(settings, bool(templates), bool(tomograms))
     _check_engines(settings)
+    _check_room(settings)
     _check_unique([row.id for row in templates + distractors], "templates and distractors")
     _check_unique([row.id for row in tomograms], "tomograms")
     flexed = settings.start_at == "flex" and settings.model is None
@@ -207,6 +209,20 @@ def _check_unique(ids: Sequence[str], where: str) -> None:
 def _check_engines(settings: Settings) -> None:
     if settings.simulate.engine == "parakeet":
         check_asked({name: max(getattr(settings.design.nuisances, name)) for name in NOT_MODELLED}, settings.simulate)
+
+
+def _check_room(settings: Settings) -> None:
+    """Refuse margins that leave no place for a molecule's centre, where this run packs."""
+    tetris = settings.tetris
+    if settings.model is not None or ORDER.index(settings.start_at) > ORDER.index("tetris"):
+        return
+    edge = min(tetris.shape_voxels) * settings.volume.voxel_size_angstrom
+    voxel = tetris.packing_voxel_size_angstrom or settings.volume.voxel_size_angstrom
+    if 2 * math.ceil(tetris.centre_margin_angstrom / voxel - 1e-6) >= int(edge / voxel + 1e-6):
+        raise BadInput(
+            f"parameter tetris.centre_margin_angstrom = {tetris.centre_margin_angstrom:g}: no room for a centre in a box whose "
+            f"shortest edge is {edge:.0f} Å"
+        )
 
 
 def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
