@@ -32,6 +32,10 @@ Params = dict[str, Any]
 VARIANTS: dict[str, Params] = {
     "full": {},
     "one_template": {"templates": str(DEMO / "templates" / "2pyo.cif.gz")},
+    "one_rigid_template": {
+        "templates": str(DEMO / "templates" / "2pyo.cif.gz"),
+        "flex": {"conformers": 1, "amplitude": 0.0},
+    },
     "no_flexing": {"flex": {"conformers": 1, "amplitude": 0.0}},
     "no_distractors": {"distractors": "", "tetris": {"distractors_per_template": 0.0}},
     "few_distractors": {"distractors": str(DEMO / "distractors" / "{3qm1,7s7k,1bxn}.cif.gz")},

@@ -41,11 +41,12 @@ def input_rows(source, file_columns) {
     }
 }
 
-// What the user gave: rows of the tables, the model and the design table or null.
+// What the user gave: rows of the tables, the model and the design table or null.  With a model no structures are read:
+// a preset that names some can pick without them, and without a network.
 def given_inputs() {
     return [
-        templates: input_rows(params.templates, ['path']),
-        distractors: input_rows(params.distractors, ['path']),
+        templates: params.model ? [] : input_rows(params.templates, ['path']),
+        distractors: params.model ? [] : input_rows(params.distractors, ['path']),
         tomograms: input_rows(params.tomograms, ['path', 'annotations', 'mask']),
         model: params.model ? checked_file(params.model, checkIfExists: true) : null,
         design_table: params.design_table ? checked_file(params.design_table) : null,
@@ -71,10 +72,18 @@ def staged_rows(rows, folders) {
     }
 }
 
+// The presets among the run's profiles: name -> YAML.
+def joined_presets() {
+    return workflow.profile.tokenize(',').collectEntries { name -> [name, file("${projectDir}/presets/${name}.yml")] }
+        .findAll { _name, one -> one.exists() }
+        .collectEntries { name, one -> [name, one.getText('UTF-8')] }
+}
+
 // What CHECK is asked, one line of JSON.
 def request(given) {
     return json([
         params: params.findAll { name, _value -> name != 'help' },
+        presets: joined_presets(),
         templates: staged_rows(given.templates, [path: 'templates']),
         distractors: staged_rows(given.distractors, [path: 'distractors']),
         tomograms: staged_rows(given.tomograms, [path: 'tomograms', annotations: 'annotations', mask: 'masks']),

@@ -105,7 +105,7 @@ def test_picks_from_a_model_and_tomograms(tmp_path, undisturbed):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--flex.modes", "3"), "flex.modes = 3: input should be greater than or equal to 7"),
+        (("--flex.modes", "0"), "flex.modes = 0: input should be greater than or equal to 1"),
         (("--flex.mods", "9"), "flex.mods = 9: there is no such parameter"),
         (("--templates", "nowhere/*.cif"), "nowhere/*.cif: no such file"),
         (("--tomograms", "bad.csv"), "only letters, digits"),

@@ -137,6 +137,29 @@ def test_tomograms_are_picked_with_a_model(tmp_path, environment):
     assert indexed_files(run) == published_files(run)
 
 
+def test_a_preset_that_names_structures_picks_with_a_model_and_fetches_none(tmp_path):
+    write_mrc(tmp_path / "a.mrc", np.random.default_rng(1).standard_normal((16, 16, 16)).astype(np.float32), 8.0)
+    model = ("--model", str(ROOT / "models/nucleosome_8A.keras"), "-profile", "nucleosome,deepfinder")
+    given = (
+        "--tomograms",
+        str(tmp_path / "a.mrc"),
+        "--cluster.minimum_size_voxels",
+        "10",
+        "--pdb_address",
+        "/nowhere/{id}.cif",
+    )
+    run = Pipeline(tmp_path).run("-stub", *model, *given)
+    assert run.status == 0, run.printed
+    assert counts(run)["SEGMENT"] == 1
+    inputs = json.loads((run.outdir / "check/inputs.json").read_text())
+    assert (inputs["templates"], inputs["presets"]["joined"]) == ([], ["nucleosome", "deepfinder"])
+    assert inputs["presets"]["differ"]["train.patch_voxels"] == {"presets": {"nucleosome": 48, "deepfinder": 56}, "value": 56}
+    # Without a model the structures are asked for, by entries and from any launch folder.
+    without = Pipeline(tmp_path).run("-stub", "-profile", "nucleosome", "--pdb_address", "/nowhere/{id}.cif")
+    assert without.status != 0
+    assert "pdb:2pyo: no such entry" in without.printed
+
+
 def test_resume_runs_nothing_again_and_one_more_row_only_its_own(demo_pipeline, demo):
     again = demo_pipeline.run("-profile", "demo", "-stub", "-resume")
     assert again.tasks("COMPLETED") == []

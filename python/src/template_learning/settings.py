@@ -106,12 +106,21 @@ class FlexSettings(SettingsSection):
     """FLEX: conformers of each template by normal-mode analysis (ProDy's anisotropic network model)."""
 
     conformers: int = Field(25, ge=1, description="conformers for each template (paper: 25 ribosome, 100 nucleosome, 80 FAS)")
-    modes: int = Field(20, ge=7, description="modes computed; the first six (rigid body) are dropped")
+    modes: int = Field(
+        20, ge=1, description="the last mode taken, counted from the softest without the rigid body's six (released script: 20)"
+    )
+    first_mode: int = Field(
+        7,
+        ge=1,
+        description="the first mode taken, counted alike (released script: 7; the softest: 1); see docs/explanation/flexing.md",
+    )
     cutoff_angstrom: float = Field(15.0, gt=0, description="nodes nearer than this are joined by a spring")
     amplitude_kind: Literal["uniform", "thermal"] = Field(
         "uniform", description="uniform: as in the paper; thermal: normal, variance 1 / eigenvalue, scaled to rmsd_angstrom"
     )
-    amplitude: float = Field(100.0, ge=0, description="uniform: each mode's amplitude is uniform in +-this (paper: 100)")
+    amplitude: float = Field(
+        100.0, ge=0, description="uniform: each mode, of unit length over all atoms, times a number in +-this (paper: 100)"
+    )
     rmsd_angstrom: float = Field(2.0, gt=0, description="thermal: RMSD of every conformer to its template")
     minimum_contacts: int = Field(
         8, ge=0, description="nodes with fewer springs are loose ends that follow their chain; 0 = every node counts (paper)"
@@ -127,6 +136,12 @@ class FlexSettings(SettingsSection):
         "the template's own; else it is drawn again (uniform: smaller each time); 1 = every draw is kept (paper)",
     )
     redraws: int = Field(20, ge=1, description="draws of a conformer, of which the least damaged is kept when all fail")
+
+    @model_validator(mode="after")
+    def _modes_in_order(self) -> "FlexSettings":
+        if self.first_mode > self.modes:
+            raise ValueError(f"first_mode = {self.first_mode}, modes = {self.modes}: the first of them no later was expected")
+        return self
 
 
 class VolumeSettings(SettingsSection):
@@ -166,7 +181,11 @@ class DesignSettings(SettingsSection):
         48, ge=1, le=65536, description="rows drawn by the sobol scheme (factorial: the product of the lists)"
     )
     test_tomograms: int = Field(0, ge=0, description="rows kept out of training and scored at the end")
-    validation_tomograms: int = Field(2, ge=0, description="rows that choose the size threshold and stop the training")
+    validation_tomograms: int = Field(
+        2,
+        ge=0,
+        description="rows that choose the size threshold and the best epoch; of a factorial they are drawn so that all levels come in turn",
+    )
     total_dose_e_per_angstrom2: list[float] = Field(
         [75.0, 150.0], min_length=1, description="electrons per Å^2 over the whole series"
     )
@@ -238,16 +257,37 @@ class TetrisSettings(SettingsSection):
         description="box as z, y, x in voxels of volume.voxel_size_angstrom (paper: 64 x 192 x 192 or 64 x 256 x 256)",
     )
     distractors_per_template: float = Field(
-        5.0, ge=0, description="molecules of distractors for one of a template (paper: 5 ribosome, 2 nucleosome)"
+        5.0,
+        ge=0,
+        description="molecules of distractors for one of a template (paper: 5 ribosome, 2 nucleosome, which the released scripts' "
+        "repeated lines make 9 and 3)",
     )
     smoothing_voxels: float = Field(
         1.65, gt=0, le=8, description="sigma of the Gaussian before the threshold (paper: 1.65 to 2)"
     )
     density_threshold: float = Field(
-        0.25, gt=0, lt=1, description="a molecule's body: density above this fraction of its maximum after the Gaussian"
+        0.25,
+        gt=0,
+        lt=1,
+        description="excluded_volume density: a molecule's body is where its density, after the Gaussian, is above this fraction "
+        "of its maximum",
     )
-    excluded_volume: Literal["density", "atoms"] = Field(
-        "density", description="what must not overlap: the binarised density (paper), or the voxels with atoms (denser)"
+    excluded_volume: Literal["density", "released", "atoms"] = Field(
+        "density",
+        description="what must not overlap: density: the binarised densities; released: the released script's, cut at grey_level and "
+        "eroded, so that rims may overlap; atoms: the voxels with atoms",
+    )
+    grey_level: float = Field(
+        100.0,
+        gt=0,
+        description="excluded_volume released: the body is where the density, after the Gaussian, is above this, in EMAN2's scale "
+        "(released script: 100)",
+    )
+    erosion_voxels: float = Field(
+        2.0,
+        ge=0,
+        le=8,
+        description="excluded_volume released: the body loses this much all round before it is forbidden (released script: 2)",
     )
     packing_voxel_size_angstrom: float | None = Field(
         None,
@@ -255,7 +295,7 @@ class TetrisSettings(SettingsSection):
         description="grid that is packed on, finer = denser with excluded_volume atoms; none = volume.voxel_size_angstrom",
     )
     minimum_distance_angstrom: float = Field(
-        3.0, ge=0, description="least distance between atoms of two molecules; 0 = only the bodies keep apart (paper)"
+        3.0, ge=0, description="least distance between atoms of two molecules; 0 = only the bodies keep apart (released script)"
     )
     shell_voxels: float = Field(
         2.0, ge=1, le=16, description="reach of the shell that draws molecules together, voxels of the grid that is packed on"
@@ -264,6 +304,9 @@ class TetrisSettings(SettingsSection):
         "tetris", description="tetris: where a molecule touches most; random: anywhere it fits (the paper's ablation)"
     )
     margin_angstrom: float = Field(0.0, ge=0, description="free border on each side of the box")
+    centre_margin_angstrom: float = Field(
+        0.0, ge=0, description="least distance of a molecule's centre from each face of the box (released script: 192)"
+    )
     slab_thickness_angstrom: float | None = Field(
         None, gt=0, description="molecules only within this thickness about the middle in z; none = the whole box"
     )
@@ -374,7 +417,13 @@ class LabelSettings(SettingsSection):
         "shape", description="the placed template's own shape, or a sphere about its centre (paper: FAS)"
     )
     density_threshold: float = Field(
-        0.2, gt=0, lt=1, description="shape: density above this fraction of the molecule's maximum"
+        0.2,
+        gt=0,
+        lt=1,
+        description="shape: density above this fraction of the molecule's maximum, where there is no grey_level",
+    )
+    grey_level: float | None = Field(
+        None, gt=0, description="shape: density above this, in EMAN2's scale (released script: 100); none = density_threshold"
     )
     sphere_radius_angstrom: float = Field(100.0, gt=0, description="sphere: its radius")
     resolution_angstrom: float = Field(
@@ -635,6 +684,9 @@ class EvaluateSettings(SettingsSection):
     match_radius_voxels: float = Field(
         10.0, gt=0, description="a pick within this distance of an annotation is right (paper: 10)"
     )
+    also_within_voxels: float | None = Field(
+        None, gt=0, description="the figures are given a second time, with this distance; none = once"
+    )
     border_voxels: int = Field(0, ge=0, description="picks and annotations nearer to the border are left out")
     rank: Literal["size", "score"] = Field(
         "size", description="what the threshold is on, here and in CALIBRATE: the segments' size (paper), or their score"
@@ -642,18 +694,47 @@ class EvaluateSettings(SettingsSection):
 
 
 class FinetuneSettings(SettingsSection):
-    """FINETUNE: a trained model taught further on annotated experimental tomograms (paper: 10 steps x 10 or 30 epochs)."""
+    """FINETUNE: a trained model taught further on annotated experimental tomograms (paper: 2 of 10 for 10 epochs, 8 of 10 for 30)."""
 
     splits: int = Field(3, ge=1, description="random divisions of the tomograms into taught and tested ones (paper: 3)")
-    training_fraction: float = Field(0.5, gt=0, lt=1, description="share of the tomograms that are taught, at least one")
-    epochs: list[int] = Field([10, 30], min_length=1, description="each number of epochs is tried (paper: 10 and 30)")
+    training_fraction: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        [0.2, 0.8], min_length=1, description="share of the tomograms that are taught, at least one (paper: 2 and 8 of 10)"
+    )
+    epochs: list[Annotated[int, Field(ge=1)]] = Field(
+        [10, 30], min_length=1, description="epochs with each training_fraction (paper: 10 with 2 of 10, 30 with 8 of 10)"
+    )
     steps_per_epoch: int = Field(10, ge=1, description="training steps an epoch (paper: 10)")
     learning_rate: float = Field(1e-4, gt=0, description="Adam's step")
     labels: Literal["sphere", "shape"] = Field(
         "sphere",
         description="a sphere about each annotation, or its template's shape (annotations with angles; templates of from_results)",
     )
-    sphere_radius_angstrom: float = Field(60.0, gt=0, description="sphere: its radius")
+    sphere_radius_angstrom: float | None = Field(
+        None,
+        gt=0,
+        description="sphere: its radius; none = that of what the model was trained on, else of a ball of its labels' size",
+    )
+    augmentation: Literal["model", "train"] = Field(
+        "model", description="model: as the model was trained, but for doses and wedges; train: as train.augmentation says"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_share_for_all(cls, values: Any) -> Any:
+        """A single share, as version 0.1.0 had it, goes with every number of epochs."""
+        if isinstance(values, dict) and isinstance(values.get("training_fraction"), int | float):
+            epochs = values.get("epochs", cls.model_fields["epochs"].default)
+            count = len(epochs) if isinstance(epochs, list | tuple) else str(epochs).count(",") + 1
+            return {**values, "training_fraction": [values["training_fraction"]] * count}
+        return values
+
+    @model_validator(mode="after")
+    def _a_number_of_epochs_for_each_share(self) -> "FinetuneSettings":
+        if len(self.training_fraction) != len(self.epochs):
+            raise ValueError(
+                f"training_fraction has {len(self.training_fraction)} values and epochs {len(self.epochs)}: as many were expected"
+            )
+        return self
 
 
 class ExportSettings(SettingsSection):

@@ -1,11 +1,16 @@
 """Labels lie where the turned atoms lie."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from template_learning.common.errors import BadInput
 from template_learning.common.geometry import Grid, random_rotations, rotation_from_angles
 from template_learning.labelling.labels import draw_labels, molecule_axis
 from template_learning.settings import LabelSettings
+from template_learning.structures.structure import read_structure
 
 from ..builders import ArmedMolecule, placed_particle
 
@@ -76,3 +81,23 @@ def test_axis_of_a_disc_and_of_a_rod():
     cloud = generator.standard_normal((4000, 3))
     assert abs(molecule_axis(cloud * (50, 48, 20))[2]) > 0.99
     assert abs(molecule_axis(cloud * (20, 90, 22))[1]) > 0.99
+
+
+@pytest.mark.shared
+def test_a_grey_level_gives_the_released_scripts_label_of_2pyo(shared_data):
+    structure = read_structure(shared_data / "structures/nucleosome/2pyo.cif.gz")
+    entry = SimpleNamespace(
+        atoms=lambda: (structure.position_angstrom.astype(np.float32), structure.element), row=SimpleNamespace(molecule="2pyo")
+    )
+    grid = Grid(shape=(30, 30, 30), voxel_size_angstrom=8.0)
+    row = placed_particle(
+        1, (120.0, 120.0, 120.0), rotation_from_angles((0, 0, 0))
+    )  # a voxel's centre: nothing is interpolated
+    row = row.model_copy(update={"molecule": "2pyo"})
+    nm3 = [
+        (draw_labels([row], {"2pyo": entry}, grid, kind)[0] > 0).sum() * 0.512
+        for kind in (LabelSettings(), LabelSettings(grey_level=100))
+    ]
+    assert nm3 == pytest.approx([446, 673], rel=0.02)
+    with pytest.raises(BadInput, match=r"the density of '2pyo' is 1\.7.*at most"):
+        draw_labels([row], {"2pyo": entry}, grid, LabelSettings(grey_level=5000))

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.stats import kstest
+from template_learning.common.errors import BadInput
 from template_learning.common.geometry import Grid, rotation_from_angles
 from template_learning.packing.tetris import pack
 from template_learning.settings import TetrisSettings
@@ -64,6 +65,29 @@ def test_the_papers_bodies_share_no_voxel(packing_library: Path, tmp_path: Path)
     assert len(particles) > 60
     assert bodies.max() == 1
     assert metadata["filled_fraction"] == pytest.approx(bodies.mean(), rel=0.01)
+
+
+def test_by_the_released_rule_rims_overlap_and_centres_keep_off_the_faces(packing_library: Path) -> None:
+    library = read_library([packing_library])
+    own: dict[str, Any] = {"shape_voxels": (24, 32, 40), "smoothing_voxels": 1.65, "minimum_distance_angstrom": 0.0}
+    # A level that every molecule of this library reaches.
+    lowest = min(gaussian_filter(np.pad(entry.density()[0], 6), 1.65).max() for entry in library.values())
+    released = {"excluded_volume": "released", "grey_level": 0.3 * float(lowest), "erosion_voxels": 1.0}
+    away = 3.5 * VOXEL_ANGSTROM
+    packing = pack(
+        library, TetrisSettings(**own, **released, centre_margin_angstrom=away), np.random.default_rng(2)
+    )  # fmt: skip
+    apart = pack(library, TetrisSettings(**own, **released | {"erosion_voxels": 0.0}), np.random.default_rng(2))
+    face = np.array(packing.position_angstrom) + VOXEL_ANGSTROM / 2
+    assert len(packing.rows) > 30
+    assert face.min() >= away - 1e-6
+    assert (packing.grid.extent_angstrom - face).min() >= away - 1e-6
+    assert packing.filled_fraction_of_centres > 0
+    assert packing.protein_mg_per_ml * 24 * 32 * 40 / (17 * 25 * 33) > 1.2 * apart.protein_mg_per_ml
+    with pytest.raises(BadInput, match=r"tetris\.centre_margin_angstrom = 192: no room for a centre"):
+        pack(library, TetrisSettings(**own, centre_margin_angstrom=192.0), np.random.default_rng(1))
+    with pytest.raises(BadInput, match=r"molecule 'ball'.*tetris\.grey_level|molecule .*tetris\.grey_level"):
+        pack(library, TetrisSettings(**own, excluded_volume="released", grey_level=1e9), np.random.default_rng(1))
 
 
 def test_touching_molecules_are_near_the_distance_asked(packing_library: Path, tmp_path: Path) -> None:

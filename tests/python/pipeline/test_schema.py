@@ -1,9 +1,13 @@
+import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import ValidationError
+from template_learning.deepfinder.program import effective_settings
+from template_learning.pipeline.paper import PRESETS, SIDE_BY_SIDE, preset_lines
 from template_learning.pipeline.schema import generated_files
 from template_learning.settings import Settings, flat
 
@@ -42,10 +46,52 @@ def test_the_papers_settings_stand_in_the_presets():
     }
     assert [read[name].flex.conformers for name in read] == [25, 100, 80]
     assert [read[name].reconstruct.voxel_size_angstrom for name in read] == [13, 8, 13]
-    assert [read[name].tetris.distractors_per_template for name in read] == [5, 2, 5]
+    assert [read[name].tetris.distractors_per_template for name in read] == [
+        9,
+        3,
+        9,
+    ]  # with the released script's repeated lines
+    for settings in read.values():
+        assert settings.tetris.excluded_volume == "released"
+        assert (settings.tetris.grey_level, settings.tetris.erosion_voxels, settings.tetris.centre_margin_angstrom) == (
+            100,
+            2,
+            192,
+        )
+        assert (settings.flex.first_mode, settings.flex.modes) == (7, 20)
+        assert settings.design.validation_tomograms == 1
+        assert effective_settings(settings.train) == settings.train  # DeepFinder's own way, and nothing else
+        assert settings.train.patch_voxels == 48
     assert read["ribosome"].design.phase_shift_deg == 90
     assert read["nucleosome"].tetris.shape_voxels == (64, 256, 256)
     assert read["fas"].label.kind == "sphere"
+
+
+def test_every_number_of_the_papers_presets_says_where_it_is_from_and_stands_in_the_page():
+    page = (ROOT / "docs/reference/paper.md").read_text()
+    named = set()
+    for name in PRESETS:
+        text = (ROOT / f"presets/{name}.yml").read_text()
+        lines = list(preset_lines(text))
+        assert {parameter: yaml.safe_load(value) for parameter, value, _ in lines} == flat(yaml.safe_load(text))
+        for parameter, value, source in lines:
+            assert re.match("(paper|released script|DeepFinder|our choice)(:|;|$)", source), (name, parameter)
+            assert f"| `{parameter}` |" in page
+            assert f"`{value}`" in page
+            named.add(parameter)
+    assert set(SIDE_BY_SIDE) <= named
+
+
+def test_the_papers_molecules_are_entries_with_frequencies():
+    count = {}
+    for name in (*PRESETS, "distractors"):
+        with (ROOT / f"data/paper/{name}.csv").open() as table:
+            rows = list(csv.DictReader(table))
+        assert all(re.fullmatch("pdb:[1-9][a-z0-9]{3}", row["path"]) and row["path"] == f"pdb:{row['id']}" for row in rows)
+        assert len({row["id"] for row in rows}) == len(rows)
+        count[name] = len(rows)
+    assert count == {"ribosome": 6, "nucleosome": 6, "fas": 2, "distractors": 100}
+    assert {row["share"] for row in rows} == {"1", "2", "3", "4", "5"}
 
 
 def test_nextflow_defaults_are_the_models(tmp_path):

@@ -52,6 +52,21 @@ def test_a_good_request_passes(request_file, tmp_path):
     assert inputs["distractors"][0]["class_id"] == 0
 
 
+def test_joined_presets_say_what_was_taken_from_which(request_file, tmp_path, capsys):
+    presets = {
+        "ribosome": "train: {patch_voxels: 48, epochs: 100}\nlabel: {kind: shape}\n",
+        "deepfinder": "train: {patch_voxels: 56, epochs: 100}\n",
+    }
+    params = {"train": {"patch_voxels": 56, "epochs": 100}}
+    check_run(request_file(params=params, presets=presets), tmp_path / "out")
+    found = json.loads((tmp_path / "out/inputs.json").read_text())["presets"]
+    assert found["joined"] == ["ribosome", "deepfinder"]
+    assert found["differ"] == {"train.patch_voxels": {"presets": {"ribosome": 48, "deepfinder": 56}, "value": 56}}
+    assert "train.patch_voxels: ribosome has 48, deepfinder has 56; this run has 56" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 @pytest.mark.parametrize(
     "params",
     [
@@ -101,7 +116,7 @@ def test_classes_are_numbered_by_name(request_file, tmp_path):
     ("changes", "words"),
     [
         ({"params": {"flex": {"mode": 7}}}, "flex.mode = 7: there is no such parameter; allowed: conformers"),
-        ({"params": {"flex": {"modes": 3}}}, "flex.modes = 3: input should be greater than or equal to 7"),
+        ({"params": {"flex": {"modes": 0}}}, "flex.modes = 0: input should be greater than or equal to 1"),
         ({"params": {"tempates": "x"}}, "tempates = 'x': there is no such parameter"),
         ({"params": {"design": {"scheme": "grid"}}}, "design.scheme = 'grid'"),
         ({"params": {"start_at": "train"}}, "from_results"),
@@ -117,6 +132,7 @@ def test_classes_are_numbered_by_name(request_file, tmp_path):
         ({"templates": [{"id": "a", "path": "p.cif", "file": "t.cif.gz", "assembly": "9"}]}, "p.cif: no assembly '9'"),
         ({"templates": [{"id": "a", "path": "p.cif", "file": "t.cif.gz", "threshold": "1"}]}, "threshold is for density maps"),
         ({"params": {"pdb_address": "https://x.org/"}}, "pdb_address"),
+        ({"params": {"tetris": {"centre_margin_angstrom": 512}}}, "tetris.centre_margin_angstrom = 512: no room for a centre"),
         ({"params": {"flex": {"modes": 9000}}}, "atoms named CA or P; too few for the 9000 modes"),
         ({"templates": [{"id": "a b", "path": "p", "file": "t.cif.gz"}]}, "only letters, digits"),
         ({"templates": [{"id": "$(reboot)", "path": "p", "file": "t.cif.gz"}]}, "only letters, digits"),
@@ -345,7 +361,7 @@ def test_lists_may_come_as_text(text):
 
 def test_several_wrong_parameters_are_all_named():
     with pytest.raises(BadInput, match=r"flex\.modes.*train\.epochs"):
-        check_settings({"flex": {"modes": 1}, "train": {"epochs": 0}})
+        check_settings({"flex": {"modes": 0}, "train": {"epochs": 0}})
 
 
 def test_a_run_that_parakeet_cannot_do_ends_before_it_begins(tmp_path: Path) -> None:

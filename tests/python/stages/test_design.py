@@ -14,6 +14,19 @@ def test_the_papers_factorial_has_48_different_rows():
     assert sum(row.split == "validation" for row in rows) == 2
 
 
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(("test", "validation"), [(0, 2), (2, 2), (0, 6), (3, 4)])
+def test_held_out_rows_represent_the_grid(seed, test, validation):
+    rows = design_rows(DesignSettings(test_tomograms=test, validation_tomograms=validation), seed)
+    for split, number in (("test", test), ("validation", validation)):
+        chosen = [row for row in rows if row.split == split]
+        assert len(chosen) == number
+        for factor in FACTORS:
+            levels = {getattr(row, factor) for row in rows}
+            count = [sum(getattr(row, factor) == level for row in chosen) for level in levels]
+            assert max(count) - min(count) <= 1, factor
+
+
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(count=st.integers(3, 60), seed=st.integers(0, 1000))
 def test_one_more_sobol_row_leaves_the_others(count, seed):

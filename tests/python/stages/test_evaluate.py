@@ -80,6 +80,39 @@ def test_files_with_classes_mask_and_border(tmp_path):
     assert (rim["annotations"], rim["selected"]["picks"]) == (5, 4)
 
 
+def test_the_papers_figure_is_the_median_at_the_joint_crossing(tmp_path):
+    places = [(80.0 + 90 * i, 500.0, 200.0) for i in range(8)]
+    away = [(80.0 + 90 * i, 100.0, 200.0) for i in range(8)]
+    # Right picks lie on the places, wrong ones far from any.
+    write_tomogram(
+        tmp_path, "a", [pick(places[i], 90) for i in range(4)] + [pick(away[0], 40)], [truth_row(p) for p in places[:4]]
+    )
+    write_tomogram(
+        tmp_path, "b", [pick(places[0], 70), pick(away[0], 60), pick(places[1], 50)], [truth_row(p) for p in places[:4]]
+    )
+    write_tomogram(tmp_path, "c", [pick(places[0], 80), pick(away[1], 30)], [truth_row(places[0])])
+    (tmp_path / "t.csv").write_text("id,picks,truth\n" + "".join(f"{n},{n}.picks.csv,{n}.particles.csv\n" for n in "abc"))
+    evaluate_picks(tmp_path / "t.csv", "set", EvaluateSettings(match_radius_voxels=2), tmp_path)
+    crossing = json.loads((tmp_path / "set.evaluation.json").read_text())["all"]["joint"]["crossing"]
+    # By size, nine particles: 4 of 4, 5 of 5, 6 of 6, 6 of 7, 7 of 8, 7 of 9 right.  Precision and recall are 7/8 and 7/9 at 50,
+    # and 7/9 both at 40: there they meet.
+    assert (crossing["threshold"], crossing["f1"]) == (pytest.approx(40), pytest.approx(7 / 9))
+    # At 40: a has 4 right of 5 picks and 4 particles, b 2 of 3 and 4, c 1 of 1 and 1.
+    assert crossing["f1_by_tomogram"] == pytest.approx([8 / 9, 4 / 7, 1.0])
+    assert crossing["median_f1"] == pytest.approx(8 / 9)
+    rows = {row.id: row for row in read_table(tmp_path / "set.per_tomogram.csv", TomogramScoreRow) if row.class_id == 0}
+    assert [rows[name].f1_joint_crossing for name in "abc"] == pytest.approx(crossing["f1_by_tomogram"], abs=1e-4)
+    # The right picks lie on their places, so that the second distance gives the same again; within 200 voxels all are right.
+    evaluate_picks(tmp_path / "t.csv", "two", EvaluateSettings(match_radius_voxels=200, also_within_voxels=2), tmp_path)
+    two = json.loads((tmp_path / "two.evaluation.json").read_text())["all"]["joint"]
+    once = json.loads((tmp_path / "set.evaluation.json").read_text())["all"]["joint"]
+    assert two["also_within"]["match_radius_voxels"] == 2
+    assert two["also_within"]["selected"]["f1"] == once["selected"]["f1"] < two["selected"]["f1"]
+    assert two["also_within"]["crossing"] == once["crossing"]
+    # Each one's own crossing is something else: a's curves cross at its 4 sure ones.
+    assert rows["a"].f1_crossing == pytest.approx(1.0)
+
+
 def test_picks_without_a_sidecar(tmp_path):
     write_table(tmp_path / "a.picks.csv", PickRow, [])
     write_table(tmp_path / "a.particles.csv", ParticleRow, [])

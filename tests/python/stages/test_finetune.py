@@ -1,6 +1,7 @@
 """Fine-tuning: its labels, its tomograms and its scores."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,9 @@ from ..toy_tomograms import SHAPE, SMALL, VOXEL
 # Keras on NumPy 2 warns of its own saving and weight reading.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-CARD = ModelCard(voxel_size_angstrom=VOXEL, classes={1: ["rod"]}, filters=4, patch_voxels=16)
+CARD = ModelCard(
+    voxel_size_angstrom=VOXEL, classes={1: ["rod"]}, filters=4, patch_voxels=16, label_radius_angstrom={1: 3 * VOXEL}
+)
 
 
 @pytest.fixture
@@ -73,6 +76,63 @@ def test_the_network_is_taught_with_the_sign_and_spectrum_that_it_picks_with(tom
     assert np.corrcoef(grey.ravel(), tomogram.ravel())[0, 1] < -0.5
     with pytest.raises(BadInput, match="holds no spectrum"):
         open_one(tmp_path, settings, voxel_size_angstrom=VOXEL)
+
+
+def test_the_spheres_are_as_large_as_what_the_model_was_trained_on(tomogram: np.ndarray, tmp_path: Path) -> None:
+    def voxels(settings: FinetuneSettings, card: ModelCard = CARD) -> int:
+        chosen = FinetuneCommandSettings(finetune=settings)
+        return int(np.count_nonzero(open_one(tmp_path, chosen, card, voxel_size_angstrom=VOXEL).volume.labels))
+
+    def ball(radius: float) -> int:
+        return int((sum(axis**2 for axis in np.indices((21, 21, 21)) - 10) <= radius**2).sum())
+
+    assert voxels(FinetuneSettings()) == ball(3)
+    assert voxels(FinetuneSettings(sphere_radius_angstrom=50)) == ball(5)
+    older = CARD.model_copy(update={"label_radius_angstrom": None, "whole_size_voxels": {1: 4 / 3 * np.pi * 4**3 + 1e-6}})
+    assert voxels(FinetuneSettings(), older) == ball(4)
+    with pytest.raises(BadInput, match=r"finetune\.sphere_radius_angstrom: the model's card does not say"):
+        voxels(FinetuneSettings(), older.model_copy(update={"whole_size_voxels": None}))
+
+
+def test_the_papers_protocols_teach_two_of_ten_and_eight_of_ten(
+    monkeypatch: pytest.MonkeyPatch, tomogram: np.ndarray, tmp_path: Path
+) -> None:
+    lines = [f"n{number},noise.mrc,noise.csv,{VOXEL}" for number in range(10)]
+    (tmp_path / "ten.csv").write_text("id,path,annotations,voxel_size_angstrom\n" + "\n".join(lines) + "\n")
+    own = {"rotation": "mirrors", "contrast_jitter": 0.15, "minimum_dose_e_per_angstrom2": 10.0, "random_shift_voxels": 2}
+    card = CARD.model_copy(update={"training": {"settings": {"augmentation": own, "normalisation": "patch"}}})
+    taught = []
+
+    class Asked(Training):
+        def __init__(self, volumes: Any, settings: Any, *rest: Any, **named: Any) -> None:
+            taught.append((len(volumes["train"]), settings))
+            raise StopIteration
+
+    monkeypatch.setattr(finetune, "Training", Asked)
+    network = type("Network", (), {"get_weights": lambda self: []})()
+    monkeypatch.setattr(finetune, "load_model", lambda path: (network, card))
+    monkeypatch.setattr(finetune, "_scores", lambda *rest: [])
+    monkeypatch.setattr(finetune, "_choose_selection", lambda *rest: None)
+    further = finetune._train_further
+
+    def asked(*rest: Any) -> None:
+        with pytest.raises(StopIteration):
+            further(*rest)
+        if len(taught) == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetune, "_train_further", asked)
+    chosen = FinetuneCommandSettings(train={"dose_curriculum_fraction": 0.4, "augmentation": {"rotation": "none"}})
+    with pytest.raises(KeyboardInterrupt):
+        finetune_model(tmp_path / "model.keras", tmp_path / "ten.csv", chosen, 1, tmp_path / "out")
+    assert [(count, settings.epochs) for count, settings in taught] == [(2, 10), (8, 30)] * 3 + [(10, 30)]
+    for _, settings in taught:
+        assert settings.dose_curriculum_fraction == 0
+        assert settings.normalisation == "patch"
+        given = settings.augmentation
+        assert (given.rotation, given.contrast_jitter, given.minimum_dose_e_per_angstrom2) == ("mirrors", 0.15, None)
+    with pytest.raises(ValueError, match="training_fraction has 2 values and epochs 1"):
+        FinetuneSettings(epochs=[10])
 
 
 def test_shapes_are_those_of_the_templates_as_they_are_turned(tmp_path: Path) -> None:
@@ -125,7 +185,7 @@ def test_finetuning_scores_held_out_tomograms_and_writes_a_model(
     (tmp_path / "tomograms.csv").write_text("\n".join(lines) + "\n")
     chosen = FinetuneCommandSettings(
         train=SMALL,
-        finetune=FinetuneSettings(splits=2, epochs=[2], steps_per_epoch=3, learning_rate=1e-3, sphere_radius_angstrom=30),
+        finetune=FinetuneSettings(splits=2, training_fraction=[0.4], epochs=[2], steps_per_epoch=3, learning_rate=1e-3),
     )
     states = tmp_path / "states"
     finetune_model(trained / "trained.keras", tmp_path / "tomograms.csv", chosen, 5, tmp_path / "out", state=states)

@@ -130,5 +130,9 @@ class TomogramScoreRow(TableRow):
     f1: float
     f1_best: float
     threshold_best: float | None = None
-    f1_crossing: float | None = None
+    f1_crossing: float | None = Field(default=None, description="where this tomogram's own curves cross")
+    f1_joint_crossing: float | None = Field(
+        default=None,
+        description="at the threshold where the curves of all tomograms together cross (the paper takes its median)",
+    )
     average_precision: float

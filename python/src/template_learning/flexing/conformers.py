@@ -1,7 +1,8 @@
 """FLEX: conformers of a template by normal-mode analysis (ProDy's anisotropic network model).
 
-A conformer is the template plus the sum of the chosen modes, each a unit vector over the nodes times its amplitude in Å.
-Every atom moves with the node of its residue, as in ProDy's ``extendModel``; an atom without one moves with the nearest.
+A conformer is the template plus the sum of the chosen modes, each a unit vector over all atoms times its amplitude in Å.
+Every atom moves with the node of its residue, as in ProDy's ``extendMode(norm=True)``; an atom without one moves with the
+nearest.
 """
 
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ class Modes:
     eigenvalue: NDArray[np.float64]
     collectivity: NDArray[np.float64]
     vector: NDArray[np.float64]
-    """(core nodes, 3, modes), each mode of unit length."""
+    """(core nodes, 3, modes), each mode of unit length over all atoms."""
     left: NDArray[np.intp]
     right: NDArray[np.intp]
     weight: NDArray[np.float64]
@@ -52,7 +53,10 @@ class Modes:
 
 
 def find_modes(structure: Structure, settings: FlexSettings) -> Modes:
-    """The ``settings.modes - 6`` lowest modes of a molecule's elastic network that move more than a loose end.
+    """Modes ``settings.first_mode`` to ``settings.modes`` of a molecule's elastic network, of those that move more than a loose end.
+
+    They are counted from 1, from the lowest on, without those of zero (the rigid body's), and scaled to unit length over all
+    atoms.
 
     Nodes with fewer than ``minimum_contacts`` springs, and parts not joined to the largest, are left out of the network,
     again and again until none is left; they follow the nodes before and after them in their chain.  (Where that would take
@@ -82,7 +86,7 @@ def find_modes(structure: Structure, settings: FlexSettings) -> Modes:
     """
     position = structure.position_angstrom
     node = structure.nodes
-    wanted = settings.modes - RIGID_MODES
+    wanted = settings.modes
     if len(node) * 3 - RIGID_MODES < wanted or len(node) < 3:
         raise BadInput(f"{structure.name}: {len(node)} atoms named CA or P; too few nodes for {settings.modes} modes")
     try:
@@ -102,8 +106,8 @@ def find_modes(structure: Structure, settings: FlexSettings) -> Modes:
         count = min(2 * count, limit)
     if len(good) < wanted:
         good = np.sort(np.argsort(-collectivity, kind="stable")[:wanted])
-    chosen = good[:wanted]
-    passed = int(chosen[-1] + 1 - len(chosen))
+    passed = int(good[wanted - 1] + 1 - wanted)
+    chosen = good[settings.first_mode - 1 : wanted]
     notes = list(structure.notes)
     if len(core) < len(node):
         notes.append(f"{len(node) - len(core)} of {len(node)} nodes are loose ends: they follow their chain")
@@ -112,7 +116,7 @@ def find_modes(structure: Structure, settings: FlexSettings) -> Modes:
     if passed:
         notes.append(f"{passed} modes move hardly more than a loose end: the next ones were taken")
     left, right, weight = _followed(structure, node, core)
-    return Modes(
+    modes = Modes(
         eigenvalue=network.getEigvals()[chosen],
         collectivity=collectivity[chosen],
         vector=network.getArray()[:, chosen].reshape(-1, 3, len(chosen)),
@@ -128,6 +132,9 @@ def find_modes(structure: Structure, settings: FlexSettings) -> Modes:
         },
         notes=tuple(notes),
     )
+    # One mode at a time: all of a ribosome's atoms by all modes would be a large array.
+    length = np.array([np.linalg.norm(modes.displacement(unit)) for unit in np.eye(len(chosen))])
+    return replace(modes, vector=modes.vector / length)
 
 
 def _core(position: NDArray[np.float64], settings: FlexSettings) -> NDArray[np.intp]:

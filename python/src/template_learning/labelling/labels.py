@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from template_learning.common.errors import BadInput
 from template_learning.common.geometry import Grid, move_between_grids, rotation_from_angles
 from template_learning.common.tables import ParticleRow
 from template_learning.settings import LabelSettings
@@ -43,14 +44,17 @@ def draw_labels(
     instances = np.zeros(grid.shape, dtype=np.uint32)
     claim = np.zeros(grid.shape, dtype=np.float32)
     densities: dict[str, NDArray[np.float32]] = {}
+    thresholds: dict[str, float] = {}
     spacing = min(grid.voxel_size_angstrom, settings.resolution_angstrom / 4)
     for particle in particles:
         if settings.kind == "sphere" and particle.class_id > 0:
             region, strength = _sphere(particle, grid, settings.sphere_radius_angstrom)
         else:
             if particle.molecule not in densities:
-                densities[particle.molecule] = _relative_density(library[particle.molecule], spacing, settings)
-            region, strength = _shape(particle, grid, densities[particle.molecule], spacing, settings.density_threshold)
+                densities[particle.molecule], thresholds[particle.molecule] = _relative_density(
+                    library[particle.molecule], spacing, settings
+                )
+            region, strength = _shape(particle, grid, densities[particle.molecule], spacing, thresholds[particle.molecule])
         taken = strength > claim[region]
         claim[region][taken] = strength[taken]
         labels[region][taken] = particle.class_id
@@ -99,10 +103,21 @@ def _rotation(row: ParticleRow) -> Rotation:
     return rotation_from_angles(np.array((row.rot_deg, row.tilt_deg, row.psi_deg), dtype=float))
 
 
-def _relative_density(entry: LibraryEntry, spacing_angstrom: float, settings: LabelSettings) -> NDArray[np.float32]:
+def _relative_density(
+    entry: LibraryEntry, spacing_angstrom: float, settings: LabelSettings
+) -> tuple[NDArray[np.float32], float]:
+    """The density against its maximum, and what bounds the shape there.  Raises BadInput where nothing reaches the level."""
     position, element, *_ = entry.atoms()
     density = density_of_atoms(position, element, spacing_angstrom, settings.resolution_angstrom)
-    return density / density.max()
+    highest = float(density.max())
+    if settings.grey_level is None:
+        return density / highest, settings.density_threshold
+    if highest <= settings.grey_level:
+        raise BadInput(
+            f"label.grey_level = {settings.grey_level:g}: the density of {entry.row.molecule!r} is {highest:.3g} at most; "
+            "a lower level was expected"
+        )
+    return density / highest, settings.grey_level / highest
 
 
 def _region(particle: ParticleRow, grid: Grid, half: int) -> tuple[Region, tuple[NDArray[np.float64], ...]]:

@@ -1,6 +1,7 @@
 """The JSON card inside a model file: what its network was trained for.  Read without Keras."""
 
 import json
+import math
 import zipfile
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +48,10 @@ class ModelCard(BaseModel):
     whole_size_voxels: dict[int, float] | None = Field(
         default=None, description="class id to the size of whole segments, of which a confidence takes the share"
     )
+    label_radius_angstrom: dict[int, float] | None = Field(
+        default=None,
+        description="class id to the radius of a ball as large as its labels, a particle, in the training tomograms",
+    )
     minimum_size_chosen: str = Field(default="not chosen", description="how the smallest segment or score was chosen")
     segments_by: dict[str, Any] | None = Field(
         default=None, description="the settings that the segments were found by when it was chosen (see picking/cluster.py)"
@@ -59,6 +64,11 @@ class ModelCard(BaseModel):
             return None
         short, long = self.band_pass_angstrom
         return short / self.voxel_size_angstrom, long / self.voxel_size_angstrom
+
+
+def ball_radius(volume: float) -> float:
+    """The radius of a ball of that volume."""
+    return float((3 * volume / (4 * math.pi)) ** (1 / 3))
 
 
 def read_card(path: Path) -> ModelCard:

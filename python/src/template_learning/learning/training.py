@@ -20,6 +20,7 @@ from template_learning.common.compute import multiplies_bfloat16, processors
 from template_learning.common.errors import BadInput, Fault
 from template_learning.common.files import replacing
 from template_learning.common.provenance import seed_for, versions
+from template_learning.learning.model_card import ball_radius
 from template_learning.learning.network import (
     JIT_COMPILE,
     build_network,
@@ -291,6 +292,22 @@ def class_names(tomograms: list[TrainingTomogram]) -> dict[int, list[str]]:
         raise BadInput("no particles of a target class in the train tomograms; rows with class_id > 0 were expected")
     largest = max(number for number, _ in pairs)
     return {number: sorted({name for other, name in pairs if other == number and name}) for number in range(1, largest + 1)}
+
+
+def label_radii_angstrom(tomograms: list[TrainingTomogram]) -> dict[int, float]:
+    """Class id to the radius of a ball as large as the class's labels, a particle; classes without either are left out."""
+    voxels: Counter[int] = Counter()
+    particles: Counter[int] = Counter()
+    for tomogram in tomograms:
+        for number, count in enumerate(np.bincount(np.asarray(tomogram.labels).ravel())):
+            voxels[number] += int(count)
+        particles.update(int(number) for number in tomogram.class_id)
+    size = tomograms[0].voxel_size_angstrom
+    return {
+        number: round(ball_radius(voxels[number] / count) * size, 2)
+        for number, count in sorted(particles.items())
+        if number > 0 and voxels[number]
+    }
 
 
 def mean_spectrum_and_histogram(tomograms: list[TrainingTomogram]) -> tuple[list[float], list[float]]:

@@ -1,9 +1,10 @@
 """TETRIS: molecules of the library packed into a sample, each as close as possible to those that are there.
 
-The paper's algorithm: an incoming molecule in a random orientation is binarised, expanded into a shell, a large penalty
+The paper's algorithm, in its figure: an incoming molecule in a random orientation is binarised, expanded into a shell, a large penalty
 on its body is subtracted, and the two are correlated with what is placed; it goes to the maximum, if that is positive.
 A penalty that no shell can outweigh is the same as leaving out the positions where the body meets something; this is
-what ``packing.Box`` does, and it correlates only where something can fit.
+what ``voxel_box.Box`` does, and it correlates only where something can fit.  What the authors' released script does beyond
+its figure is ``excluded_volume = released``: a grey level for all molecules, and a body that is eroded before it is forbidden.
 """
 
 from collections import Counter
@@ -31,7 +32,7 @@ from template_learning.structures.library import LibraryEntry
 MG_PER_ML_OF_DALTON_PER_CUBIC_ANGSTROM = 1660.539
 # What the guard on the grid adds to the distance asked, in voxels: less lets more positions through to the exact test of
 # the atoms, which refuses more of them.
-SLACK_VOXELS = {"density": 0.0, "atoms": 0.3}
+SLACK_VOXELS = {"density": 0.0, "released": 0.0, "atoms": 0.3}
 Key = TypeVar("Key")
 Species = tuple[str, str]
 
@@ -202,6 +203,11 @@ def pack(
     shapes, voxel_size_angstrom = _shapes(library, settings)
     packing = Packing(Grid(shape=settings.shape_voxels, voxel_size_angstrom=voxel_size_angstrom))
     box, packing.slab_thickness_angstrom = _box_that_holds(shapes, packing.grid, settings)
+    if 2 * box.centre_margin >= min(box.grid.shape):
+        raise BadInput(
+            f"tetris.centre_margin_angstrom = {settings.centre_margin_angstrom:g}: no room for a centre in a box of "
+            f"{_by(packing.grid.extent_angstrom)} Å; a larger tetris.shape_voxels was expected"
+        )
     room = np.sort(np.array(box.grid.shape) - 2.0 * box.margin) * box.grid.voxel_size_angstrom
     for name, shape in shapes.items():
         extent = shape.extent_angstrom()
@@ -270,11 +276,7 @@ def _shapes(library: dict[str, LibraryEntry], settings: TetrisSettings) -> tuple
         voxel_size_angstrom = voxel_size_angstrom or voxel
         atom = entry.atoms()[0]
         shapes[name] = (
-            Shape.from_atoms(atom)
-            if settings.excluded_volume == "atoms"
-            else Shape.from_density(
-                density, voxel, atom, smoothing_voxels=settings.smoothing_voxels, threshold=settings.density_threshold
-            )
+            Shape.from_atoms(atom) if settings.excluded_volume == "atoms" else _body(name, density, voxel, atom, settings)
         )
     return shapes, voxel_size_angstrom
 
@@ -291,6 +293,17 @@ def _box_that_holds(shapes: dict[str, Shape], sample: Grid, settings: TetrisSett
     return _box(sample, settings.model_copy(update={"slab_thickness_angstrom": thicker})), thicker
 
 
+def _body(
+    name: str, density: NDArray[Any], voxel_size_angstrom: float, atom: NDArray[np.float32], settings: TetrisSettings
+) -> Shape:
+    released = settings.excluded_volume == "released"
+    cut: dict[str, float] = {"level": settings.grey_level} if released else {"threshold": settings.density_threshold}
+    try:
+        return Shape.from_density(density, voxel_size_angstrom, atom, smoothing_voxels=settings.smoothing_voxels, **cut)
+    except BadInput as error:
+        raise BadInput(f"molecule {name!r}: {error} (tetris.grey_level)") from None
+
+
 def _box(sample: Grid, settings: TetrisSettings) -> Box:
     """The grid that is packed on: the sample's, or a finer or coarser one inside it with the same centre."""
     voxel = settings.packing_voxel_size_angstrom or sample.voxel_size_angstrom
@@ -301,6 +314,8 @@ def _box(sample: Grid, settings: TetrisSettings) -> Box:
     packed_on = Grid(shape=(depth, height, width), voxel_size_angstrom=voxel)
     options: dict[str, Any] = {
         "margin_angstrom": tuple(margin),
+        "centre_margin_angstrom": settings.centre_margin_angstrom,
+        "erosion_voxels": settings.erosion_voxels if settings.excluded_volume == "released" else 0.0,
         "distance_angstrom": settings.minimum_distance_angstrom,
         "shell_voxels": settings.shell_voxels,
         "slack_voxels": SLACK_VOXELS[settings.excluded_volume],

@@ -1,8 +1,8 @@
 """Molecules put into a box of voxels, each where it touches most of what is there: the grid under TETRIS.
 
 A molecule in one pose is two sets of voxels: its *body* must stay clear of what is placed, its *occupied* voxels are what it takes
-away from those that come later.  By the paper both are its binarised density.  Where a distance between atoms is asked
-for, the body also holds every voxel with an atom in it, and what it occupies every voxel whose centre is within that distance,
+away from those that come later.  By the paper's figure both are its binarised density; by the released script the body is
+that, eroded, so that the rims of two molecules may lie in each other.  Where a distance between atoms is asked for, the body also holds every voxel with an atom in it, and what it occupies every voxel whose centre is within that distance,
 plus some slack, of an atom.  With a slack of half a voxel's diagonal two atoms of different molecules are then never
 closer than asked; with less, the positions that the grid allows are still to be tested atom by atom (``clear``).
 
@@ -20,6 +20,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from template_learning.common.compute import jit
+from template_learning.common.errors import BadInput
 from template_learning.common.geometry import Grid
 
 Voxels = NDArray[np.int64]
@@ -49,12 +50,22 @@ class Shape:
         atom: NDArray[np.float32],
         *,
         smoothing_voxels: float,
-        threshold: float,
+        threshold: float | None = None,
+        level: float | None = None,
     ) -> "Shape":
-        """The paper's binary shape: a Gaussian of ``smoothing_voxels``, then ``threshold`` times the maximum."""
+        """A binary shape: a Gaussian of ``smoothing_voxels``, then ``threshold`` times the maximum, or else the grey ``level``.
+
+        Raises BadInput for a density that does not reach the level.
+        """
         padding = int(np.ceil(3 * smoothing_voxels))
         smooth = gaussian_filter(np.pad(density.astype(np.float32), padding), smoothing_voxels, mode="constant")
-        smooth /= threshold * smooth.max()
+        if threshold is not None:
+            level = threshold * float(smooth.max())
+        if level is None or smooth.max() <= level:
+            raise BadInput(
+                f"a density of {smooth.max():.3g} at most after the Gaussian, below the level {level}; a lower one was expected"
+            )
+        smooth /= level
         inside = (np.argwhere(smooth > 1.0)[:, ::-1] - (smooth.shape[0] - 1) / 2.0) * voxel_size_angstrom
         return cls(atom, smooth, voxel_size_angstrom, inside.astype(np.float32))
 
@@ -82,7 +93,8 @@ class Pose:
 class Box:
     """The voxels of the sample: which are taken, where the next molecule can go, and what has been refused where.
 
-    ``margin_angstrom`` [z, y, x] stays free of bodies at both sides of the box.  The positions are divided into tiles, and a molecule goes to the best position of the first tile (from the box's
+    ``margin_angstrom`` [z, y, x] stays free of bodies at both sides of the box, ``centre_margin_angstrom`` of the origins of
+    molecules.  Bodies made of densities are eroded by a ball of ``erosion_voxels``, at least to the origin's voxel.  The positions are divided into tiles, and a molecule goes to the best position of the first tile (from the box's
     centre outwards) that has room for it; so the work for a molecule does not grow with the box.
     """
 
@@ -91,6 +103,8 @@ class Box:
         grid: Grid,
         *,
         margin_angstrom: Sequence[float] = (0.0, 0.0, 0.0),
+        centre_margin_angstrom: float = 0.0,
+        erosion_voxels: float = 0.0,
         distance_angstrom: float = 0.0,
         shell_voxels: float = 2.0,
         tile_voxels: int = 32,
@@ -101,6 +115,9 @@ class Box:
     ) -> None:
         self.grid = grid
         self.margin = np.ceil(np.array(margin_angstrom) / grid.voxel_size_angstrom - 1e-6).astype(np.int64)
+        # An origin lies up to half a voxel off its voxel's centre, which lies half a voxel off the voxel's face.
+        self.centre_margin = np.int64(np.ceil(centre_margin_angstrom / grid.voxel_size_angstrom - 1e-6))
+        self.eroded = _ball(erosion_voxels)
         self.distance_angstrom = distance_angstrom
         self.ball = _ball(shell_voxels)
         self.candidates, self.attempts = candidates, attempts
@@ -136,6 +153,9 @@ class Box:
         mask = np.zeros(high - low + 1, np.uint8)
         if shape.envelope.size:
             _mark_envelope(mask, low, shape.envelope, matrix.T * np.float32(voxel / shape.envelope_voxel_angstrom), shift)
+        if len(self.eroded) > 1:  # the shell is that of the whole body, and its rim counts as shell
+            _mark_shell(mask, self.ball)
+            _erode(mask, low, self.eroded)
         if by_atoms:
             _mark_atoms(mask, low, points[:, len(shape.inside) :], np.float32(guard))
         _mark_shell(mask, self.ball)
@@ -147,9 +167,10 @@ class Box:
         return (margin - 0.5) * voxel, (np.array(self.grid.shape[::-1]) - 0.5 - margin) * voxel
 
     def limits(self, pose: Pose) -> tuple[Voxels, Voxels]:
-        """First and last origin voxel [z, y, x] at which the body lies inside the box and its margin."""
-        low = self.margin - pose.body.min(axis=0)
-        high = np.array(self.grid.shape) - 1 - self.margin - pose.body.max(axis=0)
+        """First and last origin voxel [z, y, x] at which the body lies inside the box and its margin, and the origin off it."""
+        low = np.maximum(self.margin - pose.body.min(axis=0), self.centre_margin)
+        last = np.array(self.grid.shape) - 1
+        high = np.minimum(last - self.margin - pose.body.max(axis=0), last - self.centre_margin)
         return low, high
 
     def place_best(self, pose: Pose, generator: np.random.Generator, clear: Callable[[Voxels], bool]) -> Voxels | None:
@@ -243,6 +264,19 @@ class Box:
         if where_centres_may_be:
             inner = inner[tuple(slice(a, b + 1) for a, b in zip(self.centre_low, self.centre_high, strict=True))]
         return float(np.mean(inner & BODY > 0)) if inner.size else 0.0
+
+
+def _erode(mask: NDArray[np.uint8], low: Voxels, ball: Voxels) -> None:
+    """Leave of the body what lies ``ball`` deep in it, or the origin's voxel (``mask`` begins at ``low``); its rim is shell."""
+    edge = np.abs(ball).max()
+    body = np.pad(mask & BODY, edge)
+    core = np.ones(mask.shape, np.uint8)
+    for offset in ball:
+        core &= body[tuple(slice(edge + step, edge + step + size) for step, size in zip(offset, mask.shape, strict=True))]
+    if not core.any():
+        core[tuple(-low)] = 1
+    mask[(mask & BODY > 0) & (core == 0)] ^= BODY | SHELL
+    mask[core > 0] = (mask[core > 0] | BODY | OCCUPIED) & ~np.uint8(SHELL)
 
 
 def _ball(radius: float) -> Voxels:

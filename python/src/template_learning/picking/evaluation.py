@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -124,6 +124,7 @@ def region_score(parts: Sequence[Sequence[Tomogram]], curve: ThresholdCurve, set
     each = [_outcome([part[index] for part in parts], settings)[0] for index in range(len(parts[0]))]
     best = curve.best
     crossing = curve.crossing
+    at_crossing = None if crossing is None else f1_at(crossing[0], parts, settings)
     return {
         "annotations": total.truth,
         "segments": sum(len(t.picks) for part in parts for t in part),
@@ -148,11 +149,37 @@ def region_score(parts: Sequence[Sequence[Tomogram]], curve: ThresholdCurve, set
             "recall": curve.recall[best],
             "f1": curve.f1[best],
         },
-        "crossing": None if crossing is None else {"threshold": crossing[0], "f1": crossing[1]},
+        "crossing": None
+        if crossing is None or at_crossing is None
+        else {
+            "threshold": crossing[0],
+            "f1": crossing[1],
+            "f1_by_tomogram": at_crossing,
+            "median_f1": float(np.median(at_crossing)),
+        },
         "average_precision": curve.average_precision,
         "orientation": recall_by_angle(particles),
         "orientation_sphere": recall_on_sphere(particles),
     }
+
+
+def f1_at(threshold: float, parts: Sequence[Sequence[Tomogram]], settings: EvaluateSettings) -> list[float]:
+    """The F1 of each tomogram with all picks that reach one threshold, of size or score; ``parts`` class by class.
+
+    With the threshold at which the joint curves of precision and recall cross, its median over the tomograms is the paper's
+    figure.  A threshold between two sizes is taken as it is, so that the greater of them counts.
+    """
+    by_size = settings.rank == "size"
+
+    def reached(t: Tomogram) -> Tomogram:
+        kept = [
+            pick.model_copy(update={"selected": True})
+            for pick in t.picks
+            if (pick.size_voxels if by_size else pick.score) >= threshold
+        ]
+        return replace(t, picks=kept)
+
+    return [_outcome([reached(part[index]) for part in parts], settings)[0].f1 for index in range(len(parts[0]))]
 
 
 def recall_by_angle(particles: Sequence[tuple[ParticleRow, bool]]) -> list[dict[str, float | int | None]] | None:
@@ -224,8 +251,17 @@ def curve_rows(curve: ThresholdCurve, region: Region, class_id: int) -> list[Cur
     ]
 
 
-def tomogram_score(parts: Sequence[Tomogram], region: Region, class_id: int, settings: EvaluateSettings) -> TomogramScoreRow:
-    """The score of one class in one tomogram, in one region; ``parts`` is that tomogram."""
+def tomogram_score(
+    parts: Sequence[Tomogram],
+    region: Region,
+    class_id: int,
+    settings: EvaluateSettings,
+    joint_crossing: float | None = None,
+) -> TomogramScoreRow:
+    """The score of one class in one tomogram, in one region; ``parts`` is that tomogram.
+
+    ``joint_crossing`` is the threshold where the curves of all tomograms together cross.
+    """
     outcome, _ = _outcome(parts, settings)
     curve = curve_of(parts, settings)
     best, crossing = curve.best, curve.crossing
@@ -243,5 +279,6 @@ def tomogram_score(parts: Sequence[Tomogram], region: Region, class_id: int, set
         f1_best=0.0 if best is None else float(curve.f1[best]),
         threshold_best=None if best is None else float(curve.threshold[best]),
         f1_crossing=None if crossing is None else crossing[1],
+        f1_joint_crossing=None if joint_crossing is None else f1_at(joint_crossing, [[part] for part in parts], settings)[0],
         average_precision=curve.average_precision,
     )

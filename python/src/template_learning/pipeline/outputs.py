@@ -49,7 +49,11 @@ class Kind:
 
 KINDS = (
     Kind("settings", "check/settings.json", "every parameter of the run, defaults filled in"),
-    Kind("inputs", "check/inputs.json", "templates, distractors and tomograms with their classes and shares"),
+    Kind(
+        "inputs",
+        "check/inputs.json",
+        "templates, distractors and tomograms with their classes and shares; where joined presets differ",
+    ),
     Kind("conformers", "flex/<template>.flex.json", "the template's normal modes and the amplitudes of each conformer"),
     Kind("conformer", "flex/<conformer>.cif.gz", "one conformer of a template, all atoms, mmCIF (`<template>_c000`, ...)"),
     Kind(
@@ -95,7 +99,11 @@ KINDS = (
     Kind("export_deepfinder", "export/<tomogram>.deepfinder.xml", "the same as DeepFinder's object list"),
     Kind("export_imod", "export/<tomogram>.imod.txt", "the same for IMOD's point2model"),
     Kind("export_copick", "export/copick/<path>", "a copick project of the picks and segmentations of all tomograms"),
-    Kind("evaluation", "evaluate/<set>.evaluation.json", "F1, precision, recall and their thresholds over the set"),
+    Kind(
+        "evaluation",
+        "evaluate/<set>.evaluation.json",
+        "F1, precision, recall and their thresholds over the set; the median F1 where the joint curves cross",
+    ),
     Kind("curve", "evaluate/<set>.curve.csv", "precision and recall of the set against the size threshold", CurveRow),
     Kind("per_tomogram", "evaluate/<set>.per_tomogram.csv", "the scores of each tomogram", TomogramScoreRow),
     Kind("report", "report/report.html", "one self-contained page: the run's results, figures and parameters"),

@@ -1,4 +1,4 @@
-"""What is generated from the settings: the JSON schema, Nextflow's defaults and presets, docs/reference/parameters.md."""
+"""What is generated from the settings: the JSON schema, Nextflow's defaults and presets, docs/reference/parameters.md and paper.md."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from template_learning.common.files import replacing
 from template_learning.common.stages import ORDER
+from template_learning.pipeline.paper import paper_page
 from template_learning.settings import Settings
 
 NOTICE = "Generated from python/src/template_learning/settings.py by `make docs`; edit there."
@@ -22,6 +23,7 @@ def generated_files(root: Path) -> dict[str, str]:
         "nextflow_schema.json": _schema(),
         "conf/generated/defaults.config": f"// {NOTICE}\nparams {_groovy(Settings.model_construct())}\n",
         "docs/reference/parameters.md": _parameters_page(),
+        "docs/reference/paper.md": paper_page(root),
         "workflows/stages.nf": _stages_nf(),
     }
     for preset in sorted((root / "presets").glob("*.yml")):

@@ -367,7 +367,7 @@ def score_figure(
     """
     with _drawn(2.4) as figure:
         axes, beside = figure.subplots(1, 2)
-        for place, (values, colour) in enumerate(zip(scores.values(), (INK, *CLASS_COLOURS[1::-1]), strict=True)):
+        for place, (values, colour) in enumerate(zip(scores.values(), (INK, *CLASS_COLOURS[1::-1], INK), strict=False)):
             if len(values) >= 5:
                 axes.boxplot([list(values)], positions=[place], widths=0.45, showfliers=False, medianprops={"color": colour})
             offset = 0.16 * np.sin(2.4 * np.arange(len(values)))  # spread, the same each time

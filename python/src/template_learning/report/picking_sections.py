@@ -1,6 +1,6 @@
 """The report's sections on the network and its picks: training, scores, tomograms with picks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,24 +83,26 @@ def training_section(run: Run) -> ReportSection | None:
 
 
 def finetuning_section(run: Run) -> ReportSection | None:
-    """What fine-tuning gains on tomograms that were not taught: means over them for each split and number of epochs."""
+    """What fine-tuning gains on tomograms that were not taught: means over them for each split, number taught and of epochs."""
     rows = run.table("finetune/finetuning.csv")
     if not rows:
         return None
     epochs = sorted({int(row["epochs"]) for row in rows})
-    splits = sorted({int(row["split"]) for row in rows})
+    counts = sorted({int(row["taught"]) for row in rows})
 
-    def mean(split: int | None, count: int) -> str:
-        values = [float(row["f1"]) for row in rows if int(row["epochs"]) == count and split in (None, int(row["split"]))]
+    def mean(here: Sequence[Mapping[str, str]], count: int) -> str:
+        values = [float(row["f1"]) for row in here if int(row["epochs"]) == count]
         return number(float(np.mean(values)) if values else None, 3)
 
     columns = ["split", "tomograms taught", "tested", *(f"F1, {count} epochs" for count in epochs)]
     lines = []
-    for split in splits:
-        here = [row for row in rows if int(row["split"]) == split]
+    for split, taught in sorted({(int(row["split"]), int(row["taught"])) for row in rows}):
+        here = [row for row in rows if (int(row["split"]), int(row["taught"])) == (split, taught)]
         tested = str(len({row["id"] for row in here}))
-        lines.append([str(split), here[0]["taught"], tested, *(mean(split, count) for count in epochs)])
-    lines.append(["all", "", "", *(mean(None, count) for count in epochs)])
+        lines.append([str(split), str(taught), tested, *(mean(here, count) for count in epochs)])
+    for taught in counts:
+        here = [row for row in rows if int(row["taught"]) == taught]
+        lines.append(["all", str(taught) if len(counts) > 1 else "", "", *(mean(here, count) for count in epochs)])
     each = [
         [row["split"], row["epochs"], row["id"], row["annotations"], row["selected"], row["matched"]]
         + [number(float(row[name]), 3) for name in ("precision", "recall", "f1")]
@@ -159,9 +161,13 @@ def _joint_table(evaluation: dict[str, Any], regions: Sequence[str], names: dict
         groups = [("all" if len(classes) > 1 else "", evaluation[region]["joint"])]
         groups += [(names.get(int(label), label), score) for label, score in classes.items()] if len(classes) > 1 else []
         lines += [[_region(region, regions), name, *_score_cells(score)] for name, score in groups]
+        for name, score in groups:
+            if also := score.get("also_within"):
+                within = f"{name} within {also['match_radius_voxels']:g} voxels".strip()
+                lines.append([_region(region, regions), within, *_score_cells({**score, **also})])
     columns = [
         "region", "class", "particles", "picks", "precision", "recall", "F1", "95 % interval", "best F1 (threshold)",
-        "F1 at crossing (threshold)", "average precision", "F-beta 4", "distance (Å)",
+        "F1 at crossing (threshold)", "median F1 there", "average precision", "F-beta 4", "distance (Å)",
     ]  # fmt: skip
     used = [place for place in range(len(columns)) if any(line[place] not in ("", NOTHING) for line in lines)]
     return Table([columns[k] for k in used], [[line[k] for k in used] for line in lines], caption)
@@ -184,6 +190,7 @@ def _score_cells(score: dict[str, Any]) -> list[str]:
         interval_text(selected),
         f"{best['f1']:.3f} ({best['threshold']:.3g})" if best else NOTHING,
         f"{crossing['f1']:.3f} ({crossing['threshold']:.3g})" if crossing else NOTHING,
+        number(crossing.get("median_f1"), 3) if crossing else NOTHING,
         number(score["average_precision"], 3),
         number(selected["f_beta_4"], 3),
         number(selected["mean_distance_angstrom"], 1),
@@ -236,8 +243,14 @@ def _score_illustration(
         "precision": [row.precision for row in joint],
         "recall": [row.recall for row in joint],
     }
+    # The paper's box plot: the joint curves' crossing, applied to each tomogram.
+    at_crossing = [row.f1_joint_crossing for row in joint if row.f1_joint_crossing is not None]
+    if at_crossing:
+        scores["F1, crossing"] = at_crossing
     middle = float(np.median(scores["F1"]))
     caption = f"Scores of the selected picks in {counted(len(joint), 'tomogram')}, median F1 {middle:.2f}"
+    if at_crossing:
+        caption += f", {np.median(at_crossing):.2f} at the threshold where the curves of all tomograms together cross (as the paper scores)"
     caption += " (boxes span the quartiles)." if len(joint) >= 5 else "."
     by_angle, matched_by_angle = (
         {_angles(sector): float(sector["recall"]) for sector in each if sector["recall"] is not None}
@@ -271,13 +284,14 @@ def _per_tomogram_table(rows: Sequence[TomogramScoreRow], regions: Sequence[str]
             number(row.f1, 3),
             number(row.f1_best, 3),
             number(row.f1_crossing, 3),
+            number(row.f1_joint_crossing, 3),
             number(row.average_precision, 3),
         ]
         for row in sorted(shown, key=lambda row: (row.id, row.region, row.class_id))
     ]
     columns = [
         "tomogram", "region", "class", "particles", "segments", "selected", "right", "precision", "recall", "F1", "best F1",
-        "F1 at crossing", "average precision",
+        "F1 at own crossing", "F1 at joint crossing", "average precision",
     ]  # fmt: skip
     used = [place for place in range(len(columns)) if any(line[place] for line in lines)]
     return Table([columns[k] for k in used], [[line[k] for k in used] for line in lines], "Each tomogram")

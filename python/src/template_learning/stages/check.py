@@ -1,11 +1,13 @@
 """CHECK: parameters and input files, looked at before any work starts."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from template_learning.common.errors import BadInput, first_problem
@@ -75,7 +77,7 @@ def check_run(request: Path, output: Path) -> None:
     """Check a request and write what follows from it to ``output``.
 
     ``settings.json`` has every parameter, normalised; ``stage_settings.json`` what the tasks of each stage are given of them;
-    ``inputs.json`` the rows with class ids, and as ``notes`` what was doubted, line by line.
+    ``inputs.json`` the rows with class ids, as ``notes`` what was doubted, line by line, and where joined presets differ.
 
     The request is JSON with ``params``, and lists ``templates``, ``distractors`` and ``tomograms`` of rows whose
     ``file`` is relative to the request.  Raises BadInput with one line.
@@ -92,6 +94,7 @@ def check_run(request: Path, output: Path) -> None:
     tomograms = _rows(TomogramInput, content.get("tomograms", []), "tomograms", settings)
     _check_order(settings, bool(templates), bool(tomograms))
     _check_engines(settings)
+    _check_room(settings)
     _check_unique([row.id for row in templates + distractors], "templates and distractors")
     _check_unique([row.id for row in tomograms], "tomograms")
     flexed = settings.start_at == "flex" and settings.model is None
@@ -116,6 +119,10 @@ def check_run(request: Path, output: Path) -> None:
     classes = {name: number for number, name in enumerate(sorted({row.class_name for row in templates}), start=1)}
     if classes and not settings.export.class_names:
         settings.export = settings.export.model_copy(update={"class_names": list(classes)})
+    shared = preset_origins(content.get("presets", {}), settings)
+    for name, held in shared.items():
+        values = ", ".join(f"{preset} has {value!r}" for preset, value in held["presets"].items())
+        tell(f"parameter {name}: {values}; this run has {held['value']!r}")
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "settings.json", settings.model_dump(mode="json"))
     write_json(
@@ -130,6 +137,7 @@ def check_run(request: Path, output: Path) -> None:
             "tomograms": [{"id": row.id, "voxel_size_angstrom": row.voxel_size_angstrom} for row in tomograms],
             "notes": [_as_given(line, content, folder) for line in dict.fromkeys(heard)],
             "checked_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "presets": {"joined": list(content.get("presets", {})), "differ": shared},
             "files": list(_checksums(folder, settings, content, templates, distractors, tomograms)),
         },
     )
@@ -142,6 +150,18 @@ def _as_given(line: str, content: Mapping[str, Any], folder: Path) -> str:
             if row.get(column):
                 line = line.replace(str(folder / row[column]), str(row[path]))
     return line
+
+
+def preset_origins(presets: Mapping[str, str], settings: Settings) -> dict[str, Any]:
+    """Parameters that two or more of a run's presets (name to YAML) give different values: each one's, and what the run has."""
+    given = {name: flat(yaml.safe_load(text)) for name, text in presets.items()}
+    holds = flat(settings.model_dump(mode="json"))
+    origins: dict[str, Any] = {}
+    for parameter in sorted({one for values in given.values() for one in values}):
+        values = {name: found[parameter] for name, found in given.items() if parameter in found}
+        if any(value != next(iter(values.values())) for value in values.values()):
+            origins[parameter] = {"presets": values, "value": holds.get(parameter)}
+    return origins
 
 
 def _checksums(
@@ -215,6 +235,20 @@ def _check_engines(settings: Settings) -> None:
         check_asked({name: max(getattr(settings.design.nuisances, name)) for name in NOT_MODELLED}, settings.simulate)
 
 
+def _check_room(settings: Settings) -> None:
+    """Refuse margins that leave no place for a molecule's centre, where this run packs."""
+    tetris = settings.tetris
+    if settings.model is not None or ORDER.index(settings.start_at) > ORDER.index("tetris"):
+        return
+    edge = min(tetris.shape_voxels) * settings.volume.voxel_size_angstrom
+    voxel = tetris.packing_voxel_size_angstrom or settings.volume.voxel_size_angstrom
+    if 2 * math.ceil(tetris.centre_margin_angstrom / voxel - 1e-6) >= int(edge / voxel + 1e-6):
+        raise BadInput(
+            f"parameter tetris.centre_margin_angstrom = {tetris.centre_margin_angstrom:g}: no room for a centre in a box whose "
+            f"shortest edge is {edge:.0f} Å"
+        )
+
+
 def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
     start, stop = ORDER.index(settings.start_at), ORDER.index(settings.stop_after)
     if start > stop:
@@ -259,7 +293,7 @@ def _check_structure(row: StructureInput, folder: Path, settings: Settings, mode
     checked = _named(row.path, folder / row.file, lambda path: check_molecule(path, row.reading()))
     for note in checked.notes:
         tell(f"{row.id}: {note}")
-    if checked.nodes is not None and 3 * checked.nodes < max(modes, 9 if modes else 0):
+    if modes and checked.nodes is not None and (checked.nodes < 3 or 3 * checked.nodes - 6 < modes):
         raise BadInput(f"{row.path}: {checked.nodes} atoms named CA or P; too few for the {modes} modes of FLEX")
     diameter = checked.diameter_angstrom * (FLEXED if modes else 1.0)
     try:

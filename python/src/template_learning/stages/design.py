@@ -1,7 +1,8 @@
 """DESIGN: the table of tomograms to simulate, one row each.  A row depends on nothing but the seed and its own number."""
 
+from collections import Counter
 from collections.abc import Sequence
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def design_rows(settings: DesignSettings, root_seed: int) -> list[DesignRow]:
     points: Sequence[Sequence[float]] = (
         list(product(*levels)) if factorial else _sobol_points(levels, settings.tomograms, root_seed)
     )
-    splits = _splits(settings, len(points), root_seed)
+    splits = _splits(settings, points, root_seed)
     digits = max(3, len(str(len(points))))
     rows = []
     for number, (point, split) in enumerate(zip(points, splits, strict=True), start=1):
@@ -49,22 +50,47 @@ def _sobol_points(levels: Sequence[Sequence[float]], count: int, root_seed: int)
     return [[float(f"{value:.6g}") for value in point] for point in low + unit * (high - low)]
 
 
-def _splits(settings: DesignSettings, count: int, root_seed: int) -> list[Split]:
+def _splits(settings: DesignSettings, points: Sequence[Sequence[float]], root_seed: int) -> list[Split]:
+    count = len(points)
     held_out = settings.test_tomograms + settings.validation_tomograms
     if held_out >= count:
         raise BadInput(
             f"design: {settings.test_tomograms} test and {settings.validation_tomograms} validation tomograms leave none of "
             f"{count} rows for training; fewer of them, or more rows, were expected"
         )
-    # Sobol rows are spread evenly in any order, and a row added must not move the others' split; a factorial's rows
-    # are sorted by their first factor, so they are drawn.
-    order = np.arange(count)
-    if settings.scheme == "factorial":
-        order = generator_for(root_seed, "design", "split").permutation(count)
     splits: list[Split] = ["train"] * count
-    for place, index in enumerate(order[:held_out]):
-        splits[index] = "test" if place < settings.test_tomograms else "validation"
+    if settings.scheme == "sobol":
+        # Spread evenly in any order, and a row added must not move the others' split.
+        for index in range(held_out):
+            splits[index] = "test" if index < settings.test_tomograms else "validation"
+        return splits
+    # A factorial's rows are drawn so that those of a split represent the grid: two rows of one dose would choose for it alone.
+    order = [int(index) for index in generator_for(root_seed, "design", "split").permutation(count)]
+    wanted: list[tuple[Split, int]] = [("test", settings.test_tomograms), ("validation", settings.validation_tomograms)]
+    for split, number in wanted:
+        for index in _representative(points, order, number):
+            splits[index] = split
+            order.remove(index)
     return splits
+
+
+def _representative(points: Sequence[Sequence[float]], order: Sequence[int], number: int) -> list[int]:
+    """So many of the rows in ``order``, each time the first whose levels, and then pairs of levels, were taken least often."""
+    taken: list[int] = []
+    levels: Counter[tuple[int, float]] = Counter()
+    pairs: Counter[tuple[tuple[int, float], ...]] = Counter()
+    for _ in range(number):
+        best = min(
+            (index for index in order if index not in taken),
+            key=lambda index: (
+                sum(levels[one] for one in enumerate(points[index])),
+                sum(pairs[two] for two in combinations(enumerate(points[index]), 2)),
+            ),
+        )
+        taken.append(best)
+        levels.update(enumerate(points[best]))
+        pairs.update(combinations(enumerate(points[best]), 2))
+    return taken
 
 
 def write_design(settings: DesignSettings, root_seed: int, output: Path) -> None:

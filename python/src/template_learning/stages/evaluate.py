@@ -39,7 +39,8 @@ def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, out
 
     Writes ``<id>.evaluation.json``, ``<id>.curve.csv`` (CurveRow) and ``<id>.per_tomogram.csv`` (TomogramScoreRow).
     A pick is right within the match radius of a particle of its class, one to one.  Everything is given over the whole
-    tomograms (region ``all``) and, where there are masks, within them (``masked``).
+    tomograms (region ``all``) and, where there are masks, within them (``masked``).  With ``also_within_voxels`` the joint
+    figures are there for that radius too, under ``also_within``.
 
     Parameters
     ----------
@@ -53,6 +54,13 @@ def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, out
         Folder to write to.
     """
     checked_id(identifier)
+    if settings.also_within_voxels is not None:
+        settings, nearer = (
+            settings.model_copy(update={"match_radius_voxels": radius, "also_within_voxels": None})
+            for radius in (settings.match_radius_voxels, settings.also_within_voxels)
+        )
+    else:
+        nearer = None
     tomograms = [_read(row, table.parent) for row in read_table(table, EvaluateRow)]
     if not tomograms:
         raise BadInput(f"{table}: no tomograms to score")
@@ -70,13 +78,20 @@ def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, out
             pooled = [tomogram for part in parts for tomogram in part]
             curve = curve_of(pooled, settings)
             score = region_score(parts, curve, settings)
+            if nearer is not None:
+                score["also_within"] = {"match_radius_voxels": nearer.match_radius_voxels} | {
+                    name: value
+                    for name, value in region_score(parts, curve_of(pooled, nearer), nearer).items()
+                    if name in ("selected", "best", "crossing", "average_precision")
+                }
             if class_id == 0:
                 scores[region]["joint"] = score
             else:
                 scores[region]["classes"][str(class_id)] = score
             curves += curve_rows(curve, region, class_id)
+            crossing = curve.crossing[0] if curve.crossing else None
             for index in range(len(inside)):
-                single.append(tomogram_score([part[index] for part in parts], region, class_id, settings))
+                single.append(tomogram_score([part[index] for part in parts], region, class_id, settings, crossing))
     write_json(
         output / f"{identifier}.evaluation.json",
         {

@@ -19,7 +19,7 @@ from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resample
 from template_learning.common.tables import ParticleRow, PickRow, positions
 from template_learning.labelling.labels import draw_labels
 from template_learning.learning.inference import classes_and_probability, segment_volume
-from template_learning.learning.model_card import ModelCard
+from template_learning.learning.model_card import ModelCard, ball_radius
 from template_learning.learning.model_file import load_model, save_model
 from template_learning.learning.network import device_scope
 from template_learning.learning.normalisation import Normalisation, grey_statistics, without_constants
@@ -31,7 +31,7 @@ from template_learning.picking.assignment import f_beta, match
 from template_learning.picking.calibration import choose_selection
 from template_learning.picking.segments import select_picks
 from template_learning.picking.selection import Selection, segments_by, selection_of
-from template_learning.settings import FinetuneCommandSettings, OptimizerSettings
+from template_learning.settings import AugmentationSettings, FinetuneCommandSettings, FinetuneSettings, OptimizerSettings
 from template_learning.structures.library import LibraryEntry, read_library
 from template_learning.template_matching.search import chosen_templates
 
@@ -89,8 +89,8 @@ def finetune_model(
 ) -> None:
     """FINETUNE: write finetuning.csv (scores on held-out tomograms, split by split) and finetuned.keras.
 
-    The paper's protocol: the tomograms of the table are divided at random, the model goes on training on the annotations of
-    one part, and picks in the other; its threshold, of size or score, is chosen on the part that it is trained on (the
+    The paper's protocols: the tomograms of the table are divided at random, few to teach and few epochs, then many and more
+    epochs; the model goes on training on the annotations of one part, and picks in the other; its threshold, of size or score, is chosen on the part that it is trained on (the
     model as it came has its own).  ``finetuned.keras`` is trained on all of them, with the largest number of epochs.
 
     Parameters
@@ -107,7 +107,7 @@ def finetune_model(
     output : Path
         Folder to write to.
     libraries : sequence of Path, optional
-        What VOLUME wrote, where labels are the templates' shapes instead of spheres.
+        What VOLUME wrote, where labels are the templates' shapes instead of spheres of the model's own size.
     state : Path, optional
         Folder that keeps the trainings' states (else ``output``): the same call goes on from there.
 
@@ -127,10 +127,10 @@ def finetune_model(
         rows: list[FinetuningRow] = []
         shared = shared_folder(state) if state else None
         for split in range(1, settings.finetune.splits + 1):
-            trained, tested = divide(annotated, settings.finetune.training_fraction, root_seed, split)
-            rows += _scores(network, carried, trained, tested, settings, split, 0)
-            for epochs in settings.finetune.epochs:
-                kept = shared or output / f"split{split}_{epochs}_state.npz"
+            for fraction, epochs in zip(settings.finetune.training_fraction, settings.finetune.epochs, strict=True):
+                trained, tested = divide(annotated, fraction, root_seed, split)
+                rows += _scores(network, carried, trained, tested, settings, split, 0)
+                kept = shared or output / f"split{split}_{len(trained)}_{epochs}_state.npz"
                 finetuned = _train_further(network, card, trained, settings, epochs, root_seed, kept)
                 selection = _choose_selection(finetuned, card, trained, settings)
                 rows += _scores(finetuned, selection, trained, tested, settings, split, epochs)
@@ -158,8 +158,10 @@ def finetune_model(
     save_model(output / "finetuned.keras", finetuned, card)
     write_table(output / "finetuning.csv", FinetuningRow, rows)
     mean = {
-        str(number): round(float(np.mean([row.f1 for row in rows if row.epochs == number])), 4)
-        for number in (0, *settings.finetune.epochs)
+        f"{taught} taught, {number} epochs": round(
+            float(np.mean([row.f1 for row in rows if (row.taught, row.epochs) == (taught, number)])), 4
+        )
+        for taught, number in sorted({(row.taught, row.epochs) for row in rows})
     }
     for name in ("finetuned.keras", "finetuning.csv"):
         write_sidecar(
@@ -177,11 +179,14 @@ def divide(
 
 
 def draw_spheres(
-    shape: tuple[int, int, int], centre: NDArray[np.float64], class_id: NDArray[np.int64], radius: float
+    shape: tuple[int, int, int],
+    centre: NDArray[np.float64],
+    class_id: NDArray[np.int64],
+    radius_voxels: float | NDArray[np.float64],
 ) -> NDArray[np.uint8]:
-    """Labels [z, y, x]: spheres of ``radius`` voxels about ``centre`` (N, 3) z, y, x in voxels."""
+    """Labels [z, y, x]: spheres of a radius, or one (N,) each, about ``centre`` (N, 3) z, y, x in voxels."""
     labels = np.zeros(shape, dtype=np.uint8)
-    for position, number in zip(centre, class_id, strict=True):
+    for position, number, radius in zip(centre, class_id, np.broadcast_to(radius_voxels, len(centre)), strict=True):
         low = np.maximum(0, np.ceil(position - radius).astype(int))
         high = np.minimum(shape, np.floor(position + radius).astype(int) + 1)
         if (low >= high).any():
@@ -210,6 +215,31 @@ def draw_shapes(
             raise BadInput(f"finetune.labels = shape: no template of class {particle.class_id} in the library")
         rows.append(particle.model_copy(update={"molecule": molecule, "particle": number}))
     return draw_labels(rows, library, grid, settings.label.model_copy(update={"kind": "shape"}))[0]
+
+
+def sphere_radius_angstrom(card: ModelCard, class_id: int, settings: FinetuneSettings) -> float:
+    """The radius of a class's spheres: the one given, else the model's: of its labels, or of the whole segments it finds.
+
+    Raises BadInput where the card knows of neither.
+    """
+    if settings.sphere_radius_angstrom is not None:
+        return settings.sphere_radius_angstrom
+    if class_id in (card.label_radius_angstrom or {}):
+        return (card.label_radius_angstrom or {})[class_id]
+    if class_id in (card.whole_size_voxels or {}):
+        return ball_radius((card.whole_size_voxels or {})[class_id]) * card.voxel_size_angstrom
+    raise BadInput(
+        f"finetune.sphere_radius_angstrom: the model's card does not say how large its class {class_id} is; a radius was expected"
+    )
+
+
+def _augmentation(card: ModelCard, settings: FinetuneCommandSettings) -> AugmentationSettings:
+    """The model's own, without what needs a tomogram's dose or tilts."""
+    own = card.training.get("settings", {}).get("augmentation")
+    if settings.finetune.augmentation == "train" or own is None:
+        return settings.train.augmentation
+    known = {name: value for name, value in own.items() if name in AugmentationSettings.model_fields}
+    return AugmentationSettings.model_validate({**known, "minimum_dose_e_per_angstrom2": None, "missing_wedge_jitter_deg": 0.0})
 
 
 def _open(
@@ -247,7 +277,8 @@ def _open(
     if settings.finetune.labels == "shape":
         labels = draw_shapes(truth, library, grid, settings, row.annotations)
     else:
-        labels = draw_spheres(data.shape, centre, class_id, settings.finetune.sphere_radius_angstrom / voxel_size)
+        radius = np.array([sphere_radius_angstrom(card, int(number), settings.finetune) for number in class_id])
+        labels = draw_spheres(data.shape, centre, class_id, radius / voxel_size)
     volume = TrainingTomogram(
         identifier=row.id,
         data=data,
@@ -282,11 +313,14 @@ def _train_further(
             "loss": settings.train.loss.model_copy(update={"top_view_weight": 1.0}),
             "optimizer": OptimizerSettings(learning_rate=settings.finetune.learning_rate),
             "early_stopping_epochs": None,
+            "augmentation": _augmentation(card, settings),
+            "normalisation": card.training.get("settings", {}).get("normalisation", card.normalisation),
+            # No dose is known, and all tomograms are taught from the first step.
+            "dose_curriculum_fraction": 0.0,
             "filters": card.filters,
             "network": card.network,
             "batch_normalisation": card.batch_normalisation,
             "band_pass_angstrom": card.band_pass_angstrom,
-            "normalisation": "patch" if settings.train.normalisation == "patch" else card.normalisation,
         }
     )
     volumes: dict[str, list[TrainingTomogram]] = {"train": [tomogram.volume for tomogram in trained], "validation": []}

@@ -28,6 +28,7 @@ from template_learning.learning.training import (
     check_same_voxel_size,
     class_names,
     dtype_policy,
+    label_radii_angstrom,
     mean_spectrum_and_histogram,
     shared_folder,
 )
@@ -125,6 +126,7 @@ def train_network(
         normalisation=settings.normalisation,
         band_pass_angstrom=settings.band_pass_angstrom,
         class_names={number: name for tomogram in tomograms["train"] for number, name in tomogram.class_names.items()},
+        label_radius_angstrom=label_radii_angstrom(tomograms["train"]),
         radial_spectrum=spectrum,
         grey_histogram=histogram,
         training={

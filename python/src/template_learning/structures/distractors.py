@@ -70,7 +70,7 @@ def choose_distractors(
 ) -> list[DistractorRow]:
     """Write the table of at most ``count`` structures of ``folder`` (searched through) that differ most; its rows.
 
-    ``share``: ``equal`` gives each species as many molecules (the paper), ``mass`` each species the same mass.  The rows are in
+    ``share``: ``equal`` gives each species as many molecules, ``mass`` each species the same mass.  The rows are in
     the order of choice, so that the first n are a good set of n.  Raises BadInput where no structure qualifies.
     """
     if not folder.is_dir():
