@@ -44,8 +44,9 @@ def engine_of_one(name: str) -> tuple[Engine, Acquisition, NDArray[np.float64], 
     acquisition, defocus_offset = parakeet_acquisition(config)
     engine = parakeet_engine(config, file.parent, SHARED / "structures", BINNING)
     structure = read_structure(SHARED / "structures" / "nucleosome" / f"{name}.cif.gz")
-    atoms = structure.position_angstrom.astype(np.float32), structure.element
-    sample = replace(engine.sample, atoms=[atoms], kind=np.zeros(1, np.int64), position_angstrom=np.zeros((1, 3)))
+    sample = replace(
+        engine.sample, atoms=[structure.atoms.bare()], kind=np.zeros(1, np.int64), position_angstrom=np.zeros((1, 3))
+    )
     lone = replace(engine, sample=sample, shape=(PIXELS, PIXELS), centre_pixel=None, propagation="projection")
     return lone, acquisition, defocus_offset, molecule_axis(structure.position_angstrom)
 

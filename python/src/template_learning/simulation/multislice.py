@@ -321,15 +321,17 @@ class Engine:
                 shaped = ft.rfft2(plane[0]) * factors[0]
                 for channel, factor in zip(plane[1:], factors[1:], strict=True):
                     shaped += ft.rfft2(channel) * factor
-                if self.absorption_per_phase:
-                    # Without the ice of a cuboid: what that takes out of the wave is the same nearly everywhere.
-                    wave *= xp.exp(-self.absorption_per_phase * ft.irfft2(shaped, s=self.grid.shape))
                 if isinstance(ice, Cuboid):
+                    if self.absorption_per_phase:
+                        # Without the cuboid's ice: what that takes out of the wave is the same nearly everywhere.
+                        wave *= xp.exp(-self.absorption_per_phase * ft.irfft2(shaped, s=self.grid.shape))
                     path = ice.path_between(view.tilt_deg, *self.axes_angstrom, *slices.faces(index)).astype(np.float32)
                     volt = self.scattering.ice_volt * self.phase_per_volt_angstrom
                     blurred = volt * self.damage(dose_e_per_angstrom2, self.grid.half_frequency)
                     shaped += ft.rfft2(device.put(path)) * device.put(blurred)
                 phase = ft.irfft2(shaped, s=self.grid.shape, overwrite_x=True)
+                if self.absorption_per_phase and not isinstance(ice, Cuboid):
+                    wave *= xp.exp(-self.absorption_per_phase * phase)
                 for grating in (s for s, at in zip(gratings, slice_of, strict=True) if at == index):
                     phase = phase + device.put(grating.phase)
                     wave *= device.put(np.exp(-grating.loss))

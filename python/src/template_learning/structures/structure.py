@@ -417,7 +417,9 @@ def _cleaned(name: str, flat: gemmi.FlatStructure, notes: list[str], path: Path)
     drop(_alternates(flat, chain, number, insertion, keep), "atoms of alternate locations removed (highest occupancy kept)")
     if not keep.any():
         raise BadInput(f"{path}: no atoms are left after cleaning ({'; '.join(notes)})")
-    _check_residues(path, chain[keep], number[keep], insertion[keep], residue_name[keep], atom_name[keep], standard[keep])
+    # Pseudo-atoms of maps are UNK, and many are of one name.
+    named = (standard & (residue_name != "UNK"))[keep]
+    _check_residues(path, chain[keep], number[keep], insertion[keep], residue_name[keep], atom_name[keep], named)
     kept = position[keep]
     origin = kept.mean(axis=0)
     return Structure(
