@@ -76,6 +76,22 @@ def test_how_many_may_fail_is_a_parameter(tmp_path):
     run = run_without(Pipeline(tmp_path), "TETRIS", "t005", "t009", arguments=("--minimum_fraction_left", "0.8"))
     assert run.status == 0, run.printed
     assert described(run).endswith("t005 (train, tetris), t009 (train, tetris)")
+    (tmp_path / "again").mkdir()
+    again = Pipeline(tmp_path / "again").run(
+        *(
+            "-profile",
+            "demo",
+            "-stub",
+            "--start_at",
+            "train",
+            "--from_results",
+            str(run.outdir),
+            "--minimum_fraction_left",
+            "0.8",
+        )
+    )
+    assert again.status == 0, again.printed
+    assert described(again).endswith("t005 (train, reconstruct), t009 (train, reconstruct)")
 
 
 def test_only_tasks_of_one_tomogram_are_passed_over():
