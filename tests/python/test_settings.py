@@ -37,7 +37,10 @@ def test_every_old_name_has_a_present_one_and_is_none_itself() -> None:
     present = flat(Settings().model_dump())
     assert set(RENAMED.values()) <= set(present)
     assert not set(present) & {*RENAMED, *DROPPED}
-    assert set(flat(OLD)) == {name for name in present if name not in RENAMED.values()} - {"cluster.minimum_score"} | {
+    assert set(flat(OLD)) == {name for name in present if name not in RENAMED.values()} - {
+        "cluster.minimum_score",
+        "minimum_fraction_left",
+    } | {
         *RENAMED,
         *DROPPED,
     }
