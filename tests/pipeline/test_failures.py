@@ -29,9 +29,9 @@ profiles {
 
 def run_without(pipeline: Pipeline, process: str, *ids: str, arguments=()):
     """The demo with fifteen rows, in stubs, the tasks of some rows killed at each try."""
-    (pipeline.folder / "sabotage.config").write_text(SABOTAGE.format(process=process, ids=", ".join(f"'{one}'" for one in ids)))
-    if pipeline.process.get("env", {}).get("NXF_SYNTAX_PARSER") == "v2":
-        (pipeline.folder / "sabotage.config").open("a").write(PROFILE)
+    sabotage = SABOTAGE.format(process=process, ids=", ".join(f"'{one}'" for one in ids))
+    strict = pipeline.process.get("env", {}).get("NXF_SYNTAX_PARSER") == "v2"
+    (pipeline.folder / "sabotage.config").write_text(sabotage + PROFILE * strict)
     call = ("-profile", "demo", "-stub", "-c", str(pipeline.folder / "sabotage.config"), "--design.tomograms", "15")
     return pipeline.run(*call, *arguments)
 
