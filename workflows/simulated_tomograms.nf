@@ -99,8 +99,9 @@ workflow SIMULATED_TOMOGRAMS {
         earlier = earlier.mix(truth)
     }
 
-    // --- what failed; it ends the run where too much did
-    stages = ['tetris', 'simulate', 'reconstruct', 'label'].findAll { stage -> plan.runs[stage] }
+    // --- what failed, here or in the earlier run that is gone on from; it ends the run where too much did
+    learns = plan.runs.train || plan.runs.calibrate
+    stages = ['tetris', 'simulate', 'reconstruct', 'label'].findAll { stage -> plan.runs[stage] || (learns && stage in ['reconstruct', 'label']) }
     missing = Channel.value([])
     if (stages) {
         designed = rows.map { meta, row -> [meta.id, row.split] }.toList()

@@ -29,9 +29,9 @@ profiles {
 
 def run_without(pipeline: Pipeline, process: str, *ids: str, arguments=()):
     """The demo with fifteen rows, in stubs, the tasks of some rows killed at each try."""
-    (pipeline.folder / "sabotage.config").write_text(SABOTAGE.format(process=process, ids=", ".join(f"'{one}'" for one in ids)))
-    if pipeline.process.get("env", {}).get("NXF_SYNTAX_PARSER") == "v2":
-        (pipeline.folder / "sabotage.config").open("a").write(PROFILE)
+    sabotage = SABOTAGE.format(process=process, ids=", ".join(f"'{one}'" for one in ids))
+    strict = pipeline.process.get("env", {}).get("NXF_SYNTAX_PARSER") == "v2"
+    (pipeline.folder / "sabotage.config").write_text(sabotage + PROFILE * strict)
     call = ("-profile", "demo", "-stub", "-c", str(pipeline.folder / "sabotage.config"), "--design.tomograms", "15")
     return pipeline.run(*call, *arguments)
 
@@ -76,6 +76,22 @@ def test_how_many_may_fail_is_a_parameter(tmp_path):
     run = run_without(Pipeline(tmp_path), "TETRIS", "t005", "t009", arguments=("--minimum_fraction_left", "0.8"))
     assert run.status == 0, run.printed
     assert described(run).endswith("t005 (train, tetris), t009 (train, tetris)")
+    (tmp_path / "again").mkdir()
+    again = Pipeline(tmp_path / "again").run(
+        *(
+            "-profile",
+            "demo",
+            "-stub",
+            "--start_at",
+            "train",
+            "--from_results",
+            str(run.outdir),
+            "--minimum_fraction_left",
+            "0.8",
+        )
+    )
+    assert again.status == 0, again.printed
+    assert described(again).endswith("t005 (train, reconstruct), t009 (train, reconstruct)")
 
 
 def test_only_tasks_of_one_tomogram_are_passed_over():

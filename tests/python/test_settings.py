@@ -30,7 +30,19 @@ from template_learning.template_matching.search import TiltSeriesOptics
 ROOT = Path(__file__).parents[2]
 OLD: dict[str, Any] = json.loads((ROOT / "tests/data/settings_0.1.0.json").read_text())
 """As CHECK of version 0.1.0 wrote it, with a value of its own for every parameter that has another name now."""
-ADDED = {"cluster.minimum_score", "simulate.hydrogens", "simulate.solvent_noise"}
+ADDED = {
+    "cluster.minimum_score",
+    "evaluate.also_within_voxels",
+    "finetune.augmentation",
+    "flex.first_mode",
+    "label.grey_level",
+    "minimum_fraction_left",
+    "simulate.hydrogens",
+    "simulate.solvent_noise",
+    "tetris.centre_margin_angstrom",
+    "tetris.erosion_voxels",
+    "tetris.grey_level",
+}
 """Parameters that version 0.1.0 did not have."""
 MODELS_CARD = ROOT / "models/nucleosome_8A.keras"
 
@@ -47,7 +59,8 @@ def test_settings_of_0_1_0_are_read_with_their_values() -> None:
     values, before = flat(settings.model_dump(mode="json")), flat(OLD)
     defaults = flat(Settings().model_dump(mode="json"))
     for old, new in RENAMED.items():
-        assert values[new] == before[old], old
+        expected = [before[old]] * len(before["finetune.epochs"]) if new == "finetune.training_fraction" else before[old]  # one for each number of epochs now
+        assert values[new] == expected, old
         assert values[new] != defaults[new], f"{old}: the fixture has the default, which shows nothing"
     for name in before.keys() - {*RENAMED, *DROPPED}:
         assert values[name] == before[name], name
