@@ -18,21 +18,22 @@ process {{
 """
 
 
-# The strict parser looks for a profile in each file of its own.
-PROFILE = """
-profiles {
-    demo {
-    }
-}
-"""
+# The demo's preset and inputs without its profile: the strict parser looks for a profile in each file of configuration.
+DEMO = (
+    "-params-file",
+    str(ROOT / "presets/demo.yml"),
+    "--templates",
+    f"{ROOT}/data/demo/templates/*.cif.gz",
+    "--distractors",
+    f"{ROOT}/data/demo/distractors/*.cif.gz",
+)
 
 
 def run_without(pipeline: Pipeline, process: str, *ids: str, arguments=()):
     """The demo with fifteen rows, in stubs, the tasks of some rows killed at each try."""
-    sabotage = SABOTAGE.format(process=process, ids=", ".join(f"'{one}'" for one in ids))
-    strict = pipeline.process.get("env", {}).get("NXF_SYNTAX_PARSER") == "v2"
-    (pipeline.folder / "sabotage.config").write_text(sabotage + PROFILE * strict)
-    call = ("-profile", "demo", "-stub", "-c", str(pipeline.folder / "sabotage.config"), "--design.tomograms", "15")
+    sabotage = pipeline.folder / "sabotage.config"
+    sabotage.write_text(SABOTAGE.format(process=process, ids=", ".join(f"'{one}'" for one in ids)))
+    call = (*DEMO, "-stub", "-c", str(sabotage), "--design.tomograms", "15")
     return pipeline.run(*call, *arguments)
 
 

@@ -59,7 +59,9 @@ def test_settings_of_0_1_0_are_read_with_their_values() -> None:
     values, before = flat(settings.model_dump(mode="json")), flat(OLD)
     defaults = flat(Settings().model_dump(mode="json"))
     for old, new in RENAMED.items():
-        expected = [before[old]] * len(before["finetune.epochs"]) if new == "finetune.training_fraction" else before[old]  # one for each number of epochs now
+        expected = (
+            [before[old]] * len(before["finetune.epochs"]) if new == "finetune.training_fraction" else before[old]
+        )  # one for each number of epochs now
         assert values[new] == expected, old
         assert values[new] != defaults[new], f"{old}: the fixture has the default, which shows nothing"
     for name in before.keys() - {*RENAMED, *DROPPED}:
