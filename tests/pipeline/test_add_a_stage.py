@@ -84,7 +84,7 @@ PUT = {
     SETTINGS: [
         (
             "class LabelSettings(",
-            "class ThumbnailSettings(Section):\n"
+            "class ThumbnailSettings(SettingsSection):\n"
             '    """THUMBNAIL: small pictures of tomograms."""\n\n'
             '    binning: int = Field(4, ge=1, description="every so manieth voxel is shown")\n\n\n',
         ),

@@ -28,7 +28,6 @@ def read_placed(placed: Path, library_folders: Sequence[Path], *, hydrogens: boo
     """The molecules of a table with the library's entries.
 
     A vesicle is made from its name; its lipids give way to the molecules set in it, as the sidecar's ``vesicles`` says.
-    Without ``hydrogens`` it is made of heavy atoms alone.
 
     Parameters
     ----------
@@ -36,6 +35,8 @@ def read_placed(placed: Path, library_folders: Sequence[Path], *, hydrogens: boo
         ``<id>.placed.csv``, its sidecar beside it.
     library_folders : sequence of Path
         What VOLUME wrote.
+    hydrogens : bool
+        Without them a vesicle is made of heavy atoms alone.
 
     Returns
     -------
