@@ -22,7 +22,11 @@ PAIR = "".join(  # eight residues, and an assembly of two: as they are, and turn
             for number, turn in ((1, 1), (2, -1))
             for row, (x, y, z, step) in enumerate(((turn, 0, 0, 15 * (1 - turn)), (0, turn, 0, 0), (0, 0, 1, 0)), start=1)
         ),
-        *(f"ATOM  {n:>5}  CA  GLY A{n:>4}    {4 * n:8.3f}   2.000   1.000  1.00  0.00           C\n" for n in range(1, 9)),
+        *(
+            f"ATOM  {3 * n + k:>5}  {name:<3} GLY A{n:>4}    {4 * n + 1.3 * k:8.3f}   2.000   1.000  1.00  0.00           {name[0]}\n"
+            for n in range(1, 9)
+            for k, name in enumerate(("N", "CA", "C"))
+        ),
     ]
 )
 SMALL = ("--flex.conformers", "1", "--tetris.shape_voxels", "40,40,40", "--stop_after", "volume")
@@ -46,15 +50,16 @@ def tables(tmp_path):
     """Arguments with a table of templates and one of distractors, all kinds of molecules in them."""
     place = np.indices((24, 24, 24)) - 11.5
     lobes = np.exp(-(place**2).sum(axis=0) / 30) + 0.7 * np.exp(-((place - 4) ** 2).sum(axis=0) / 12)
-    with mrcfile.new(tmp_path / "my map.mrc") as opened:
-        opened.set_data(lobes.astype(np.float32))
-        opened.voxel_size = 5.0
+    for name, density in (("my map.mrc", lobes), ("other map.mrc", lobes[::-1])):
+        with mrcfile.new(tmp_path / name) as opened:
+            opened.set_data(density.astype(np.float32))
+            opened.voxel_size = 5.0
     (tmp_path / "pair.pdb").write_text(PAIR)
     (tmp_path / "t.csv").write_text(
         "id,path,class,resolution_angstrom,mass_dalton\nfrom_map,my map.mrc,a,14,20000\nfetched,pdb:9XYZ,b,,\n"
     )
     (tmp_path / "d.csv").write_text(
-        "id,path,assembly,threshold,mass_dalton\none,pair.pdb,,,\ntwo,pair.pdb,1,,\nmapped,my map.mrc,,0.4,9000\n"
+        "id,path,assembly,threshold,mass_dalton\none,pair.pdb,,,\ntwo,pair.pdb,1,,\nmapped,other map.mrc,,0.4,9000\n"
     )
     return (*SMALL, "--templates", str(tmp_path / "t.csv"), "--distractors", str(tmp_path / "d.csv"))
 
