@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from template_learning.cli import app
-from template_learning.common.stages import ORDER, STAGES
+from template_learning.common.provenance import HELPERS
+from template_learning.common.stages import NAMES, ORDER, STAGES
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "python/src/template_learning"
@@ -45,3 +46,14 @@ def test_only_heavy_libraries_are_imported_inside_functions() -> None:
                 names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
                 hidden += [f"{path.relative_to(SOURCE)}: {name}" for name in names if name.split(".")[0] not in HEAVY]
     assert hidden == []
+
+
+def test_every_random_draw_is_seeded_by_a_word_of_the_list() -> None:
+    words = set()
+    for path in sorted(set(SOURCE.rglob("*.py")) - {SOURCE / "common/provenance.py"}):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("seed_for", "generator_for"):
+                assert isinstance(node.args[1], ast.Constant), path
+                words.add(node.args[1].value)
+    assert words
+    assert words <= {*NAMES, *HELPERS}

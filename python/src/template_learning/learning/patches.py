@@ -199,7 +199,7 @@ class Patches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
         """Batch ``first + index`` of this split."""
         settings = self.settings
-        generator = generator_for(self.root_seed, "patches", f"{self.split}-{self.first + index}")
+        generator = generator_for(self.root_seed, "train", f"patches-{self.split}-{self.first + index}")
         progress = self.progress(self.first + index)
         greys, labels = zip(
             *(self._patch(generator, self.tomograms_admitted(progress), progress) for _ in range(settings.batch_size)),
@@ -228,7 +228,7 @@ class Patches(keras.utils.PyDataset):
         tilts = tomogram.tilt_range_deg, tomogram.tilt_step_deg
         key = (*tilts, band_voxels)
         if key not in self.banks:
-            generator = generator_for(self.root_seed, "patches", f"noise-{tilts}")
+            generator = generator_for(self.root_seed, "train", f"patches-noise-{tilts}")
             self.banks[key] = noise_bank(self.settings.patch_voxels, *tilts, band_voxels, generator)
         return self.banks[key]
 

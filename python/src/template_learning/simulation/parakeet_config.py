@@ -34,7 +34,6 @@ from template_learning.simulation.scattering import parakeet_scattering
 from template_learning.simulation.series import shown
 from template_learning.structures.atoms import Atoms, bare_atoms
 
-STAGE = "simulate-parakeet"
 STRUCTURE_SUFFIXES = (".cif.gz", ".cif", ".mmcif", ".pdb", ".pdb.gz", ".ent", ".ent.gz")
 # Thinner slices than this change nothing at the resolution that damage leaves.
 THINNEST_SLICE_ANGSTROM = 25.0
@@ -420,7 +419,7 @@ def simulate_parakeet(
     grained = grain and config.simulation.ice
 
     def simulate_tilt(index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        generator = generator_for(root_seed, STAGE, f"{config_file.name}/{index}")
+        generator = generator_for(root_seed, "simulate", f"{config_file.name}/{index}")
         wave, exit_angstrom = engine.exit_wave(taken.angle_deg[index], taken.dose_at_end[index], generator if grained else None)
         intensity = engine.intensity(wave, exit_angstrom, defocus_offset[index])
         transfer = None

@@ -62,7 +62,7 @@ def flex_template(
     )
     for number in numbers:
         item = f"{template_id}_c{number:03d}"
-        drawn = draw_conformer(modes, geometry, settings, generator_for(root_seed, "FLEX", item))
+        drawn = draw_conformer(modes, geometry, settings, generator_for(root_seed, "flex", item))
         writer.write(output / f"{item}.cif.gz", item, molecule.position_angstrom + drawn.displacement)
         conformers.append(
             {
