@@ -445,6 +445,7 @@ def main() -> int:
     try:
         names = " ".join(sys.argv[1:])
         images = [image for image in read_images(names) if names or image.ci]
+        images.sort(key=lambda image: image.parent != "base")  # first those that need not wait for another's packages
         shop = Workshop()
         with shop.alone("base"):
             debian = debian_image(shop)

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -58,6 +59,19 @@ def test_what_the_smoke_scripts_take_of_the_package_is_there():
                     exec(ast.unparse(node), {})
                     taken += 1
     assert taken > 5
+
+
+@pytest.mark.long
+def test_the_smoke_scripts_call_the_package_as_it_is(tmp_path):
+    """By their types: arguments, attributes and classes; the programs that they try are not here."""
+    for script in sorted((ROOT / "containers").glob("*/smoke.sh")):
+        for number, program in enumerate(re.findall(r"<<'PYTHON'\n(.*?)^PYTHON$", script.read_text(), re.M | re.S)):
+            (tmp_path / f"{script.parent.name.replace('-', '_')}_{number}.py").write_text(program)
+    mypy = [sys.executable, "-m", "mypy", "--config-file", ROOT / "python/pyproject.toml", "--cache-dir", tmp_path / "cache"]
+    checked = subprocess.run(
+        [*mypy, "--ignore-missing-imports", *tmp_path.glob("*.py")], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert checked.returncode == 0, checked.stdout
 
 
 @pytest.fixture
