@@ -285,9 +285,10 @@ def test_template_matching_runs_on_the_results_of_a_run(pipeline, demo, tmp_path
 def test_fine_tuning_is_one_call_on_annotated_tomograms(tmp_path, demo, labels, environment):
     pipeline = Pipeline(tmp_path, process={"env": environment})
     write_mrc(pipeline.folder / "a.mrc", np.random.default_rng(1).standard_normal((16, 16, 16)).astype(np.float32), 8.0)
-    (pipeline.folder / "a.csv").write_text("x,y,z\n1,2,3\n")
+    for name in ("a1", "a2"):
+        (pipeline.folder / f"{name}.csv").write_text("x,y,z\n1,2,3\n")
     table = pipeline.folder / "tomograms.csv"
-    table.write_text("id,path,annotations,voxel_size_angstrom\na1,a.mrc,a.csv,8\na2,a.mrc,a.csv,\nbare,a.mrc,,\n")
+    table.write_text("id,path,annotations,voxel_size_angstrom\na1,a.mrc,a1.csv,8\na2,a.mrc,a2.csv,\nbare,a.mrc,,\n")
     arguments = ("--tomograms", str(table), "--finetune.labels", labels, "--design.test_tomograms", "0")
     run = pipeline.run("-profile", "demo", "-stub", "--start_at", "finetune", "--from_results", str(demo.outdir), *arguments)
     assert run.status == 0, run.printed
