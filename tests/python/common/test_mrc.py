@@ -3,7 +3,6 @@
 import bz2
 import contextlib
 import gzip
-import logging
 import lzma
 import struct
 
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from template_learning.common.errors import BadInput
+from template_learning.common.log import listening
 from template_learning.common.mrc import read_mask, read_mrc, read_tomogram, write_mrc
 
 from ..cases import Case
@@ -166,12 +166,9 @@ MASK_CASES = [
 
 
 @pytest.fixture
-def warned(caplog):
-    def lines():
-        return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-
-    caplog.set_level(logging.WARNING)
-    return lines
+def warned():
+    with listening() as heard:
+        yield lambda: heard
 
 
 @pytest.mark.parametrize("memory_map", [False, True])

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import logging
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 from template_learning.common.errors import BadInput
 from template_learning.common.files import read_rows, read_table
+from template_learning.common.log import listening
 
 from ..cases import Case
 
@@ -64,7 +64,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_what_comes_of_a_table(tmp_path, caplog, case):
+def test_what_comes_of_a_table(tmp_path, case):
     path = tmp_path / "t.csv"
     path.write_bytes(case.make())
     if case.outcome == "refused":
@@ -74,9 +74,9 @@ def test_what_comes_of_a_table(tmp_path, caplog, case):
         assert str(path) in str(refusal.value)
         assert "\n" not in str(refusal.value)
         return
-    caplog.set_level(logging.WARNING)
-    assert read_table(path, Tomogram) == ROWS
-    said = " ".join(record.getMessage() for record in caplog.records)
+    with listening() as heard:
+        assert read_table(path, Tomogram) == ROWS
+    said = " ".join(heard)
     assert bool(said) == (case.outcome == "warning")
     assert case.words in said
 

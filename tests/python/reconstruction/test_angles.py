@@ -1,12 +1,11 @@
 """Tilt angles as programs write them: read, or refused before a tomogram of another geometry is made."""
 
-import logging
-
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from template_learning.common.errors import BadInput
+from template_learning.common.log import listening
 from template_learning.stages.reconstruct import read_angles
 
 from ..cases import Case
@@ -45,8 +44,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_what_comes_of_tilt_angles(tmp_path, caplog, case):
-    caplog.set_level(logging.WARNING)
+def test_what_comes_of_tilt_angles(tmp_path, case):
     content = case.make()
     path = tmp_path / "a.tlt"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -56,8 +54,9 @@ def test_what_comes_of_tilt_angles(tmp_path, caplog, case):
         assert case.words in str(refusal.value)
         assert str(path) in str(refusal.value)
         return
-    found = read_angles(path)
-    said = " ".join(record.getMessage() for record in caplog.records)
+    with listening() as heard:
+        found = read_angles(path)
+    said = " ".join(heard)
     assert bool(said) == (case.outcome == "warning")
     assert case.words in said
     if "gap" not in case.what:

@@ -2,7 +2,6 @@
 
 import codecs
 import csv
-import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,9 +12,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from template_learning.common.errors import BadInput, first_problem
+from template_learning.common.log import tell
 
 Row = TypeVar("Row", bound=BaseModel)
-log = logging.getLogger(__name__)
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 NOT_TEXT: Mapping[bytes, str] = {
@@ -102,7 +101,7 @@ def _decoded(path: Path, content: bytes) -> str:
     except UnicodeDecodeError:
         if encoding != "utf-8-sig":
             raise BadInput(f"{path}: broken UTF-16; a text file in UTF-8 was expected") from None
-    log.warning("%s: not UTF-8; read as Latin-1, so look at letters beyond ASCII", path)
+    tell(f"{path}: not UTF-8; read as Latin-1, so look at letters beyond ASCII")
     return content.decode("latin-1")
 
 

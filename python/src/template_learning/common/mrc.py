@@ -10,7 +10,6 @@ What a header may say, and what comes of it (docs/reference/inputs.md has every 
 
 import bz2
 import gzip
-import logging
 import lzma
 import zlib
 from collections.abc import Mapping
@@ -24,8 +23,8 @@ from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import existing, replacing
+from template_learning.common.log import tell
 
-log = logging.getLogger(__name__)
 ByteOrder = Literal["<", ">"]
 
 HEADER_BYTES = 1024
@@ -125,7 +124,7 @@ def read_mrc(
             f"are they an extended header that nsymbt = {header.extended_bytes} does not count?"
         )
     if tail > 0:
-        log.warning("%s: %d zeros after the voxels are left out", path, tail)
+        tell(f"{path}: {tail} zeros after the voxels are left out")
     shape = header.count[::-1]
     if content is not None:
         data: NDArray[Any] = np.frombuffer(content, header.dtype, int(np.prod(shape)), header.offset).reshape(shape)
@@ -177,12 +176,12 @@ def read_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
             "a mask of 0 outside and 1 inside was expected"
         )
     if data.dtype.kind in "iu" and len(labels := np.unique(data[data > 0])) > 1:
-        log.warning("%s: %d values above 0 (%d to %d), all of which are inside", path, len(labels), labels[0], labels[-1])
+        tell(f"{path}: {len(labels)} values above 0 ({int(labels[0])} to {int(labels[-1])}), all of which are inside")
     inside: NDArray[np.bool_] = data > 0
     if not inside.any():
         raise BadInput(f"{path}: the mask is empty, every voxel is 0; some above 0, inside, were expected")
     if inside.all():
-        log.warning("%s: the whole tomogram is inside the mask", path)
+        tell(f"{path}: the whole tomogram is inside the mask")
     return inside
 
 
@@ -326,16 +325,14 @@ def _header(path: Path, head: bytes, whole: int) -> _Header:
         if not exact:
             raise BadInput(f"{path}: {message}{proof}")
         words = "little" if header.order == "<" else "big"
-        log.warning("%s: %s; read as %s-endian, which the file's size proves", path, message, words)
+        tell(f"{path}: {message}; read as {words}-endian, which the file's size proves")
     if head[208:211] != b"MAP":
         if not exact:
             raise BadInput(f"{path}: no 'MAP' in its header{proof}")
-        log.warning("%s: no 'MAP' in its header (an old or foreign writer); read, as the file's size fits", path)
+        tell(f"{path}: no 'MAP' in its header (an old or foreign writer); read, as the file's size fits")
     if offset != HEADER_BYTES + header.extended_bytes:
-        log.warning(
-            "%s: nsymbt = %d, but the file's size proves that no extended header is there; read without",
-            path,
-            header.extended_bytes,
+        tell(
+            f"{path}: nsymbt = {header.extended_bytes}, but the file's size proves that no extended header is there; read without"
         )
     if header.imod_stamp == IMOD_STAMP and header.imod_flags & IMOD_PACKED_NIBBLES and header.mode == 0:
         raise BadInput(
@@ -381,7 +378,7 @@ def _bytes_read(path: Path, header: _Header, data: NDArray[Any]) -> NDArray[Any]
         return data if header.imod_flags & IMOD_SIGNED_BYTES else data.view(np.uint8)
     least, most, mean = header.statistics
     if 0 <= least <= mean <= most and 127 < most <= 255:
-        log.warning("%s: bytes read as unsigned: the header's highest value is %g, and no signed byte's", path, most)
+        tell(f"{path}: bytes read as unsigned: the header's highest value is {most:g}, and no signed byte's")
         return data.view(np.uint8)
     if least < 0 or isinstance(data, np.memmap):
         return data
@@ -404,7 +401,7 @@ def _words_read(path: Path, header: _Header, data: NDArray[Any]) -> NDArray[Any]
         (header.mode == 1 and least >= 0 and 2**15 <= most < 2**16) or (header.mode == 6 and least < 0)
     ):
         words = "unsigned" if header.mode == 1 else "signed"
-        log.warning("%s: mode %d read as %s: the header's values run from %g to %g", path, header.mode, words, least, most)
+        tell(f"{path}: mode {header.mode} read as {words}: the header's values run from {least:g} to {most:g}")
         return data.view(other)
     if header.mode == 6 and not isinstance(data, np.memmap):
         # Signed values about 0 that are read as unsigned lie at both ends of the range, and none between.
@@ -438,15 +435,14 @@ def _axes_in_order(path: Path, header: _Header, data: NDArray[Any], stack: bool)
     if header.axes == (1, 2, 3):
         return data
     if header.axes == (0, 0, 0):
-        log.warning("%s: mapc, mapr, maps = 0, 0, 0; columns, rows and sections are read as x, y and z", path)
+        tell(f"{path}: mapc, mapr, maps = 0, 0, 0; columns, rows and sections are read as x, y and z")
         return data
+    told = ", ".join(map(str, header.axes))
     if sorted(header.axes) != [1, 2, 3]:
-        told = ", ".join(map(str, header.axes))
         raise BadInput(f"{path}: mapc, mapr, maps = {told}; an order of 1, 2 and 3 was expected (1, 2, 3 is the common one)")
     if stack:
-        told = ", ".join(map(str, header.axes))
         raise BadInput(f"{path}: mapc, mapr, maps = {told}; a tilt series with 1, 2, 3 was expected")
-    log.warning("%s: axes put in order, as mapc, mapr, maps = %d, %d, %d tell", path, *header.axes)
+    tell(f"{path}: axes put in order, as mapc, mapr, maps = {told} tell")
     file_axes = header.axes[::-1]
     return np.ascontiguousarray(np.transpose(data, [file_axes.index(axis) for axis in (3, 2, 1)]))
 
@@ -484,21 +480,21 @@ def _told_voxel_size(path: Path, header: _Header, stack: bool) -> float:
         ]
         if len(likely) != 1:
             raise BadInput(f"{path}: {told}: the voxel size cannot be known from it; mx = {count[0]} was expected ({repair})")
-        log.warning("%s: %s; voxels of %g Å is the one likely reading", path, told, likely[0])
+        tell(f"{path}: {told}; voxels of {likely[0]:g} Å is the one likely reading")
         return float(np.float32(likely[0]))
     sizes = cell[:2] / sampling[:2]
     across = float(np.float32(sizes[0]))
     if (sampling[:2] != count[:2]).any() and np.allclose(by_count := cell[:2] / count[:2], by_count[0], rtol=CUBE_TOLERANCE):
-        log.warning("%s: %s, but %d columns; voxels of %g Å, as of a part of that cell", path, told, count[0], across)
+        tell(f"{path}: {told}, but {int(count[0])} columns; voxels of {across:g} Å, as of a part of that cell")
     if not stack and np.isfinite(cell[2]) and cell[2] > 0:
         along = [cell[2] / divisor for divisor in (sampling[2], count[2]) if divisor > 0]
         sizes = np.append(sizes, along[0])
         as_counted = np.isclose(along[-1], across, rtol=CUBE_TOLERANCE)
         if sampling[2] <= 1 and as_counted and not np.isclose(along[0], across, rtol=CUBE_TOLERANCE):
-            log.warning("%s: %s; read as mz = %d", path, told, count[2])
+            tell(f"{path}: {told}; read as mz = {int(count[2])}")
             sizes[2] = along[-1]
     elif not stack:
-        log.warning("%s: the header gives no voxel size along z; that of x, %g Å, is taken", path, across)
+        tell(f"{path}: the header gives no voxel size along z; that of x, {across:g} Å, is taken")
     if not np.allclose(sizes, sizes[0], rtol=CUBE_TOLERANCE):
         voxels = " x ".join(f"{size:.4g}" for size in sizes)
         raise BadInput(

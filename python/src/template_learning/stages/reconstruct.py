@@ -1,6 +1,5 @@
 """RECONSTRUCT: a tomogram from a tilt series."""
 
-import logging
 import time
 from pathlib import Path
 
@@ -10,13 +9,12 @@ from numpy.typing import NDArray
 from template_learning.common.errors import BadInput
 from template_learning.common.files import DECIMAL_COMMA, checked_id, read_text
 from template_learning.common.geometry import Grid
+from template_learning.common.log import tell
 from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import read_sidecar, write_sidecar
 from template_learning.reconstruction import imod
 from template_learning.reconstruction.back_projection import back_project, resample_images
 from template_learning.settings import ReconstructSettings
-
-log = logging.getLogger(__name__)
 
 
 def reconstruct_series(tilts: Path, angles: Path, identifier: str, settings: ReconstructSettings, output: Path) -> None:
@@ -133,7 +131,7 @@ def _check_angles(path: Path, angles: NDArray[np.float64]) -> None:
             "(frames of one tilt, or two series in one file?)"
         )
     if steps.max() > 3 * np.median(steps) and steps.max() > 15:
-        log.warning("%s: no tilt between %g degrees and the next, %g degrees on", path, _before_gap(angles), steps.max())
+        tell(f"{path}: no tilt between {_before_gap(angles):g} degrees and the next, {steps.max():g} degrees on")
 
 
 def _before_gap(angles: NDArray[np.float64]) -> float:
