@@ -25,17 +25,16 @@ from scipy.spatial.transform import Rotation
 
 from template_learning.common.compute import processors, visible_gpus
 from template_learning.common.errors import BadInput
-from template_learning.common.files import checked_id, replacing
+from template_learning.common.files import checked_id
 from template_learning.common.geometry import Grid
-from template_learning.common.mrc import write_mrc
 from template_learning.common.programs import find_program, run_program, words_of
-from template_learning.common.provenance import seed_for, write_sidecar
+from template_learning.common.provenance import seed_for
 from template_learning.common.tables import DesignRow
 from template_learning.settings import SimulateCommandSettings, SimulateSettings
 from template_learning.simulation.acquisition import acquire, tilt_angles
 from template_learning.simulation.potential import Sample
 from template_learning.simulation.scattering import SOLVENT_NOISE
-from template_learning.simulation.series import design_lens, placed_sample, shown
+from template_learning.simulation.series import design_lens, placed_sample, shown, write_series
 from template_learning.structures.atoms import Atoms
 
 PARAKEET = "parakeet.run"
@@ -351,26 +350,17 @@ def simulate_by_parakeet(
         run("sample", 0, workers[0], "sample")
         with ThreadPoolExecutor(len(workers)) as pool:
             images = np.stack(list(shown(pool.map(tilt, range(count)), count)))
-    tilts = output / f"{row.id}.tilts.mrc"
-    write_mrc(tilts, images, detector.pixel_angstrom * detector.binning, stack=True)
-    with replacing(output / f"{row.id}.tlt") as temporary:
-        temporary.write_text("".join(f"{angle:.2f}\n" for angle in taken.angle_deg))
-    write_sidecar(
-        tilts,
-        stage="simulate",
-        item=row.id,
-        seed=root_seed,
-        settings=settings,
-        row=row.model_dump(mode="json"),
-        pixel_size_angstrom=detector.pixel_angstrom * detector.binning,
+    write_series(
+        output,
+        images,
+        detector.pixel_angstrom * detector.binning,
+        sample,
+        grid,
+        row,
+        taken,
+        settings,
+        root_seed,
         detector_pixel_size_angstrom=detector.pixel_angstrom,
-        sample_shape_voxels=list(grid.shape),
-        sample_voxel_size_angstrom=grid.voxel_size_angstrom,
-        angles_deg=taken.angle_deg.round(4),
-        acquisition_order=taken.order,
-        dose_per_tilt=taken.dose_per_tilt,
-        molecules=len(sample.kind),
-        atoms=int(sum(len(sample.atoms[kind][1]) for kind in sample.kind)),
         device="cpu" if workers[0] is None else "gpu",
         workers=len(workers),
         disk_bytes_expected=needed,

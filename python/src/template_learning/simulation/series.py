@@ -15,7 +15,8 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import existing, replacing
 from template_learning.common.geometry import Grid, rotation_from_angles
 from template_learning.common.log import tell
-from template_learning.common.provenance import read_sidecar, write_json
+from template_learning.common.mrc import write_mrc
+from template_learning.common.provenance import read_sidecar, write_json, write_sidecar
 from template_learning.common.tables import DesignRow, positions
 from template_learning.packing.packed_sample import read_placed
 from template_learning.settings import SimulateCommandSettings
@@ -96,6 +97,45 @@ def series_engine(sample: Sample, grid: Grid, row: DesignRow, settings: Simulate
         damage_angstrom2_per_dose=settings.damage_angstrom2_per_dose,
         amplitude_contrast=settings.microscope.amplitude_contrast,
         device=choose_device(settings.device),
+    )
+
+
+def write_series(
+    output: Path,
+    images: NDArray[np.float32],
+    pixel_angstrom: float,
+    sample: Sample,
+    grid: Grid,
+    row: DesignRow,
+    taken: Acquisition,
+    settings: SimulateCommandSettings,
+    root_seed: int,
+    **metadata: Any,
+) -> None:
+    """Write a tilt series [tilt, y, x], its angles and its sidecar, the same files whichever engine made the images.
+
+    ``metadata`` is what the engine has to say besides: figures for the sidecar.
+    """
+    tilts = output / f"{row.id}.tilts.mrc"
+    write_mrc(tilts, images, pixel_angstrom, stack=True)
+    with replacing(output / f"{row.id}.tlt") as temporary:
+        temporary.write_text("".join(f"{angle:.2f}\n" for angle in taken.angle_deg))
+    write_sidecar(
+        tilts,
+        stage="simulate",
+        item=row.id,
+        seed=root_seed,
+        settings=settings,
+        row=row.model_dump(mode="json"),
+        pixel_size_angstrom=pixel_angstrom,
+        sample_shape_voxels=list(grid.shape),
+        sample_voxel_size_angstrom=grid.voxel_size_angstrom,
+        angles_deg=taken.angle_deg.round(4),
+        acquisition_order=taken.order,
+        dose_per_tilt=taken.dose_per_tilt,
+        molecules=len(sample.kind),
+        atoms=int(sum(len(sample.atoms[kind].element) for kind in sample.kind)),
+        **metadata,
     )
 
 

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from template_learning.common.compute import processors
 from template_learning.common.errors import BadInput
-from template_learning.common.files import checked_id, replacing
-from template_learning.common.mrc import write_mrc
-from template_learning.common.provenance import generator_for, read_sidecar, write_sidecar
+from template_learning.common.files import checked_id
+from template_learning.common.provenance import generator_for, read_sidecar
 from template_learning.common.tables import DesignRow
 from template_learning.settings import SimulateCommandSettings
 from template_learning.simulation.acquisition import acquire, tilt_angles
@@ -21,7 +20,7 @@ from template_learning.simulation.ice import Cuboid
 from template_learning.simulation.nuisances import draw_nuisances
 from template_learning.simulation.overlaps import with_ice_put_back
 from template_learning.simulation.parakeet import simulate_by_parakeet
-from template_learning.simulation.series import KeptWaves, TiltImaging, placed_sample, series_engine, shown
+from template_learning.simulation.series import KeptWaves, TiltImaging, placed_sample, series_engine, shown, write_series
 
 
 def simulate_sample(
@@ -100,27 +99,18 @@ def simulate_sample(
     with ThreadPoolExecutor(min(processors(), len(angles))) as pool:
         images = np.stack(list(shown(pool.map(simulate_tilt, range(len(angles))), len(angles))))
     output.mkdir(parents=True, exist_ok=True)
-    tilts = output / f"{row.id}.tilts.mrc"
-    write_mrc(tilts, images, engine.pixel_angstrom, stack=True)
     if keep is not None:
         keep.write(output / f"{row.id}.waves.npy", engine)
-    with replacing(output / f"{row.id}.tlt") as temporary:
-        temporary.write_text("".join(f"{angle:.2f}\n" for angle in angles))
-    write_sidecar(
-        tilts,
-        stage="simulate",
-        item=row.id,
-        seed=root_seed,
-        settings=settings,
-        row=row.model_dump(mode="json"),
-        pixel_size_angstrom=engine.pixel_angstrom,
-        sample_shape_voxels=list(grid.shape),
-        sample_voxel_size_angstrom=grid.voxel_size_angstrom,
-        angles_deg=angles.round(4),
-        acquisition_order=taken.order,
-        dose_per_tilt=taken.dose_per_tilt,
-        molecules=len(packed.kind),
-        atoms=int(sum(len(packed.atoms[kind][1]) for kind in packed.kind)),
+    write_series(
+        output,
+        images,
+        engine.pixel_angstrom,
+        packed,
+        grid,
+        row,
+        taken,
+        settings,
+        root_seed,
         ice_put_back_angstrom3=round(put_back, 1),
         nuisances=imaging.nuisances.metadata(),
         device=engine.device.name,
