@@ -14,7 +14,7 @@ include {{ TRAIN    }} from '{modules}/train/main'
 include {{ FINETUNE }} from '{modules}/finetune/main'
 workflow {{
     one = file("${{projectDir}}/nextflow.config")
-    TRAIN(one, [one], '{{}}', 1)
+    TRAIN(one, '', [one], '{{}}', 1)
     FINETUNE(one, tuple('id,path', [one], [one]), [], '{{}}', 1)
 }}
 """
