@@ -1,4 +1,10 @@
-"""Template matching by pytme's program."""
+"""MATCH by pytme (Maurer, Siggel and Kosinski 2024) on the processor: ``pytme match``, under the GPL, run and never imported.
+
+Facts about 0.3.6 that decide the figures: its phase shift is in radians, whatever its help says; a template in an even box
+shifts every pick by half a voxel; its contrast transfer is positive at low frequencies, so the tomogram's protein must be
+made bright; MRC axes are turned to x, y, z, and what it calls the tilt axis is the one that tilting moves: "2,0" is a beam
+along z and tilting about y.
+"""
 
 import math
 from collections.abc import Sequence
@@ -12,10 +18,9 @@ from numpy.typing import NDArray
 
 from template_learning.common.compute import processors
 from template_learning.common.errors import Fault
-from template_learning.common.mrc import write_mrc
 from template_learning.common.programs import run_program, words_of
 from template_learning.settings import MatchCommandSettings
-from template_learning.template_matching.search import Search, TiltSeriesOptics
+from template_learning.template_matching.search import Search, TiltSeriesOptics, write_search_files
 
 PYTME = "pytme"
 
@@ -55,10 +60,8 @@ def search_by_pytme(
     """
     with TemporaryDirectory() as folder:
         work = Path(folder)
-        write_mrc(work / "target.mrc", np.asarray(tomogram, dtype=np.float32), voxel_size_angstrom)
-        write_mrc(work / "template.mrc", density, voxel_size_angstrom)
-        write_mrc(work / "mask.mrc", mask, voxel_size_angstrom)
-        (work / "angles.tlt").write_text("".join(f"{angle:.4f}\n" for angle in imaging.angles_deg))
+        target = np.asarray(tomogram, dtype=np.float32)
+        write_search_files(work, target, density, mask, voxel_size_angstrom, imaging.angles_deg)
         command = pytme_command(work, imaging, settings, invert=invert)
         run_program(PYTME, command, folder=work, leaves=work / "scores.hdf5")
         scores = read_pytme_scores(work / "scores.hdf5", tomogram.shape)

@@ -20,11 +20,11 @@ from scipy import fft
 
 from template_learning.common.compute import visible_gpus
 from template_learning.common.errors import BadInput, Fault
-from template_learning.common.mrc import read_mrc, write_mrc
+from template_learning.common.mrc import read_mrc
 from template_learning.common.programs import ProgramFault, find_program, run_program
 from template_learning.settings import MatchCommandSettings
 from template_learning.simulation.physics import wavelength_angstrom
-from template_learning.template_matching.search import Search, TiltSeriesOptics
+from template_learning.template_matching.search import Search, TiltSeriesOptics, write_search_files
 
 NAME = "pytom-match-pick"
 PYTOM = "pytom_match_template.py"
@@ -99,10 +99,8 @@ def search_by_pytom(
     template = with_transfer(density, voxel_size_angstrom, imaging, settings.microscope.amplitude_contrast)
     with TemporaryDirectory() as folder:
         work = Path(folder).resolve()
-        write_mrc(work / "target.mrc", with_border(tomogram, half), voxel_size_angstrom)
-        write_mrc(work / "template.mrc", -template if invert else template, voxel_size_angstrom)
-        write_mrc(work / "mask.mrc", mask, voxel_size_angstrom)
-        (work / "angles.tlt").write_text("".join(f"{angle:.4f}\n" for angle in imaging.angles_deg))
+        shown = -template if invert else template
+        write_search_files(work, with_border(tomogram, half), shown, mask, voxel_size_angstrom, imaging.angles_deg)
         command = pytom_command(work, gpus, voxel_size_angstrom, settings)
         try:
             run_program(PYTOM, command, folder=work, leaves=work / "target_job.json")  # the last that it writes

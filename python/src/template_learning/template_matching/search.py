@@ -1,18 +1,14 @@
-"""MATCH: template matching, the comparison beside the network's picks: by pytme (Maurer, Siggel and Kosinski 2024) on the
-processor, or by pytom-match-pick on GPUs (``pytom.py``).
+"""MATCH: what template matching by pytme (``pytme.py``) and by pytom-match-pick (``pytom.py``) have in common.
 
-pytme is a program under the GPL: it is called as ``pytme match`` and never imported.  Facts about 0.3.6 that decide the
-figures: its phase shift is in radians, whatever its help says; a template in an even box shifts every pick by half a voxel;
-its contrast transfer is positive at low frequencies, so the tomogram's protein must be made bright; MRC axes are turned to
-x, y, z, and what it calls the tilt axis is the one that tilting moves: "2,0" is a beam along z and tilting about y.
 Nothing here is random.
 """
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +17,7 @@ from scipy.spatial import cKDTree
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import existing
+from template_learning.common.mrc import write_mrc
 from template_learning.common.tables import PickRow
 from template_learning.settings import MatchCommandSettings, present_section
 from template_learning.simulation.acquisition import tilt_angles
@@ -85,6 +82,21 @@ class Search:
     command: str
     program: str
     program_version: str
+
+
+def write_search_files(
+    work: Path,
+    tomogram: NDArray[Any],
+    template: NDArray[np.floating],
+    mask: NDArray[np.float32],
+    voxel_size_angstrom: float,
+    angles_deg: Sequence[float] | NDArray[np.float64],
+) -> None:
+    """Write what a program searches with: target.mrc, template.mrc and mask.mrc [z, y, x], and angles.tlt, one a line."""
+    write_mrc(work / "target.mrc", tomogram, voxel_size_angstrom)
+    write_mrc(work / "template.mrc", template, voxel_size_angstrom)
+    write_mrc(work / "mask.mrc", mask, voxel_size_angstrom)
+    (work / "angles.tlt").write_text("".join(f"{angle:.4f}\n" for angle in angles_deg))
 
 
 def chosen_templates(library: Mapping[str, LibraryEntry], each: int) -> list[LibraryEntry]:
