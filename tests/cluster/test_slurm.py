@@ -91,7 +91,7 @@ def test_parakeet_simulates_two_nucleosomes_in_its_image(slurm, structures, new_
             "tilt_range_deg": [40.0],
             "defocus_um": [-3.0],
         },
-        "tetris": {"shape_voxels": [16, 24, 24], "distractors_per_template": 0.0, "stop_at": {"templates": 2}},
+        "tetris": {"shape_voxels": [24, 24, 24], "distractors_per_template": 0.0, "stop_at": {"templates": 2}},
         "simulate": {"engine": "parakeet"},
         "reconstruct": {"voxel_size_angstrom": 16.0},
         "stop_after": "reconstruct",
