@@ -4,8 +4,7 @@ process RECONSTRUCT {
     label 'per_tomogram'
 
     input:
-    tuple val(meta), path(tilts), path(facts), path(angles)
-    val settings
+    tuple val(meta), path(tilts), path(facts), path(angles), val(settings)
 
     output:
     tuple val(meta), path("reconstruct/${meta.id}.mrc"), emit: tomogram, topic: published

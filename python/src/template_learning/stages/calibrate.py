@@ -25,6 +25,7 @@ from template_learning.picking.calibration import choose_selection
 from template_learning.picking.segments import find_picks
 from template_learning.picking.selection import segments_by
 from template_learning.settings import CalibrateSettings
+from template_learning.simulation.acquisition import Tilts
 
 TRAINING_TOMOGRAMS = 2
 """How many training tomograms stand in where there are none for validation."""
@@ -127,8 +128,8 @@ def at_shares_of_dose(
         return
     mean, std = grey_statistics(tomogram)
     grey = ((np.asarray(tomogram, dtype=np.float32) - mean) / std).astype(np.float32)
-    tilts = row.tilt_range_deg, row.tilt_step_deg
-    noisy = noise_share(grey, 0.0, 1.0, *tilts)
+    tilts = Tilts(row.tilt_range_deg, row.tilt_step_deg, row.tilt_offset_deg)
+    noisy = noise_share(grey, 0.0, 1.0, tilts)
     for share in shares[1:]:
         generator = generator_for(card.training.get("seed", 0), "calibrate", f"{row.id}-{share:g}")
-        yield share, of_lower_dose(grey, share, noisy, *tilts, generator)
+        yield share, of_lower_dose(grey, share, noisy, tilts, generator)
