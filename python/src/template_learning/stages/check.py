@@ -433,6 +433,10 @@ def _tell_of_unused(settings: Settings, card: ModelCard | None) -> None:
             f"parameter reconstruct.voxel_size_angstrom = {voxel:g}: not used with --model, which has voxels of"
             f" {card.voxel_size_angstrom:g} Å; tomograms are brought to those"
         )
+    taught = {name for phase in settings.train.phases for name in phase.groups or settings.design.groups}
+    untaught = [name for name in settings.design.groups if settings.train.phases and name not in taught]
+    if untaught:
+        tell(f"design.groups.{untaught[0]}: in no phase of train.phases, so that no network is taught its tomograms")
     unused = [] if settings.match.run else [name for name in _changed(settings, plain) if name.startswith("match.")]
     if unused:
         tell(f"without match.run not used: parameter {', '.join(unused)}")
