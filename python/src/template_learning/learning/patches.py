@@ -286,7 +286,7 @@ class Patches(keras.utils.PyDataset):
         if generator.random() >= chosen.fraction:
             return ImagedAnew(number, np.empty(0, dtype=np.float32), False)
         tomogram = self.tomograms[number]
-        band_voxels = self.band[number][0] if self.band[number] else None
+        band_voxels, _ = self.band[number] or (None, 1.0)
         grid = Grid(shape=tomogram.data.shape, voxel_size_angstrom=tomogram.voxel_size_angstrom)
         tilts = tomogram.tilt_range_deg, tomogram.tilt_step_deg
         grey = imaged_anew(tomogram.normalised(), grid, *tilts, tomogram.passes_all, chosen, generator, band_voxels)

@@ -6,6 +6,7 @@ transforms each.  What comes of it passes the same normalisation and band pass a
 
 import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,7 +153,7 @@ def _sine(frequency_per_angstrom: NDArray[np.float64], underfocus_angstrom: floa
     return np.asarray(np.sin(phase + math.asin(0.08)))
 
 
-def _power(transform: NDArray[np.complex64], chosen: NDArray[np.bool_]) -> float:
+def _power(transform: NDArray[Any], chosen: NDArray[np.bool_]) -> float:
     return float(np.mean(np.abs(transform[chosen]) ** 2)) + 1e-30
 
 
