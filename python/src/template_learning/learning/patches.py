@@ -24,7 +24,7 @@ from template_learning.common.provenance import generator_for
 from template_learning.common.tables import DesignRow, ParticleRow, positions
 from template_learning.learning.noise import MARGIN_VOXELS, NoiseBank, added_noise, noise_bank, noise_share
 from template_learning.learning.normalisation import Normalisation, band_deviation, constant_voxels, grey_statistics
-from template_learning.learning.random_imaging import imaged_anew
+from template_learning.learning.random_imaging import imaged_anew, passes_all
 from template_learning.learning.spectrum import band_pass, band_pass_inside
 from template_learning.settings import TrainSettings
 
@@ -37,8 +37,6 @@ FLIPS: dict[str, list[tuple[int, ...]]] = {
     "mirrors": [(), (1, 2), (0, 2), (0, 1), (0,), (1,), (2,), (0, 1, 2)],
 }
 
-IN_FOCUS_UM = 0.01
-"""Nearer to focus than this, with a phase plate of 90 degrees, a series passes all frequencies alike."""
 IMAGING = ("tilt_range_deg", "tilt_step_deg", "total_dose_e_per_angstrom2")
 
 
@@ -104,7 +102,7 @@ def open_tomogram(
         species=tuple(row.species for row in rows),
         class_names={row.class_id: row.class_name for row in rows if row.class_name},
         **({name: getattr(row, name) for name in IMAGING} if row else {}),
-        passes_all=bool(row and abs(row.phase_shift_deg) == 90 and abs(row.defocus_um) < IN_FOCUS_UM),
+        passes_all=row is not None and passes_all(row),
     )
 
 

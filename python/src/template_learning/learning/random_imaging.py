@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from template_learning.common.geometry import Grid
+from template_learning.common.tables import DesignRow
 from template_learning.learning.noise import noise_power
 from template_learning.settings import RandomImagingSettings
 from template_learning.simulation.physics import wavelength_angstrom
@@ -24,8 +25,14 @@ KNOTS = 10
 CORNER = math.sqrt(3) / 2
 """The highest frequency of a volume, cycles a voxel."""
 POWER_EDGE_VOXELS = 64
+IN_FOCUS_UM = 0.01
 LEAST_FREQUENCY = 0.01
 """Slopes are level below it (cycles a voxel)."""
+
+
+def passes_all(row: DesignRow) -> bool:
+    """Whether that row's series passes all frequencies alike: in focus, with a phase plate of 90 degrees."""
+    return abs(row.phase_shift_deg) == 90 and abs(row.defocus_um) < IN_FOCUS_UM
 
 
 def imaged_anew(
