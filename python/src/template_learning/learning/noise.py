@@ -47,6 +47,14 @@ def back_projected_noise(shape: tuple[int, int, int], tilts: Tilts, generator: n
     return noise / noise.std()
 
 
+def seen_frequencies(
+    z: NDArray[np.floating], x: NDArray[np.floating], largest_tilt_deg: float, tilt_offset_deg: float = 0.0
+) -> NDArray[np.bool_]:
+    """Which frequencies, x not negative, a tilt series about y sees that ends ``largest_tilt_deg`` on either side of the offset."""
+    low, high = (np.tan(np.deg2rad(tilt_offset_deg + end)) for end in (-largest_tilt_deg, largest_tilt_deg))
+    return np.asarray((z <= x * high + 1e-6) & (z >= x * low - 1e-6))
+
+
 def noise_share(data: NDArray[Any], mean: float, std: float, tilts: Tilts) -> float:
     """How much of a tomogram's variance is noise, 0 to 1; its grey values have that mean and deviation.
 
