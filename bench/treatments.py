@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ from template_learning.simulation.detector import count_electrons
 from template_learning.simulation.optics import Lens
 from template_learning.stages.reconstruct import read_angles
 from template_learning.treatments.apply import TiltSeries, treated_tomogram
-from template_learning.treatments.field import turn_about_z, turned_position
+from template_learning.treatments.field import crop, turn_about_z, turned_position
+from template_learning.treatments.grey_values import invert
 
 FOLDER = BUILD / "treatments"
 SHIPPED = ROOT / "models" / "nucleosome_8A.keras"
@@ -56,6 +57,8 @@ class Way:
     """e/Å^2 counted anew; none: the counts as they are."""
     gold_beads: int = 0
     turned_deg: float = 0.0
+    crop_voxels: int = 0
+    inverted: bool = False
     imod: bool = False
     figure: str = ""
     """The figure of its own that it has instead of taking part in the least."""
@@ -94,7 +97,7 @@ ISSUE = {
     "voxels_13A": Way(words="voxels of 13.48 Å", voxel_angstrom=13.48),
     "zero_border": Way(words="a border of 16 voxels of zeros", changes={"border_voxels": 16}),
     "gold": Way(words="twelve 10 nm gold beads", gold_beads=12, figure="f1_gold"),
-    "inverted": Way(words="contrast inverted", changes={"inverted": True}, figure="f1_inverted"),
+    "inverted": Way(words="contrast inverted", inverted=True, figure="f1_inverted"),
     "at_30": Way(words="30 e/Å^2", dose=30, figure="f1_at_30"),
     "at_15": Way(words="15 e/Å^2", dose=15, figure="f1_at_15"),
 }
@@ -118,7 +121,7 @@ FURTHER = {
     "non_local_means": Way(words="non-local means", changes={"non_local_means_sigma": 0.8}),
     "deconvolved_flipped": Way(words="flipped, deconvolved as IsoNet does", changes=FLIPPED | {"deconvolution": "isonet"}),
     "mean_border": Way(words="a border of 16 voxels of the mean", changes={"border_voxels": 16, "border": "mean"}),
-    "cropped": Way(words="4 voxels cropped on each side", changes={"crop_voxels": 4}),
+    "cropped": Way(words="4 voxels cropped on each side", crop_voxels=4),
     "turned_30_deg": Way(words="turned about z by 30 degrees", turned_deg=30.0),
     "cut_percentiles": Way(words="1 % of grey values cut on both sides", changes={"cut_percent": 1.0}),
     "words": Way(words="16 bits", changes={"grey_values": "int16"}),
@@ -173,9 +176,7 @@ def with_gold(series: TiltSeries, beads: int) -> TiltSeries:
     images = put_gold_beads(
         series.images, series.angles_deg, series.pixel_angstrom, series.lens, position, GOLD_RADIUS_ANGSTROM
     )
-    return TiltSeries(
-        images, series.angles_deg, series.pixel_angstrom, series.lens, series.amplitude_contrast, series.dose_e_per_angstrom2
-    )
+    return replace(series, images=images)
 
 
 def tomogram_by(name: str) -> Path:
@@ -185,7 +186,7 @@ def tomogram_by(name: str) -> Path:
         return SHARED / "imod_reference" / "tomogram_default.mrc.gz"
     path, told = FOLDER / f"{name}.mrc", FOLDER / f"{name}.json"
     treatment = TreatmentSettings.model_validate(dict(way.changes))
-    key = json.dumps([way.voxel_angstrom, way.dose, way.gold_beads, way.turned_deg, treatment.model_dump()])
+    key = json.dumps([asdict(replace(way, words="", figure="")), treatment.model_dump()])
     if path.is_file() and told.is_file() and told.read_text() == key:
         return path
     series = series_at(way.dose)
@@ -197,7 +198,11 @@ def tomogram_by(name: str) -> Path:
     )
     if way.turned_deg:
         volume = turn_about_z(volume, way.turned_deg)
-    write_mrc(path, volume.astype(np.int16) if volume.dtype == np.uint8 else volume, way.voxel_angstrom)
+    if way.crop_voxels:
+        volume = crop(volume, way.crop_voxels)
+    if way.inverted:
+        volume = invert(volume)
+    write_mrc(path, volume, way.voxel_angstrom)
     told.write_text(key)
     return path
 

@@ -76,6 +76,7 @@ workflow SIMULATED_TOMOGRAMS {
         RECONSTRUCT(
             tilts,
             section(settings, 'reconstruct'),
+            seed,
         )
         simulated = RECONSTRUCT.out.tomogram
     }

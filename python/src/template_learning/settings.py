@@ -435,8 +435,6 @@ class TreatmentSettings(SettingsSection):
     non_local_means_sigma: float = Field(0.0, ge=0, description="strength of non-local means, in the noise's own; 0 = none")
     slope_sigma: float = Field(0.0, description="grey values rise along x by this many standard deviations; 0 = none")
     cut_percent: float = Field(0.0, ge=0, lt=50, description="lowest and highest grey values cut; 0 = none")
-    inverted: bool = Field(False, description="protein bright")
-    crop_voxels: int = Field(0, ge=0, description="taken off on every side; 0 = none")
     border_voxels: int = Field(0, ge=0, description="added on every side; 0 = none")
     border: Literal["zero", "mean"] = Field("zero", description="what the added border is filled with")
     grey_values: Literal["float32", "int16", "uint8"] = Field("float32", description="what the tomogram's voxels are")
@@ -466,6 +464,12 @@ class ReconstructSettings(SettingsSection):
         None, gt=0, description="thickness of the tomograms; none = the simulated sample's, which the tilt series names"
     )
     treatment: TreatmentSettings = TreatmentSettings()
+
+    @model_validator(mode="after")
+    def _natively_treated(self) -> "ReconstructSettings":
+        if self.engine != "native" and self.treatment != TreatmentSettings():
+            raise ValueError(f"treatment: engine = {self.engine} does none of it; engine = native was expected")
+        return self
 
 
 class LabelSettings(SettingsSection):

@@ -33,6 +33,11 @@ class TiltSeries:
     dose_e_per_angstrom2: NDArray[np.float64]
 
 
+def needs_optics(treatment: TreatmentSettings) -> bool:
+    """Whether the treatment asks how the series was taken: its defocus, or its doses."""
+    return treatment.ctf_correction != "none" or treatment.deconvolution != "none" or treatment.dose_weighting
+
+
 def treated_tomogram(
     series: TiltSeries,
     shape: tuple[int, int, int],
@@ -61,7 +66,7 @@ def treated_tomogram(
     Returns
     -------
     (z, y, x) array
-        float32, or what ``treatment.grey_values`` says; larger or smaller than ``shape`` by border and crop.
+        float32, or what ``treatment.grey_values`` says; larger than ``shape`` by the border, with the same centre.
     """
     volume = reconstructed(series, shape, width, voxel_size_angstrom, treatment, generator)
     return treated_volume(volume, voxel_size_angstrom, series.lens, series.amplitude_contrast, treatment)
@@ -157,16 +162,8 @@ def treated_volume(
         grey = grey_values.add_slope(grey, treatment.slope_sigma)
     if treatment.cut_percent:
         grey = grey_values.cut_percentiles(grey, treatment.cut_percent)
-    if treatment.inverted:
-        grey = grey_values.invert(grey)
-    if treatment.crop_voxels:
-        grey = field.crop(grey, treatment.crop_voxels)
-    whole: NDArray[Any] = grey
     if treatment.border_voxels:
         grey = field.add_border(grey, treatment.border_voxels, treatment.border)
-        whole = grey
     if treatment.grey_values == "uint8":
-        whole = grey_values.as_bytes(grey)
-    elif treatment.grey_values == "int16":
-        whole = grey_values.as_words(grey)
-    return whole
+        return grey_values.as_bytes(grey)
+    return grey_values.as_words(grey) if treatment.grey_values == "int16" else grey
