@@ -1,6 +1,6 @@
 """A network's picks in one sample's tomograms, reconstructed and treated in the ways that facilities do.
 
-The sample is Parakeet's (shared data, parakeet_reference): nothing of it is seen in training.  Its counted images of 4 Å become
+The sample is Parakeet's (shared data, parakeet_reference): nothing of it is seen in training.  Its counted images become
 tomograms by this package's reconstructions and treatments, and by IMOD's.  One model with one set of settings
 (presets/workstation.yml) picks in all of them, at its own choice, and ``scenes.score`` counts.
 
@@ -61,9 +61,13 @@ class Way:
     inverted: bool = False
     imod: bool = False
     figure: str = ""
-    """The figure of its own that it has instead of taking part in the least."""
+    """The figure that it has instead of taking part in the least: the mean of all ways that name it."""
 
 
+AVERAGED = {"binning": "plain"}
+"""Of all ways that do not say else: IMOD's reference was made of images averaged over 8 x 8 pixels."""
+DRAWS = 3
+"""Of alignment errors: how much harm they do depends on the draw."""
 FLIPPED = {"ctf_correction": "phase_flip"}
 WEIGHTED = {"dose_weighting": True}
 ISSUE = {
@@ -85,11 +89,16 @@ ISSUE = {
     "gaussian_2": Way(words="Gaussian of 2 voxels", changes={"gaussian_voxels": 2.0}),
     "deconvolved_warp": Way(words="deconvolved as Warp does", changes={"deconvolution": "warp"}),
     "deconvolved_isonet": Way(words="deconvolved as IsoNet does", changes={"deconvolution": "isonet"}),
-    "total_variation": Way(words="total variation", changes={"total_variation_sigma": 0.5}),
+    "total_variation": Way(words="total variation", changes={"total_variation_sigma": 0.6}),
     "flipped_weighted_total_variation": Way(
-        words="flipped, weighted, total variation", changes=FLIPPED | WEIGHTED | {"total_variation_sigma": 0.5}
+        words="flipped, weighted, total variation", changes=FLIPPED | WEIGHTED | {"total_variation_sigma": 0.6}
     ),
-    "misaligned_8A": Way(words="tilts misaligned by 8 Å", changes={"shift_error_angstrom": 8.0}, figure="f1_misaligned_8A"),
+    **{
+        f"misaligned_8A_{draw}": Way(
+            words=f"tilts misaligned by 8 Å, draw {draw}", changes={"shift_error_angstrom": 8.0}, figure="f1_misaligned_8A"
+        )
+        for draw in range(1, DRAWS + 1)
+    },
     "misaligned_16A": Way(words="tilts misaligned by 16 Å", changes={"shift_error_angstrom": 16.0}, figure="f1_misaligned_16A"),
     "rotated_1_deg": Way(words="tilts turned by 1 degree", changes={"rotation_error_deg": 1.0}),
     "voxels_6A": Way(words="voxels of 6 Å", voxel_angstrom=6.0),
@@ -106,7 +115,10 @@ FURTHER = {
     "recounted": Way(words="other counts of the same images, 120 e/Å^2", dose=120),
     "sirt_15": Way(words="SIRT, 15 iterations", changes={"method": "sirt", "iterations": 15}),
     "sirt_5": Way(words="SIRT, 5 iterations", changes={"method": "sirt", "iterations": 5}),
-    "plain_binning": Way(words="binned without antialiasing", changes={"binning": "plain"}),
+    "antialiased": Way(words="binned with an antialiasing filter", changes={"binning": "antialiased"}),
+    "antialiased_gaussian_1": Way(
+        words="antialiased, Gaussian of 1 voxel", changes={"binning": "antialiased", "gaussian_voxels": 1.0}
+    ),
     "flipped_in_strips": Way(words="phases flipped in strips of 80 Å", changes=FLIPPED | {"ctf_strip_angstrom": 80.0}),
     "flipped_at_wrong_defocus": Way(words="phases flipped, 0.5 µm off", changes=FLIPPED | {"defocus_error_um": -0.5}),
     "wiener_at_wrong_defocus": Way(
@@ -131,14 +143,14 @@ WAYS = ISSUE | FURTHER
 COMPARED = {name for name, way in ISSUE.items() if not way.figure}
 GOALS = {
     "f1_plain": ">= 0.977",
-    "f1_misaligned_8A": ">= 0.9",
     "f1_gold": ">= 0.8",
     "f1_inverted": ">= 0.93",
     "f1_at_30": ">= 0.93",
     "f1_at_15": ">= 0.65",
 }
 FIGURES = {
-    **{f"f1_{name}": Figure(f"F1: {way.words}", GOALS.get(way.figure, "")) for name, way in WAYS.items()},
+    **{f"f1_{name}": Figure(f"F1: {way.words}", GOALS.get(f"f1_{name}", "")) for name, way in WAYS.items()},
+    "f1_misaligned_8A": Figure(f"mean F1 of the {DRAWS} draws of tilts misaligned by 8 Å (normal, along x and y)", ">= 0.9"),
     "f1_min_treatments": Figure("least F1 over the first group of treatments, but those with a goal of their own", ">= 0.94"),
     "f1_min_further": Figure("least F1 over the second group"),
     "f1_mean_treatments": Figure("mean F1 over both groups"),
@@ -185,7 +197,7 @@ def tomogram_by(name: str) -> Path:
     if way.imod:
         return SHARED / "imod_reference" / "tomogram_default.mrc.gz"
     path, told = FOLDER / f"{name}.mrc", FOLDER / f"{name}.json"
-    treatment = TreatmentSettings.model_validate(dict(way.changes))
+    treatment = TreatmentSettings.model_validate(AVERAGED | dict(way.changes))
     key = json.dumps([asdict(replace(way, words="", figure="")), treatment.model_dump()])
     if path.is_file() and told.is_file() and told.read_text() == key:
         return path
@@ -242,6 +254,8 @@ def measure(picker: Picker, names: Sequence[str]) -> tuple[dict[str, float], dic
         }
         print(f"{name}: F1 {found['f1']:.3f}, {rows[name]['right']:g} right, {rows[name]['wrong']:g} wrong", flush=True)
     figures = {f"f1_{name}": row["f1"] for name, row in rows.items()}
+    for figure in {WAYS[name].figure for name in rows} - {""}:
+        figures[figure] = float(np.mean([row["f1"] for name, row in rows.items() if WAYS[name].figure == figure]))
     for figure, group in (
         ("f1_min_treatments", COMPARED),
         ("f1_min_further", set(FURTHER)),

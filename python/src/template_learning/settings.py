@@ -414,7 +414,8 @@ class TreatmentSettings(SettingsSection):
     )
     dose_weighting: bool = Field(False, description="high frequencies of late tilts weighted down (Grant and Grigorieff 2015)")
     binning: Literal["antialiased", "plain"] = Field(
-        "antialiased", description="how images come to the tomogram's voxel size; plain: means over whole pixels"
+        "antialiased",
+        description="how images come to the tomogram's voxel size; plain: means over as many whole pixels as fit, then resampled",
     )
     method: Literal["back_projection", "sirt"] = Field("back_projection", description="weighted back-projection, or SIRT")
     radial_filter: Literal["ramp", "hamming_like", "sirt_like"] = Field(

@@ -55,19 +55,16 @@ def test_back_projection_is_linear_with_every_filter(name):
 
 
 def test_a_sirt_like_filter_is_like_sirt():
-    generator = np.random.default_rng(3)
-    points = generator.uniform((-15, -15, -8), (15, 15, 8), (30, 3))
-    images = blobs_projected(points, TILT_ANGLES, SHAPE[1:], 1.5) + 2 * noise(len(TILT_ANGLES), *SHAPE[1:])
-    iterated = sirt(images, TILT_ANGLES, SHAPE, 10)
-    inner = tuple(slice(4, -4) for _ in SHAPE)
-
-    def likeness(filtered):
-        return np.corrcoef(filtered[inner].ravel(), iterated[inner].ravel())[0, 1]
-
-    plain = likeness(back_project(images, TILT_ANGLES, SHAPE))
-    alike = likeness(back_project(images, TILT_ANGLES, SHAPE, radial_filter="sirt_like", iterations=10))
-    assert alike > plain + 0.1
-    assert alike > 0.8
+    shape = (32, 24, 96)
+    images = noise(len(TILT_ANGLES), *shape[1:])
+    inner = (slice(4, -4), slice(None), slice(12, -12))
+    # Small volumes converge sooner than the formula's: a few iterations alone are alike here.
+    for iterations in (1, 3):
+        iterated = sirt(images, TILT_ANGLES, shape, iterations)[inner].ravel()
+        plain = back_project(images, TILT_ANGLES, shape)[inner].ravel()
+        filtered = back_project(images, TILT_ANGLES, shape, radial_filter="sirt_like", iterations=iterations)[inner].ravel()
+        assert np.corrcoef(filtered, iterated)[0, 1] > 0.96
+        assert np.corrcoef(plain, iterated)[0, 1] < 0.9
 
 
 def test_sirt_comes_nearer_to_the_images_and_finds_the_blob():

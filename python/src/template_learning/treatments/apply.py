@@ -1,5 +1,6 @@
 """A tilt series made into a tomogram in the way that settings say, as a facility would."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -121,11 +122,10 @@ def _binned(
     images: NDArray[np.floating], pixel: float, shape: tuple[int, int], voxel: float, treatment: TreatmentSettings
 ) -> NDArray[np.float32]:
     if treatment.binning == "plain":
-        factor = round(voxel / pixel)
-        plain = bin_images(images, factor)
-        if abs(factor - voxel / pixel) < 1e-3 and plain.shape[1:] == shape:
-            return plain
-        images, pixel = plain, pixel * factor
+        factor = max(1, math.floor(voxel / pixel + 1e-3))
+        images, pixel = bin_images(images, factor), pixel * factor
+        if abs(pixel / voxel - 1) < 1e-3 and images.shape[1:] == shape:
+            return np.asarray(images, dtype=np.float32)
     return resample_images(images, pixel, shape, voxel)
 
 
