@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from scipy import fft, ndimage
 from template_learning.reconstruction.alignment_errors import misalign, misalign_at_random
 from template_learning.reconstruction.back_projection import back_project, bin_images, resample_images
-from template_learning.reconstruction.contrast_transfer import correct_contrast_transfer
+from template_learning.reconstruction.contrast_transfer import correct_contrast_transfer, raised_angstrom
 from template_learning.reconstruction.dose_weighting import critical_dose, weight_by_dose
 from template_learning.reconstruction.gold_beads import put_gold_beads
 from template_learning.reconstruction.radial_filters import hamming_like_gain, radial_gain, sirt_like_gain
 from template_learning.reconstruction.sirt import sirt
+from template_learning.simulation.ice import Slab
 from template_learning.simulation.optics import Lens, contrast_transfer
 
-from ..builders import TILT_ANGLES, blobs_projected
+from ..builders import TILT_ANGLES, blobs_projected, engine_of, one_molecule
 
 FREQUENCY = np.linspace(0, 0.5, 101)
 LENS = Lens(defocus_angstrom=-25000.0)
@@ -124,6 +125,23 @@ def test_strips_agree_with_the_whole_image_where_nothing_is_tilted():
     np.testing.assert_allclose(strips, whole, atol=1e-5)
     tilted = correct_contrast_transfer(images, np.full(1, 50.0), 4.0, LENS, 0.07, "phase_flip", strip_angstrom=30.0)
     assert np.abs(tilted - whole).max() > 0.1
+
+
+@pytest.mark.parametrize(("x", "tilt"), [(900.0, 60.0), (900.0, -60.0), (-900.0, 60.0)])
+def test_the_defocus_of_a_strip_is_that_of_the_simulator(x, tilt):
+    """An atom off the tilt axis has fringes of the defocus that its strip is corrected for."""
+    pixel, shape = 4.0, (64, 512)
+    sample = one_molecule([(0.0, 0.0, 0.0)], [16], ice=Slab(400.0), centre=(x, 0.0, 0.0))
+    engine = engine_of(sample, shape=shape, lens=Lens(defocus_angstrom=-10000.0))
+    image = engine.image(engine.intensity(*engine.exit_wave(tilt, 0.0, None)))
+    seen = x * np.cos(np.deg2rad(tilt))
+    gy, gx = fft.fftfreq(shape[0], pixel)[:, None], fft.rfftfreq(shape[1], pixel)[None]
+    to_the_atom = np.exp(2j * np.pi * pixel * (gx * (seen / pixel + (shape[1] - 1) / 2) + gy * (shape[0] - 1) / 2))
+    contrast = -(fft.rfft2(image - image.mean()) * to_the_atom).real
+    defoci = np.arange(-14000.0, -6000.0, 100.0)
+    curves = [contrast_transfer(Lens(defocus_angstrom=defocus), gx, gy, 0.0) for defocus in defoci]
+    likeness = [(contrast * curve).sum() / np.sqrt((curve**2).sum()) for curve in curves]
+    assert defoci[int(np.argmax(likeness))] == pytest.approx(-10000 + raised_angstrom(seen, tilt), abs=250)
 
 
 def test_dose_weights_are_the_published_ones_and_keep_means():

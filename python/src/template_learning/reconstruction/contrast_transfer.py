@@ -75,20 +75,20 @@ def correct_contrast_transfer(
         transform = fft.rfft2(np.asarray(image, dtype=np.float32))
         for begin, end in pairwise(edges):
             from_axis = ((begin + end - 1) / 2 - (width - 1) / 2) * pixel_angstrom
-            raised = height_angstrom(from_axis, float(angle))
-            local = replace(lens, defocus_angstrom=lens.defocus_angstrom + raised)
+            local = replace(lens, defocus_angstrom=lens.defocus_angstrom + raised_angstrom(from_axis, float(angle)))
             gain = correction_gain(method, contrast_transfer(local, gx, gy, amplitude_contrast), signal_to_noise)
             gain[0, 0] = 1.0
             result[index, :, begin:end] = fft.irfft2(transform * gain, image.shape)[:, begin:end]
     return result
 
 
-def height_angstrom(from_axis_angstrom: float, tilt_deg: float) -> float:
+def raised_angstrom(from_axis_angstrom: float, tilt_deg: float) -> float:
     """How much is added to the defocus where a tilted image's pixel lies so far from the tilt axis, in the specimen's plane.
 
-    A point (x, z) is seen at u = x cos t + z sin t; what lies at z = 0 there is at the height -u tan t along the beam.
+    A point (x, z) is seen at u = x cos t + z sin t and lies -x sin t + z cos t down the beam, nearer to the lens: what is at z = 0
+    there is u tan t less underfocused.
     """
-    return float(-from_axis_angstrom * np.tan(np.deg2rad(tilt_deg)))
+    return float(from_axis_angstrom * np.tan(np.deg2rad(tilt_deg)))
 
 
 def _edges(width: int, strip: int) -> list[int]:
