@@ -79,6 +79,7 @@ workflow SIMULATED_TOMOGRAMS {
     if (plan.runs.reconstruct) {
         RECONSTRUCT(
             with_section(tilts, groups, settings, 'reconstruct'),
+            seed,
         )
         simulated = RECONSTRUCT.out.tomogram
     }

@@ -488,6 +488,62 @@ class SimulateSettings(SettingsSection):
     keep_waves: bool = Field(False, description="also write <id>.waves.npy, to image the same sample again with other optics")
 
 
+class TreatmentSettings(SettingsSection):
+    """What facilities do to series and tomograms: first to the images, then in back-projection, then to the tomogram, in this order."""
+
+    lowest_tilt_deg: float = Field(-90.0, ge=-90, le=90, description="tilts below this are left out")
+    highest_tilt_deg: float = Field(90.0, ge=-90, le=90, description="tilts above this are left out")
+    every_nth_tilt: int = Field(1, ge=1, description="2: every other tilt, by angle")
+    shift_error_angstrom: float = Field(0.0, ge=0, description="standard deviation of each tilt's misalignment along x and y")
+    rotation_error_deg: float = Field(0.0, ge=0, description="the same of each tilt's rotation in its plane")
+    ctf_correction: Literal["none", "phase_flip", "wiener"] = Field(
+        "none", description="of the tilt images, at the defocus of the series"
+    )
+    wiener_signal_to_noise: float = Field(10.0, gt=0, description="wiener: the same at all frequencies")
+    ctf_strip_angstrom: float | None = Field(
+        None, gt=0, description="strips along x corrected each for its own defocus; none = one defocus an image"
+    )
+    defocus_error_um: float = Field(
+        0.0, description="added to the defocus that correction and deconvolution take for the true one"
+    )
+    dose_weighting: bool = Field(False, description="high frequencies of late tilts weighted down (Grant and Grigorieff 2015)")
+    binning: Literal["antialiased", "plain"] = Field(
+        "antialiased",
+        description="how images come to the tomogram's voxel size; plain: means over as many whole pixels as fit, then resampled",
+    )
+    method: Literal["back_projection", "sirt"] = Field("back_projection", description="weighted back-projection, or SIRT")
+    radial_filter: Literal["ramp", "hamming_like", "sirt_like"] = Field(
+        "ramp", description="back_projection: ramp to Nyquist; times a Hamming window; or as after some iterations of SIRT"
+    )
+    iterations: int = Field(15, ge=1, description="of sirt, or those that sirt_like stands for")
+    deconvolution: Literal["none", "warp", "isonet"] = Field(
+        "none", description="of the tomogram, high-passed at 300 Å (warp) or at 0.02 of Nyquist's frequency (isonet)"
+    )
+    deconvolution_strength: float = Field(1.0, gt=0, description="signal to noise at low frequency is 1000 to this power")
+    deconvolution_falloff: float = Field(1.0, gt=0, description="how fast signal to noise falls with frequency")
+    gaussian_voxels: float = Field(0.0, ge=0, description="standard deviation of a Gaussian low pass; 0 = none")
+    median_voxels: int = Field(1, ge=1, description="edge of the median filter's cubes; 1 = none")
+    total_variation_sigma: float = Field(
+        0.0, ge=0, description="weight of total variation, in standard deviations of the tomogram; 0 = none"
+    )
+    diffusion_iterations: int = Field(0, ge=0, description="of anisotropic diffusion; 0 = none")
+    non_local_means_sigma: float = Field(0.0, ge=0, description="strength of non-local means, in the noise's own; 0 = none")
+    slope_sigma: float = Field(0.0, description="grey values rise along x by this many standard deviations; 0 = none")
+    cut_percent: float = Field(0.0, ge=0, lt=50, description="lowest and highest grey values cut; 0 = none")
+    border_voxels: int = Field(0, ge=0, description="added on every side; 0 = none")
+    border: Literal["zero", "mean"] = Field("zero", description="what the added border is filled with")
+    grey_values: Literal["float32", "int16", "uint8"] = Field("float32", description="what the tomogram's voxels are")
+
+    @model_validator(mode="after")
+    def _tilts_in_order(self) -> "TreatmentSettings":
+        if self.lowest_tilt_deg >= self.highest_tilt_deg:
+            raise ValueError(
+                f"lowest_tilt_deg = {self.lowest_tilt_deg:g}, highest_tilt_deg = {self.highest_tilt_deg:g}: "
+                "a lower one first was expected"
+            )
+        return self
+
+
 class ReconstructSettings(SettingsSection):
     """RECONSTRUCT: tomograms by weighted back-projection."""
 
@@ -502,6 +558,13 @@ class ReconstructSettings(SettingsSection):
     thickness_angstrom: float | None = Field(
         None, gt=0, description="thickness of the tomograms; none = the simulated sample's, which the tilt series names"
     )
+    treatment: TreatmentSettings = TreatmentSettings()
+
+    @model_validator(mode="after")
+    def _natively_treated(self) -> "ReconstructSettings":
+        if self.engine != "native" and self.treatment != TreatmentSettings():
+            raise ValueError(f"treatment: engine = {self.engine} does none of it; engine = native was expected")
+        return self
 
 
 class LabelSettings(SettingsSection):
