@@ -28,7 +28,7 @@ workflow PICKING {
     tests = held_out.join(simulated)                                    // [meta, tomogram]
     own = tomograms.map { meta, tomogram, _annotations, _mask -> [meta + [simulated: false], tomogram] }
 
-    segmentation = Channel.empty()              // [meta, segmentation, probability, facts]
+    segmentation = Channel.empty()              // [meta, segmentation, log-odds, facts]
     if (plan.runs.segment) {
         SEGMENT(
             tests.map { meta, tomogram -> [meta + [simulated: true], tomogram] }.mix(own),
@@ -37,8 +37,8 @@ workflow PICKING {
         )
         segmentation = SEGMENT.out.segmentation
     }
-    else if (plan.runs.cluster || plan.runs.export) {
-        segmentation = earlier_files(plan.from, 'segment', ['.segmentation.mrc', '.probability.mrc', '.segmentation.mrc.json'])
+    else if (plan.runs.cluster || plan.runs.export || (plan.runs.match && has_earlier(plan.from, 'segment'))) {
+        segmentation = earlier_files(plan.from, 'segment', ['.segmentation.mrc', '.log_odds.mrc', '.segmentation.mrc.json'])
         earlier = earlier.mix(segmentation)
     }
 
@@ -64,8 +64,13 @@ workflow PICKING {
         else if (has_earlier(plan.from, 'simulate')) {
             taken = earlier_files(plan.from, 'simulate', ['.tilts.mrc.json'])
         }
+        // SEGMENT finds the sign of a user's tomogram, where a run has SEGMENT or starts from one that had.
+        signs = by_id(segmentation).map { id, _classes, _log_odds, facts -> [id, facts] }
+        users = own.map { meta, tomogram -> [meta.id, meta, tomogram] }.join(signs, remainder: true)
+            .filter { one -> one[2] }
+            .map { _id, meta, tomogram, facts -> [meta, tomogram, [], facts ?: []] }
         MATCH(
-            tests.join(taken).mix(own.map { meta, tomogram -> [meta, tomogram, []] }),
+            tests.join(taken).map { meta, tomogram, facts -> [meta, tomogram, facts, []] }.mix(users),
             library,
             section(settings, 'match'),
             settings.map { all -> all.segment.contrast },
@@ -79,7 +84,7 @@ workflow PICKING {
 
     if (plan.runs.export) {
         EXPORT(
-            picks.join(segmentation).map { meta, table, facts, classes, _probability, _facts -> [meta, table, facts, classes] },
+            picks.join(segmentation).map { meta, table, facts, classes, _log_odds, _facts -> [meta, table, facts, classes] },
             section(settings, 'export'),
         )
     }

@@ -43,7 +43,7 @@ def test_the_model_is_calibrated_for_the_settings_that_it_is_to_pick_with(preset
 def test_nucleosomes_of_another_simulator_and_reconstruction(shared_data: Path, preset: Settings, tmp_path: Path) -> None:
     tomogram = shared_data / "imod_reference" / "tomogram_default.mrc.gz"
     segment_tomogram(NUCLEOSOME, tomogram, "t", preset.segment, tmp_path, VOXEL)
-    cluster_segmentation(tmp_path / "t.segmentation.mrc", tmp_path / "t.probability.mrc", "t", preset.cluster, tmp_path)
+    cluster_segmentation(tmp_path / "t.segmentation.mrc", tmp_path / "t.log_odds.mrc", "t", preset.cluster, tmp_path)
     picks = [row for row in read_table(tmp_path / "t.picks.csv", PickRow) if row.selected]
     found = np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in picks])
     rows = json.loads((shared_data / "parakeet_reference" / "truth.json").read_text())

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import logit
 from template_learning.common.errors import BadInput
 from template_learning.common.files import read_table
 from template_learning.common.mrc import write_mrc
@@ -22,8 +23,8 @@ def test_selection_by_the_expected_f1(tmp_path):
     likely[..., 14:26] = 0.7
     likely[..., 26:] = 0.6
     write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
-    write_mrc(tmp_path / "a.probability.mrc", likely, 8.0)
-    files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
+    write_mrc(tmp_path / "a.log_odds.mrc", logit(likely), 8.0)
+    files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.log_odds.mrc")
     chosen = ClusterSettings(radius_voxels=3, chosen_by="expected_f1")
     for steps, selected in [
         ([(0.5, 0.1), (0.65, 0.2), (0.8, 0.9)], 1),  # 0.9 / 1.1 before 1.1 / 1.6
@@ -41,8 +42,9 @@ def test_selection_by_the_expected_f1(tmp_path):
         assert all(pick.selected == (rank < selected) for rank, pick in enumerate(sorted(picks, key=lambda one: -one.score)))
         beside = read_sidecar(tmp_path / "a.picks.csv")
         assert "expected F1" in beside["minimum_size_from"]
-        least = beside["minimum_score"]["1"]
-        assert sum(pick.score >= least - 1e-6 for pick in picks) == selected
+        assert beside["score_kind"] == "mean_probability"  # of a model that does not say otherwise
+        least = beside["minimum_score"].get("1", np.inf)
+        assert sum(pick.mean_probability >= least - 1e-6 for pick in picks) == selected
     write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, minimum_size_voxels={1: 20})
     with pytest.raises(BadInput, match=r"evaluate.rank = score was expected"):
         cluster_segmentation(*files, "a", chosen, tmp_path)
@@ -52,8 +54,8 @@ def test_a_crumb_is_less_likely_right_than_a_whole_molecule_where_the_model_know
     """Three balls as sure as each other, of radius 5, 3 and 2: the volume of the second is whole."""
     volume = balls((20, 24, 40), [(8, 8, 8)], 5) | balls((20, 24, 40), [(8, 10, 24)], 3) | balls((20, 24, 40), [(8, 10, 34)], 2)
     write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
-    write_mrc(tmp_path / "a.probability.mrc", np.full(volume.shape, 0.8, np.float32), 8.0)
-    files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
+    write_mrc(tmp_path / "a.log_odds.mrc", np.full(volume.shape, logit(0.8), np.float32), 8.0)
+    files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.log_odds.mrc")
     metadata = {"minimum_size_voxels": {1: 1}, "minimum_score": {1: 0.5}, "score_probability": {1: [(0.1, 0.1), (0.7, 0.9)]}}
     large, whole, crumb = (len(np.argwhere(balls((20, 24, 24), [(8, 10, 10)], radius))) for radius in (5, 3, 2))
     for size, taken in ((None, 3), (whole, 2), (large, 1)):
@@ -63,7 +65,7 @@ def test_a_crumb_is_less_likely_right_than_a_whole_molecule_where_the_model_know
             cluster_segmentation(*files, "a", ClusterSettings(radius_voxels=3, chosen_by=select), tmp_path)
             picks = read_table(tmp_path / "a.picks.csv", PickRow)
             assert [pick.size_voxels for pick in picks] == [large, whole, crumb]
-            assert [pick.score for pick in picks] == pytest.approx([0.8] * 3, abs=1e-4)
+            assert [pick.mean_probability for pick in picks] == pytest.approx([0.8] * 3, abs=1e-4)
             assert [pick.selected for pick in picks] == [number < count for number in range(3)]
             assert read_sidecar(tmp_path / "a.picks.csv")["minimum_score"]["1"] == pytest.approx(
                 0.8 if select == "expected_f1" else 0.5

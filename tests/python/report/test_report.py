@@ -120,7 +120,7 @@ def make_run(folder):
         segmentation = np.zeros(SHAPE, np.uint8)
         segmentation[8:12, 8:12, 8:12] = 1
         write_mrc(folder / f"segment/{name}.segmentation.mrc", segmentation, VOXEL)
-        write_mrc(folder / f"segment/{name}.probability.mrc", segmentation.astype(np.float32), VOXEL)
+        write_mrc(folder / f"segment/{name}.log_odds.mrc", np.where(segmentation > 0, 4, -4).astype(np.float32), VOXEL)
         metadata = {"minimum_size_chosen": "best F1 on 2 tomograms"}
         write_sidecar(
             folder / f"segment/{name}.segmentation.mrc",
@@ -317,7 +317,7 @@ def test_a_run_that_only_picks(part):
             path.unlink()
     page = read_page(part)
     assert page.sections == ["picks-experimental", "molecules", "parameters", "provenance"]
-    assert "Probability of the target in tomogram ts_7" in page.text
+    assert "Log-odds of the target in tomogram ts_7" in page.text
     assert "Nothing says what is in the tomograms" in page.text
 
 

@@ -55,7 +55,7 @@ def choose_threshold(
         while last + 1 < len(curve.f1) and curve.f1[last + 1] >= curve.f1[best] - NEARLY_BEST:
             last += 1
         # The last one's picks are kept by any threshold above the next smaller one.
-        lowest = curve.threshold[last] - 1 if rank == "size" else 0.0
+        lowest = curve.threshold[last] - 1 if rank == "size" else min(0.0, curve.threshold[last])
         below = curve.threshold[last + 1] if last + 1 < len(curve.threshold) else lowest
         chosen[class_id] = float(curve.threshold[first] + below) / 2
     return chosen
@@ -86,12 +86,12 @@ def choose_selection(
 
     ``also`` are picks that the thresholds do not depend on but those frequencies do, with ``truth`` and ``grids`` of the
     same names.  They are counted by confidence, which takes a segment's size into account (``confidence``).  A class of
-    which nothing was found keeps a size of 1 and a score of 0.
+    which nothing was found keeps a size of 1 and any score.
     """
-    minimum, least_score = dict.fromkeys(classes, 1), dict.fromkeys(classes, 0.0)
+    minimum = dict.fromkeys(classes, 1)
     if settings.rank == "size":
         minimum |= choose_minimum_size(picks, truth, grids, settings)
-        return Selection(minimum_size_voxels=minimum, minimum_score=least_score, score_probability=None)
+        return Selection(minimum_size_voxels=minimum, minimum_score={}, score_probability=None)
     whole = _whole_size(_of_known_truth(picks, truth, grids, settings), settings)
     ranked = {
         name: [pick.model_copy(update={"score": confidence(pick, whole)}) for pick in found]
@@ -99,7 +99,7 @@ def choose_selection(
     }
     return Selection(
         minimum_size_voxels=minimum,
-        minimum_score=least_score | choose_threshold(picks, truth, grids, settings, "score"),
+        minimum_score=choose_threshold(picks, truth, grids, settings, "score"),
         score_probability=score_probability(ranked, truth, grids, settings),
         whole_size_voxels=whole,
     )

@@ -453,6 +453,6 @@ def size_figure(sizes: Sequence[float], scores: Sequence[float], threshold: floa
             by_size.legend()
         by_size.set_xlabel("segment size (voxels)")
         by_size.set_ylabel("segments")
-        by_score.hist(scores, bins=np.linspace(0, 1, 41), color=CLASS_COLOURS[1])
-        by_score.set_xlabel("score (mean probability)")
+        by_score.hist(scores, bins=40, color=CLASS_COLOURS[1])
+        by_score.set_xlabel("score (mean log-odds)")
         return _svg(figure)

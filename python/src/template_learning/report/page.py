@@ -76,7 +76,7 @@ def headline(run: Run) -> list[dict[str, str]]:
     sizes, scores = run.minimum_sizes(run.picks), run.minimum_scores(run.picks)
     if scores:
         figures.append(
-            _figure(", ".join(f"{score:.2f}" for score in scores), "score threshold", f"from {run.minimum_size_origin}")
+            _figure(", ".join(f"{score:.2f}" for score in scores), run.score_name(run.picks), f"from {run.minimum_size_origin}")
         )
     elif sizes:
         figures.append(_figure(", ".join(map(str, sizes)), "size threshold (voxels)", f"from {run.minimum_size_origin}"))

@@ -375,6 +375,8 @@ def _tomogram_illustration(run: Run, item: str) -> Illustration | None:
     path, segmented = run.tomogram(item), run.folder / f"segment/{item}.segmentation.mrc"
     what = "Tomogram"
     if path is None:
+        path, what = run.folder / f"segment/{item}.log_odds.mrc", "Log-odds of the target in tomogram"
+    if not path.is_file():  # results of 0.1.0
         path, what = run.folder / f"segment/{item}.probability.mrc", "Probability of the target in tomogram"
     if not path.is_file() or not segmented.is_file():
         return None

@@ -15,7 +15,7 @@ from template_learning.common.geometry import Grid
 from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import generator_for, write_sidecar
 from template_learning.common.tables import DesignRow, ParticleRow
-from template_learning.learning.inference import classes_and_probability, segment_on_own_grid
+from template_learning.learning.inference import classes_and_log_odds, segment_on_own_grid
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import copy_model, load_model
 from template_learning.learning.network import device_scope
@@ -83,7 +83,7 @@ def calibrate_model(
                 name = row.id if share == 1 else f"{row.id} at {share:g} of its dose"
                 probability = segment_on_own_grid(network, card, seen, voxel_size, segment, str(path))
                 # Every segment counts here: the settings' own threshold is about picking.
-                picks[name] = find_picks(*classes_and_probability(probability, segment), voxel_size, settings.cluster, {})
+                picks[name] = find_picks(*classes_and_log_odds(probability, segment), voxel_size, settings.cluster, {})
                 truth[name], grids[name] = particles, grid
     own_dose = {row.id: picks.pop(row.id) for row in chosen}
     selection = choose_selection(card.classes, own_dose, truth, grids, settings.evaluate, also=picks)
@@ -96,6 +96,7 @@ def calibrate_model(
     copy_model(model, output / "model.keras", card.model_copy(update=changes))
     metadata: dict[str, Any] = {
         "minimum_score": {str(number): score for number, score in selection.minimum_score.items()},
+        "score_kind": selection.score_kind,
         "minimum_size_voxels": {str(number): size for number, size in selection.minimum_size_voxels.items()},
         "whole_size_voxels": {str(number): size for number, size in selection.whole_size_voxels.items()},
         "minimum_size_chosen": how,
