@@ -24,6 +24,8 @@ from ..toy_tomograms import VOXEL
 # Keras on NumPy 2 warns of its own saving and weight reading.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
+DARK = SegmentSettings(contrast="protein_dark")
+
 
 @given(quarter=st.integers(4, 300), largest=st.integers(8, 32), overlap=st.integers(0, 31))
 @settings(derandomize=True, deadline=None)
@@ -109,7 +111,7 @@ def test_a_tomogram_thinner_than_the_patch_or_a_tile_is_picked_on_its_own_grid(
     copy_model(trained / "trained.keras", tmp_path / "model.keras", card.model_copy(update={"patch_voxels": 52}))
     thin = np.random.default_rng(0).standard_normal((slices, 46, 44)).astype(np.float32)
     write_mrc(tmp_path / "thin.mrc", thin, voxel)
-    segment_tomogram(tmp_path / "model.keras", tmp_path / "thin.mrc", "thin", SegmentSettings(), tmp_path)
+    segment_tomogram(tmp_path / "model.keras", tmp_path / "thin.mrc", "thin", DARK, tmp_path)
     for name in ("segmentation", "log_odds"):
         found, size = read_mrc(tmp_path / f"thin.{name}.mrc")
         assert (found.shape, size) == (thin.shape, voxel)

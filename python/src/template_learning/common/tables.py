@@ -147,3 +147,6 @@ class TomogramScoreRow(TableRow):
         description="at the threshold where the curves of all tomograms together cross (the paper takes its median)",
     )
     average_precision: float
+    f1_best_blobs: float | None = Field(
+        default=None, description="a difference of two Gaussians of the molecule's size with its best threshold, for comparison"
+    )

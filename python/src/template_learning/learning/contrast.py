@@ -23,6 +23,8 @@ SKEWNESS_WEIGHT = 2.0
 """What a skewness of 1 counts, in units of the logarithm of what the network finds.  Simulated dark tomograms of 15 to 120 e/Å^2 had
 skewnesses of -0.3 to -0.8 and logarithms of 0.4 to 2, real bright chromatin 2.4 to 5.0 and, with a network that never saw the
 like, 2.7 (for dark) to -0.5."""
+LEAST_EVIDENCE = 0.5
+"""Less of it for bright protein, as noise gives, inverts nothing: dark is the custom."""
 LARGEST_LOG_RATIO = 3.0
 LEAST_FOUND = 1e-5
 """Mean of the positive log-odds, a voxel, that counts as nothing found."""
@@ -53,8 +55,8 @@ class FoundContrast:
 
     @property
     def sign(self) -> Sign:
-        """The contrast that more speaks for."""
-        return "protein_bright" if self.evidence < 0 else "protein_dark"
+        """The contrast that more speaks for; dark where next to nothing does."""
+        return "protein_bright" if self.evidence < -LEAST_EVIDENCE else "protein_dark"
 
     def words(self) -> str:
         """What was found, in a line."""

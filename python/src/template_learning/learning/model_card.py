@@ -49,6 +49,12 @@ class ModelCard(BaseModel):
         default=None,
         description="class id to steps: from this confidence (score times share of a whole segment) on, the share that is right",
     )
+    score_quartiles: dict[int, tuple[float, float, float]] | None = Field(
+        default=None, description="class id to the quartiles of the scores of the segments that were right"
+    )
+    segment_recall: dict[int, float] | None = Field(
+        default=None, description="class id to the share of the particles that any segment, selected or not, stood for"
+    )
     whole_size_voxels: dict[int, float] | None = Field(
         default=None, description="class id to the size of whole segments, of which a confidence takes the share"
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE
@@ -24,6 +25,8 @@ class Selection:
     score_probability: dict[int, list[tuple[float, float]]] | None
     whole_size_voxels: dict[int, float] = field(default_factory=dict)
     score_kind: ScoreKind = "log_odds"
+    score_quartiles: dict[int, tuple[float, float, float]] = field(default_factory=dict)
+    segment_recall: dict[int, float] = field(default_factory=dict)
 
 
 def scaled_minimum_size(card: ModelCard, voxel_size_angstrom: float) -> dict[int, int] | None:
@@ -53,6 +56,8 @@ def selection_of(card: ModelCard, voxel_size_angstrom: float) -> Selection:
         score_probability=card.score_probability,
         whole_size_voxels=scaled_whole_size(card, voxel_size_angstrom),
         score_kind=card.score_kind,
+        score_quartiles=card.score_quartiles or {},
+        segment_recall=card.segment_recall or {},
     )
 
 
@@ -111,9 +116,7 @@ def select_by_expected_f1(
     least = {}
     for class_id, steps in (selection.score_probability or {}).items():
         values = np.array([sure[pick.pick] for pick in picks if pick.class_id == class_id])
-        start, probability = np.array(steps, dtype=float).reshape(-1, 2).T
-        reached = np.searchsorted(start, values, side="right")
-        count = expected_f1_count(np.concatenate([[0.0], probability])[reached], minimum_probability)
+        count = expected_f1_count(_probability_of(values, steps), minimum_probability)
         least[class_id] = np.sort(values)[-count] if count else np.inf
     selected = [
         pick.model_copy(update={"selected": bool(sure[pick.pick] >= least[pick.class_id])}) if pick.class_id in least else pick
@@ -125,3 +128,30 @@ def select_by_expected_f1(
             score = score_of(pick, selection.score_kind)
             scores[pick.class_id] = min(score, scores.get(pick.class_id, score))
     return selected, scores
+
+
+def _probability_of(confidences: NDArray[np.float64], steps: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
+    """What a card's steps say of confidences: 0 below the first."""
+    start, probability = np.array(steps, dtype=float).reshape(-1, 2).T
+    return np.asarray(np.concatenate([[0.0], probability])[np.searchsorted(start, confidences, side="right")])
+
+
+def expected_figures(picks: Sequence[PickRow], selection: Selection) -> dict[int, dict[str, float | None]]:
+    """Expected precision, recall and F1 of the selected picks of each class that the model has probabilities for.
+
+    The mean of what the model says of each pick.  Particles that no segment stands for are as frequent as on the tomograms that it was
+    calibrated on (none where the model does not say).  None stands for a figure of no picks.
+    """
+    figures: dict[int, dict[str, float | None]] = {}
+    for class_id, steps in (selection.score_probability or {}).items():
+        rows = [pick for pick in picks if pick.class_id == class_id]
+        sure = np.array([confidence(pick, selection.whole_size_voxels, selection.score_kind) for pick in rows], dtype=float)
+        chance = _probability_of(sure, steps)
+        taken = np.array([pick.selected for pick in rows], dtype=bool)
+        right, there = float(chance[taken].sum()), float(chance.sum()) / max(selection.segment_recall.get(class_id, 1.0), 1e-6)
+        figures[class_id] = {
+            "precision": right / int(taken.sum()) if taken.any() else None,
+            "recall": right / there if there > 0 else None,
+            "f1": 2 * right / (int(taken.sum()) + there) if taken.any() else None,
+        }
+    return figures

@@ -110,6 +110,12 @@ KINDS = (
         "F1, precision, recall and their thresholds over the set; the median F1 where the joint curves cross",
     ),
     Kind("curve", "evaluate/<set>.curve.csv", "precision and recall of the set against the size threshold", CurveRow),
+    Kind(
+        "blobs_curve",
+        "evaluate/<set>.blobs.curve.csv",
+        "the same of a plain peer: a difference of two Gaussians of the molecule's size",
+        CurveRow,
+    ),
     Kind("per_tomogram", "evaluate/<set>.per_tomogram.csv", "the scores of each tomogram", TomogramScoreRow),
     Kind("report", "report/report.html", "one self-contained page: the run's results, figures and parameters"),
     Kind("index", "index.json", "this list: every published file with its stage, id and kind"),

@@ -156,6 +156,10 @@ class Run:
         kinds = {read_sidecar(self.folder / f"cluster/{item}.picks.csv").get("score_kind") for item in items}
         return "least score (log-odds)" if kinds == {"log_odds"} else "least score (mean probability)"
 
+    def pick_facts(self, item: str) -> dict[str, Any]:
+        """What CLUSTER says of a tomogram's picks: contrast, distance from the training, what is expected of them."""
+        return read_sidecar(self.folder / f"cluster/{item}.picks.csv")
+
     @cached_property
     def minimum_size_origin(self) -> str:
         """Where the size or score threshold comes from, in the words of CLUSTER and of the model's card."""

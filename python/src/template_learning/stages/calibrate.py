@@ -35,9 +35,9 @@ def calibrate_model(
 ) -> None:
     """CALIBRATE: write model.keras, with the threshold in its card that gives the best F1 on validation tomograms.
 
-    It is on the segments' size or on their score, as ``settings.evaluate.rank`` says; with the score the card also gets how
-    often segments of a score are right (``score_probability``), also at lower doses than the tomograms', down to the least
-    that the network was trained for (``train.augmentation.minimum_dose_e_per_angstrom2``).  A class of which nothing was
+    It is on the segments' size or on their score, as ``settings.evaluate.rank`` says.  The card also gets how often segments of a
+    score are right (``score_probability``), with rank = score also at lower doses than the tomograms', down to the least that
+    the network was trained for (``train.augmentation.minimum_dose_e_per_angstrom2``).  A class of which nothing was
     found keeps a threshold of 1.
 
     Parameters

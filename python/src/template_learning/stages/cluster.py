@@ -1,20 +1,27 @@
 """CLUSTER: a segmentation in, picks out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, write_table
+from template_learning.common.log import tell
 from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import read_sidecar, write_sidecar
 from template_learning.common.tables import PickRow, ScoreKind
 from template_learning.deepfinder import program as deepfinder_program
+from template_learning.learning.domain import FAR, DomainDistance
 from template_learning.picking.segments import classes_in, select_picks
-from template_learning.picking.selection import Selection, check_expected_f1, check_segments, segments_by
+from template_learning.picking.selection import Selection, check_expected_f1, check_segments, expected_figures, segments_by
 from template_learning.settings import RENAMED, ClusterSettings, present_section
+
+LEAST_RANGE = 0.5
+"""Interquartile range, of log-odds, that scores are taken to have at least."""
 
 
 def cluster_segmentation(segmentation: Path, log_odds: Path, identifier: str, settings: ClusterSettings, output: Path) -> None:
@@ -58,20 +65,28 @@ def cluster_segmentation(segmentation: Path, log_odds: Path, identifier: str, se
     program: dict[str, str] = {}
     if settings.engine == "deepfinder":
         program = deepfinder_program.program("cluster")
-    steps = None
-    if settings.chosen_by == "expected_f1" and origin != "settings":
+    by_expected_f1 = settings.chosen_by == "expected_f1" and origin != "settings"
+    if by_expected_f1:
         check_expected_f1(metadata.get("score_probability"), f"{segmentation}: parameter")
-        steps = {int(number): one for number, one in metadata["score_probability"].items()}
         origin = "model's expected F1 in each tomogram"
-    whole = {int(number): float(size) for number, size in (metadata.get("whole_size_voxels") or {}).items()}
-    selection = Selection(
-        minimum_size_voxels=minimum,
-        minimum_score=least_score,
-        score_probability=steps,
-        whole_size_voxels=whole,
-        score_kind=kind,
-    )
-    picks, least_score = select_picks(classes, odds, voxel_size, settings, selection)
+    carried = {
+        name: {int(number): one for number, one in (metadata.get(name) or {}).items()}
+        for name in ("score_probability", "whole_size_voxels", "score_quartiles", "segment_recall")
+    }
+    whole = carried["whole_size_voxels"]
+    selection = Selection(minimum_size_voxels=minimum, minimum_score=least_score, score_kind=kind, **carried)
+    if by_expected_f1:
+        picks, least_score = select_picks(classes, odds, voxel_size, settings, selection)
+    else:
+        plain = settings.model_copy(update={"chosen_by": "threshold"})
+        picks, least_score = select_picks(classes, odds, voxel_size, plain, selection)
+    model = replace(selection, score_kind=metadata.get("score_kind", "mean_probability"))
+    distance = _domain_distance(metadata, picks, model)
+    if distance.total is not None and distance.total >= FAR:
+        tell(
+            f"{identifier}: unlike the training tomograms (distance {distance.total:.2f}, from {FAR:g} on this is said): look at the"
+            " picks, and do not trust what is expected of them"
+        )
     path = output / f"{identifier}.picks.csv"
     write_table(path, PickRow, picks)
     write_sidecar(
@@ -88,9 +103,25 @@ def cluster_segmentation(segmentation: Path, log_odds: Path, identifier: str, se
         score_kind=kind,
         whole_size_voxels={str(number): size for number, size in whole.items()},
         contrast=metadata.get("contrast"),
+        object_radius_angstrom=metadata.get("object_radius_angstrom"),
+        domain_distance={**asdict(distance), "total": distance.total, "far_from": FAR},
+        expected={str(number): figures for number, figures in expected_figures(picks, model).items()},
         segments=len(picks),
         selected=sum(pick.selected for pick in picks),
         **program,
+    )
+
+
+def _domain_distance(metadata: Mapping[str, Any], picks: Sequence[PickRow], model: Selection) -> DomainDistance:
+    """What SEGMENT measured, and how far the selected picks' scores are from the model's on its validation tomograms."""
+    measured = metadata.get("domain_distance") or {}
+    apart = []
+    for class_id, (low, middle, high) in model.score_quartiles.items():
+        scores = [pick.score for pick in picks if pick.selected and pick.class_id == class_id]
+        if scores:
+            apart.append(abs(float(np.median(scores)) - middle) / max(high - low, LEAST_RANGE))
+    return DomainDistance(
+        spectrum=measured.get("spectrum"), grey_values=measured.get("grey_values"), scores=max(apart, default=None)
     )
 
 

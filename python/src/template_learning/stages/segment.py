@@ -1,5 +1,6 @@
 """SEGMENT: a tomogram and a model in, the class of each voxel out."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE
 from template_learning.deepfinder import program as deepfinder_program
 from template_learning.deepfinder import steps
 from template_learning.learning.contrast import find_contrast
+from template_learning.learning.domain import domain_distance
 from template_learning.learning.fit import check_fits
 from template_learning.learning.inference import classes_and_log_odds, segment_on_own_grid
 from template_learning.learning.model_card import ModelCard
@@ -83,6 +85,8 @@ def segment_tomogram(
         "model_band_pass_angstrom": card.band_pass_angstrom,
         "contrast": signed.contrast,
         "contrast_found": None if found is None else found.metadata(),
+        "domain_distance": asdict(domain_distance(data, voxel_size, card, signed)),
+        "object_radius_angstrom": {number: card.radius_angstrom(number) for number in card.classes},
     }
     # What the report sets the tomogram beside, where the training tomograms are not in the run.
     looks = {"training_spectrum": card.radial_spectrum, "training_grey_histogram": card.grey_histogram}
@@ -97,6 +101,8 @@ def segment_tomogram(
                 "minimum_score": card.minimum_score,
                 "score_kind": card.score_kind,
                 "score_probability": card.score_probability,
+                "score_quartiles": card.score_quartiles,
+                "segment_recall": card.segment_recall,
                 "whole_size_voxels": scaled_whole_size(card, voxel_size),
                 "minimum_size_chosen": card.minimum_size_chosen,
                 "segments_by": card.segments_by,
