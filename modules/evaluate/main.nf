@@ -8,7 +8,7 @@ process EVALUATE {
 
     output:
     tuple val(meta), path("evaluate/${meta.id}.evaluation.json"), path("evaluate/${meta.id}.curve.csv"), path("evaluate/${meta.id}.per_tomogram.csv"), topic: published
-    path "evaluate/${meta.id}.blobs.curve.csv", optional: true, topic: published     // a plain peer, where tomograms are given
+    path "evaluate/${meta.id}.blobs_curve.csv", optional: true, topic: published     // a plain peer, where tomograms are given
 
     script:
     """
@@ -25,6 +25,6 @@ process EVALUATE {
     """
     mkdir evaluate
     touch evaluate/${meta.id}.evaluation.json evaluate/${meta.id}.curve.csv evaluate/${meta.id}.per_tomogram.csv
-    ${tomograms ? "touch evaluate/${meta.id}.blobs.curve.csv" : ''}
+    ${tomograms ? "touch evaluate/${meta.id}.blobs_curve.csv" : ''}
     """
 }

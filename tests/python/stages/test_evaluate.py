@@ -145,13 +145,13 @@ def test_a_plain_peer_stands_beside_the_picks_where_there_are_grey_values(tmp_pa
     assert joint["selected"]["f1"] == pytest.approx(2 * 4 / (4 + 32))
     assert "less than a difference of two Gaussians" in capsys.readouterr().err
     assert all(row.f1_best_blobs > 0.9 for row in read_table(tmp_path / "set.per_tomogram.csv", TomogramScoreRow))
-    curve = [row for row in read_table(tmp_path / "set.blobs.curve.csv", CurveRow) if row.class_id == 0]
+    curve = [row for row in read_table(tmp_path / "set.blobs_curve.csv", CurveRow) if row.class_id == 0]
     assert max(row.f1 for row in curve) == pytest.approx(joint["blobs"]["f1"])
     # Without the grey values of one of them there is nothing to compare.
     (tmp_path / "t.csv").write_text("id,picks,truth,mask,tomogram\n" + rows.replace("a.mrc", ""))
     evaluate_picks(tmp_path / "t.csv", "few", settings, tmp_path)
     assert "blobs" not in json.loads((tmp_path / "few.evaluation.json").read_text())["all"]["joint"]
-    assert not (tmp_path / "few.blobs.curve.csv").exists()
+    assert not (tmp_path / "few.blobs_curve.csv").exists()
     (tmp_path / "t.csv").write_text("id,picks,truth,mask,tomogram\n" + rows)
     write_mrc(tmp_path / "a.mrc", data[1:], 10.0)
     with pytest.raises(BadInput, match=r"a\.mrc: shape \(39, 100, 120\)"):

@@ -112,7 +112,7 @@ KINDS = (
     Kind("curve", "evaluate/<set>.curve.csv", "precision and recall of the set against the size threshold", CurveRow),
     Kind(
         "blobs_curve",
-        "evaluate/<set>.blobs.curve.csv",
+        "evaluate/<set>.blobs_curve.csv",
         "the same of a plain peer: a difference of two Gaussians of the molecule's size",
         CurveRow,
     ),

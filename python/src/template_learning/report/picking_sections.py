@@ -223,7 +223,7 @@ def _curve_illustration(
     run: Run, which: str, evaluation: dict[str, Any], regions: Sequence[str], settings: EvaluateSettings
 ) -> Illustration:
     rows = read_table(run.folder / f"evaluate/{which}.curve.csv", CurveRow)
-    plain = run.folder / f"evaluate/{which}.blobs.curve.csv"
+    plain = run.folder / f"evaluate/{which}.blobs_curve.csv"
     blobs = read_table(plain, CurveRow) if plain.is_file() else []
     beside = run.folder / f"evaluate/{which}{MATCHED}.curve.csv"
     matching = read_table(beside, CurveRow) if beside.is_file() else []

@@ -49,7 +49,7 @@ def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, out
     figures are there for that radius too, under ``also_within``.
 
     Where the table names tomograms, a plain peer stands beside the picks: bodies found by a difference of two Gaussians
-    (picking/blobs.py), with the threshold that is best for it: ``blobs`` in the JSON, ``<id>.blobs.curve.csv``, and a warning
+    (picking/blobs.py), with the threshold that is best for it: ``blobs`` in the JSON, ``<id>.blobs_curve.csv``, and a warning
     where its F1 is higher than that of the selected picks.
 
     Parameters
@@ -133,7 +133,7 @@ def evaluate_picks(table: Path, identifier: str, settings: EvaluateSettings, out
     write_table(output / f"{identifier}.curve.csv", CurveRow, curves)
     write_table(output / f"{identifier}.per_tomogram.csv", TomogramScoreRow, single)
     if with_blobs:
-        write_table(output / f"{identifier}.blobs.curve.csv", CurveRow, blob_curves)
+        write_table(output / f"{identifier}.blobs_curve.csv", CurveRow, blob_curves)
         plain, ours = scores["all"]["joint"]["blobs"], scores["all"]["joint"]["selected"]["f1"]
         if plain is not None and plain["f1"] > ours:
             tell(
