@@ -14,17 +14,18 @@ from template_learning.learning.noise import back_projected_noise
 from template_learning.learning.patches import Patches, open_tomogram
 from template_learning.learning.random_imaging import drawn_filter, drawn_transfer, imaged_anew
 from template_learning.settings import RandomImagingSettings
+from template_learning.simulation.acquisition import Tilts
 
 from ..toy_tomograms import SMALL, imaged
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 GRID = Grid(shape=(32, 48, 40), voxel_size_angstrom=8.0)
 LINEAR = RandomImagingSettings(noiseless_fraction=1.0, gold_fraction=0.0)
-TILTS = 50.0, 2.0
+TILTS = Tilts(50.0, 2.0)
 
 
 def anew(volume: np.ndarray, settings: RandomImagingSettings, seed: int, passes_all: bool = True) -> np.ndarray:
-    return imaged_anew(volume.astype(np.float32), GRID, *TILTS, passes_all, settings, np.random.default_rng(seed))
+    return imaged_anew(volume.astype(np.float32), GRID, TILTS, passes_all, settings, np.random.default_rng(seed))
 
 
 def noise(seed: int) -> np.ndarray:
@@ -43,7 +44,7 @@ def test_what_is_laid_on_is_linear(seed: int) -> None:
 @pytest.mark.parametrize("gold", [0.0, 1.0])
 def test_nothing_gets_into_the_missing_wedge(gold: float) -> None:
     settings = RandomImagingSettings(gold_fraction=gold, noiseless_fraction=0.0)
-    volume = back_projected_noise(GRID.shape, *TILTS, np.random.default_rng(0))
+    volume = back_projected_noise(GRID.shape, TILTS, np.random.default_rng(0))
     z, x = np.abs(fft.fftfreq(GRID.shape[0])), fft.rfftfreq(GRID.shape[2])
     missing = (z[:, None] > 0.1) & (z[:, None] > 1.5 * x * np.tan(np.deg2rad(TILTS[0])))
     for seed in range(8):
@@ -58,7 +59,7 @@ def test_noise_is_as_strong_as_asked(amount: float) -> None:
         noiseless_fraction=0.0, gold_fraction=0.0, noise_to_signal=(amount, amount), low_pass_voxels=(0, 0), slope=(0, 0), bumps=0,
         largest_slope_across=0.0,
     )  # fmt: skip
-    volume = back_projected_noise(GRID.shape, *TILTS, np.random.default_rng(0))
+    volume = back_projected_noise(GRID.shape, TILTS, np.random.default_rng(0))
     total = [np.std(anew(volume, flat, seed, passes_all=False)) / volume.std() for seed in range(4)]
     assert np.mean(total) == pytest.approx(np.hypot(1, amount), rel=0.05)
 

@@ -22,6 +22,7 @@ from template_learning.settings import (
     EvaluateSettings,
     SegmentSettings,
 )
+from template_learning.simulation.acquisition import Tilts
 from template_learning.stages.calibrate import calibrate_model
 from template_learning.stages.segment import segment_tomogram
 
@@ -125,7 +126,7 @@ def test_calibration_by_score_also_at_the_lower_doses_that_the_model_was_trained
     calibrate_model(tmp_path / "low.keras", tmp_path / "design.csv", toy[1], sections, tmp_path)
     # 100, 58, 34 and 20 e/Å^2.
     own, *noisy = [(grey - grey.mean()) / grey.std() for grey in seen]
-    noise = noise_share(own, 0.0, 1.0, row.tilt_range_deg, row.tilt_step_deg)
+    noise = noise_share(own, 0.0, 1.0, Tilts(row.tilt_range_deg, row.tilt_step_deg))
     expected = [(1 + noise * (5**step - 1)) ** -0.5 for step in (1 / 3, 2 / 3, 1)]
     assert [(own * grey).mean() for grey in noisy] == pytest.approx(expected, abs=0.03)
     card = read_card(tmp_path / "model.keras")

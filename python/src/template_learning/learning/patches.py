@@ -22,14 +22,16 @@ from template_learning.common.geometry import Grid
 from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import generator_for
 from template_learning.common.tables import DesignRow, ParticleRow, positions
-from template_learning.learning.noise import MARGIN_VOXELS, NoiseBank, added_noise, noise_bank, noise_share
+from template_learning.learning.noise import MARGIN_VOXELS, NoiseBank, added_noise, noise_bank, noise_share, seen_frequencies
 from template_learning.learning.normalisation import Normalisation, band_deviation, constant_voxels, grey_statistics
 from template_learning.learning.random_imaging import imaged_anew, passes_all
 from template_learning.learning.spectrum import band_pass, band_pass_inside
 from template_learning.settings import TrainSettings
+from template_learning.simulation.acquisition import Tilts
 
 # Half turns about z, y and x as the pairs of array axes that they reverse ([z, y, x] arrays).  They, and no others,
-# take the wedge of a symmetric tilt series about y onto itself and keep the hand; mirror images do not keep it.
+# take the wedge of a symmetric tilt series about y onto itself and keep the hand; mirror images do not keep it.  Where the
+# tilts have an offset, two of them give the wedge of the opposite one, which is as true a tomogram.
 FLIPS: dict[str, list[tuple[int, ...]]] = {
     "none": [()],
     "tilt_axis": [(), (0, 2)],
@@ -37,7 +39,7 @@ FLIPS: dict[str, list[tuple[int, ...]]] = {
     "mirrors": [(), (1, 2), (0, 2), (0, 1), (0,), (1,), (2,), (0, 1, 2)],
 }
 
-IMAGING = ("tilt_range_deg", "tilt_step_deg", "total_dose_e_per_angstrom2")
+IMAGING = ("tilt_range_deg", "tilt_step_deg", "tilt_offset_deg", "total_dose_e_per_angstrom2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +62,14 @@ class TrainingTomogram:
     class_names: dict[int, str]
     tilt_range_deg: float = 60.0
     tilt_step_deg: float = 3.0
+    tilt_offset_deg: float = 0.0
     total_dose_e_per_angstrom2: float = 0.0
     passes_all: bool = False
+
+    @property
+    def tilts(self) -> Tilts:
+        """Its tilt series'."""
+        return Tilts(self.tilt_range_deg, self.tilt_step_deg, self.tilt_offset_deg)
 
     def normalised(self) -> NDArray[np.float32]:
         """Its grey values, in memory, brought to level 0 and spread 1 (``mean`` and ``std`` are what its normalisation takes)."""
@@ -106,15 +114,15 @@ def open_tomogram(
     )
 
 
-def widen_wedge(grey: NDArray[np.float32], largest_tilt_deg: float) -> NDArray[np.float32]:
-    """A patch [z, y, x] as a tilt series about y would give it that ends at +-``largest_tilt_deg``.
+def widen_wedge(grey: NDArray[np.float32], largest_tilt_deg: float, tilt_offset_deg: float = 0.0) -> NDArray[np.float32]:
+    """A patch [z, y, x] as a tilt series about y would give it that ends ``largest_tilt_deg`` on either side of the offset.
 
     Fourier components steeper than that in x and z are set to zero; the mean stays.
     """
     spectrum = np.fft.rfftn(grey)
-    z = np.abs(np.fft.fftfreq(grey.shape[0]))[:, None, None]
+    z = np.fft.fftfreq(grey.shape[0])[:, None, None]
     x = np.fft.rfftfreq(grey.shape[2])
-    spectrum *= z <= x * np.tan(np.deg2rad(largest_tilt_deg)) + 1e-6
+    spectrum *= seen_frequencies(z, x, largest_tilt_deg, tilt_offset_deg)
     return np.fft.irfftn(spectrum, s=grey.shape, axes=(0, 1, 2)).astype(np.float32)
 
 
@@ -175,7 +183,7 @@ class Patches(keras.utils.PyDataset):
         count: int,
         workers: int = 1,
     ) -> None:
-        """``first`` is the number of the first batch of ``count`` an epoch; ``workers`` threads cut batches ahead (1: none)."""
+        """``first`` is the number of the training's first batch, of ``count`` an epoch; ``workers`` threads cut batches ahead (1: none)."""
         super().__init__(workers=workers, max_queue_size=2 * workers)
         self.tomograms = list(tomograms)
         if settings.dose_curriculum_fraction > 0:
@@ -183,6 +191,7 @@ class Patches(keras.utils.PyDataset):
         self.settings = settings
         self.root_seed = root_seed
         self.split = split
+        self.begins = first
         self.first = first
         self.count = count
         self.particles: dict[int, NDArray[np.int64]] = {}  # class to rows (tomogram, z, y, x)
@@ -241,22 +250,23 @@ class Patches(keras.utils.PyDataset):
         least = self.settings.augmentation.minimum_dose_e_per_angstrom2
         if least is None or least >= tomogram.total_dose_e_per_angstrom2:
             return None
-        tilts = tomogram.tilt_range_deg, tomogram.tilt_step_deg
-        return noise_share(tomogram.data, tomogram.mean, tomogram.std, *tilts)
+        return noise_share(tomogram.data, tomogram.mean, tomogram.std, tomogram.tilts)
 
     def _bank_of(self, tomogram: TrainingTomogram, band_voxels: tuple[float, float] | None) -> NoiseBank:
         """Noise of that tilt series, made when it is first asked for."""
-        tilts = tomogram.tilt_range_deg, tomogram.tilt_step_deg
-        key = (*tilts, band_voxels)
+        tilts = tomogram.tilts
+        key = (tilts, band_voxels)
         if key not in self.banks:
-            generator = generator_for(self.root_seed, "train", f"patches-noise-{tilts}")
-            self.banks[key] = noise_bank(self.settings.patch_voxels, *tilts, band_voxels, generator)
+            named = tuple(tilts) if tilts.offset_deg else tuple(tilts)[:2]
+            generator = generator_for(self.root_seed, "train", f"patches-noise-{named}")
+            self.banks[key] = noise_bank(self.settings.patch_voxels, tilts, band_voxels, generator)
         return self.banks[key]
 
     def progress(self, batch: int) -> float:
         """How far that batch is in the beginning with high doses, 0 to 1; 1 for validation."""
         over = self.settings.dose_curriculum_fraction * self.settings.epochs * self.settings.steps_per_epoch
-        return 1.0 if self.split == "validation" or batch >= over else batch / over
+        done = max(0, batch - self.begins)
+        return 1.0 if self.split == "validation" or done >= over else done / over
 
     def tomograms_admitted(self, progress: float) -> int:
         """How many of the tomograms, from the highest dose down, patches are drawn from."""
@@ -286,8 +296,7 @@ class Patches(keras.utils.PyDataset):
         tomogram = self.tomograms[number]
         band_voxels, _ = self.band[number] or (None, 1.0)
         grid = Grid(shape=tomogram.data.shape, voxel_size_angstrom=tomogram.voxel_size_angstrom)
-        tilts = tomogram.tilt_range_deg, tomogram.tilt_step_deg
-        grey = imaged_anew(tomogram.normalised(), grid, *tilts, tomogram.passes_all, chosen, generator, band_voxels)
+        grey = imaged_anew(tomogram.normalised(), grid, tomogram.tilts, tomogram.passes_all, chosen, generator, band_voxels)
         mean, std = grey_statistics(grey, self.settings.normalisation)
         scale = chosen.largest_scale_factor ** generator.uniform(-1, 1)
         return ImagedAnew(
@@ -353,7 +362,9 @@ class Patches(keras.utils.PyDataset):
                 spread = math.sqrt(spread**2 + amount**2 * bank.variance)
         if settings.augmentation.missing_wedge_jitter_deg > 0:
             grey = widen_wedge(
-                grey, tomogram.tilt_range_deg - generator.uniform(0, settings.augmentation.missing_wedge_jitter_deg)
+                grey,
+                tomogram.tilt_range_deg - generator.uniform(0, settings.augmentation.missing_wedge_jitter_deg),
+                tomogram.tilt_offset_deg,
             )
         grey /= np.float32(spread)
         turns = FLIPS[settings.augmentation.rotation]

@@ -14,8 +14,9 @@ from scipy import fft, ndimage
 
 from template_learning.common.geometry import Grid
 from template_learning.common.tables import DesignRow
-from template_learning.learning.noise import noise_power
+from template_learning.learning.noise import noise_power, seen_frequencies
 from template_learning.settings import RandomImagingSettings
+from template_learning.simulation.acquisition import Tilts
 from template_learning.simulation.physics import wavelength_angstrom
 
 VOLTAGE_KV = 300.0
@@ -38,8 +39,7 @@ def passes_all(row: DesignRow) -> bool:
 def imaged_anew(
     volume: NDArray[np.float32],
     grid: Grid,
-    tilt_range_deg: float,
-    tilt_step_deg: float,
+    tilts: Tilts,
     passes_all: bool,
     settings: RandomImagingSettings,
     generator: np.random.Generator,
@@ -53,7 +53,7 @@ def imaged_anew(
         Grey values of zero mean.
     grid : Grid
         Its shape and voxel size.
-    tilt_range_deg, tilt_step_deg : float
+    tilts : Tilts
         Of its tilt series about y: what is laid on has the same missing wedge.
     passes_all : bool
         Its series had a transfer of 1 (in focus, with a phase plate of 90 degrees): one with a defocus is drawn.
@@ -71,14 +71,14 @@ def imaged_anew(
     signal = fft.rfftn(np.asarray(volume, dtype=np.float32))
     if generator.random() < settings.gold_fraction:
         beads = fft.rfftn(gold_beads(grid, float(volume.std()), generator))
-        signal -= beads * (np.abs(z)[:, None, None] <= x * math.tan(math.radians(tilt_range_deg)) + 1e-6)
+        signal -= beads * seen_frequencies(z[:, None, None], x, tilts.range_deg, tilts.offset_deg)
     if passes_all:
         signal *= _by_frequency(frequency, drawn_transfer(grid.voxel_size_angstrom, settings, generator))
     if generator.random() >= settings.noiseless_fraction:
         low, high = settings.noise_to_signal
         amount = low * (high / low) ** generator.random()
         noise = fft.rfftn(generator.standard_normal(grid.shape, dtype=np.float32))
-        noise *= np.sqrt(_noise_power(grid.shape[0], grid.shape[2], tilt_range_deg, tilt_step_deg))[:, None, :]
+        noise *= np.sqrt(_noise_power(grid.shape[0], grid.shape[2], tilts))[:, None, :]
         # Compared where molecules are seen: the lowest frequencies are left out by every band pass.
         seen = (frequency > 1 / 40) & (frequency < 1 / 4)
         noise *= amount * math.sqrt(_power(signal, seen) / _power(noise, seen))
@@ -165,11 +165,13 @@ def _power(transform: NDArray[Any], chosen: NDArray[np.bool_]) -> float:
 
 
 @cache
-def _noise_power(depth: int, width: int, tilt_range_deg: float, tilt_step_deg: float) -> NDArray[np.float32]:
+def _noise_power(depth: int, width: int, tilts: Tilts) -> NDArray[np.float32]:
     """``noise_power`` at the frequencies of a volume, over z and x."""
-    table = noise_power(POWER_EDGE_VOXELS, tilt_range_deg, tilt_step_deg)
-    z, x = np.abs(fft.fftfreq(depth)) * POWER_EDGE_VOXELS, fft.rfftfreq(width) * POWER_EDGE_VOXELS
+    table = noise_power(POWER_EDGE_VOXELS, tilts)
+    z, x = fft.fftfreq(depth) * POWER_EDGE_VOXELS, fft.rfftfreq(width) * POWER_EDGE_VOXELS
+    if tilts.offset_deg:  # one side of the wedge is not the other's mirror image
+        table, z = np.concatenate([fft.fftshift(table, axes=0), table[[POWER_EDGE_VOXELS // 2]]]), z + POWER_EDGE_VOXELS // 2
+    else:
+        table, z = table[: POWER_EDGE_VOXELS // 2 + 1], np.abs(z)
     places = np.meshgrid(z, x, indexing="ij")
-    return np.asarray(
-        ndimage.map_coordinates(table[: POWER_EDGE_VOXELS // 2 + 1], places, order=1, mode="nearest"), dtype=np.float32
-    )
+    return np.asarray(ndimage.map_coordinates(table, places, order=1, mode="nearest"), dtype=np.float32)

@@ -26,6 +26,7 @@ from template_learning.picking.calibration import choose_selection
 from template_learning.picking.segments import find_picks
 from template_learning.picking.selection import segments_by
 from template_learning.settings import CalibrateSettings, RandomImagingSettings
+from template_learning.simulation.acquisition import Tilts
 
 IMAGED_ANEW = 4
 """So often each tomogram is imaged anew, where the training did that."""
@@ -132,11 +133,11 @@ def at_shares_of_dose(
         return
     mean, std = grey_statistics(tomogram)
     grey = ((np.asarray(tomogram, dtype=np.float32) - mean) / std).astype(np.float32)
-    tilts = row.tilt_range_deg, row.tilt_step_deg
-    noisy = noise_share(grey, 0.0, 1.0, *tilts)
+    tilts = Tilts(row.tilt_range_deg, row.tilt_step_deg, row.tilt_offset_deg)
+    noisy = noise_share(grey, 0.0, 1.0, tilts)
     for share in shares[1:]:
         generator = generator_for(card.training.get("seed", 0), "calibrate", f"{row.id}-{share:g}")
-        yield f"{row.id} at {share:g} of its dose", of_lower_dose(grey, share, noisy, *tilts, generator)
+        yield f"{row.id} at {share:g} of its dose", of_lower_dose(grey, share, noisy, tilts, generator)
 
 
 def imaged_otherwise(tomogram: NDArray[Any], grid: Grid, row: DesignRow, card: ModelCard) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -150,5 +151,5 @@ def imaged_otherwise(tomogram: NDArray[Any], grid: Grid, row: DesignRow, card: M
     grey = ((np.asarray(tomogram, dtype=np.float32) - mean) / std).astype(np.float32)
     for number in range(1, IMAGED_ANEW + 1):
         generator = generator_for(card.training.get("seed", 0), "calibrate", f"{row.id}-imaged-{number}")
-        tilts = row.tilt_range_deg, row.tilt_step_deg
-        yield f"{row.id} imaged anew ({number})", imaged_anew(grey, grid, *tilts, passes_all(row), settings, generator)
+        tilts = Tilts(row.tilt_range_deg, row.tilt_step_deg, row.tilt_offset_deg)
+        yield f"{row.id} imaged anew ({number})", imaged_anew(grey, grid, tilts, passes_all(row), settings, generator)
