@@ -28,7 +28,7 @@ workflow PICKING {
     tests = held_out.join(simulated)                                    // [meta, tomogram]
     own = tomograms.map { meta, tomogram, _annotations, _mask -> [meta + [simulated: false], tomogram] }
 
-    segmentation = Channel.empty()              // [meta, segmentation, probability, facts]
+    segmentation = Channel.empty()              // [meta, segmentation, log-odds, facts]
     if (plan.runs.segment) {
         SEGMENT(
             tests.map { meta, tomogram -> [meta + [simulated: true], tomogram] }.mix(own),
@@ -37,8 +37,8 @@ workflow PICKING {
         )
         segmentation = SEGMENT.out.segmentation
     }
-    else if (plan.runs.cluster || plan.runs.export) {
-        segmentation = earlier_files(plan.from, 'segment', ['.segmentation.mrc', '.probability.mrc', '.segmentation.mrc.json'])
+    else if (plan.runs.cluster || plan.runs.export || (plan.runs.match && has_earlier(plan.from, 'segment'))) {
+        segmentation = earlier_files(plan.from, 'segment', ['.segmentation.mrc', '.log_odds.mrc', '.segmentation.mrc.json'])
         earlier = earlier.mix(segmentation)
     }
 
@@ -64,8 +64,13 @@ workflow PICKING {
         else if (has_earlier(plan.from, 'simulate')) {
             taken = earlier_files(plan.from, 'simulate', ['.tilts.mrc.json'])
         }
+        // SEGMENT finds the sign of a user's tomogram, where a run has SEGMENT or starts from one that had.
+        signs = by_id(segmentation).map { id, _classes, _log_odds, facts -> [id, facts] }
+        users = own.map { meta, tomogram -> [meta.id, meta, tomogram] }.join(signs, remainder: true)
+            .filter { one -> one[1] }               // those of SEGMENT alone are simulated
+            .map { _id, meta, tomogram, facts -> [meta, tomogram, [], facts ?: []] }
         MATCH(
-            tests.join(taken).mix(own.map { meta, tomogram -> [meta, tomogram, []] }),
+            tests.join(taken).map { meta, tomogram, facts -> [meta, tomogram, facts, []] }.mix(users),
             library,
             section(settings, 'match'),
             settings.map { all -> all.segment.contrast },
@@ -79,7 +84,7 @@ workflow PICKING {
 
     if (plan.runs.export) {
         EXPORT(
-            picks.join(segmentation).map { meta, table, facts, classes, _probability, _facts -> [meta, table, facts, classes] },
+            picks.join(segmentation).map { meta, table, facts, classes, _log_odds, _facts -> [meta, table, facts, classes] },
             section(settings, 'export'),
         )
     }
@@ -89,15 +94,16 @@ workflow PICKING {
         truth_experimental = by_id(tomograms.filter { _meta, _tomogram, annotations, _mask -> annotations })
             .map { id, _tomogram, annotations, mask -> [id, annotations, mask] }
         EVALUATE_SIMULATED(
-            evaluation('simulated', picks, truth_simulated),
+            evaluation('simulated', picks, truth_simulated, by_id(tests)),
             section(settings, 'evaluate'),
         )
         EVALUATE_EXPERIMENTAL(
-            evaluation('experimental', picks, truth_experimental),
+            evaluation('experimental', picks, truth_experimental, by_id(own)),
             section(settings, 'evaluate'),
         )
         EVALUATE_MATCHED(
-            evaluation('simulated_matched', matched, truth_simulated).mix(evaluation('experimental_matched', matched, truth_experimental)),
+            evaluation('simulated_matched', matched, truth_simulated, Channel.empty())
+                .mix(evaluation('experimental_matched', matched, truth_experimental, Channel.empty())),
             section(settings, 'evaluate_matched'),
         )
     }
@@ -106,19 +112,22 @@ workflow PICKING {
     earlier             // files of an earlier run that took the place of a stage's: tuples
 }
 
-// EVALUATE's input of one set of tomograms, none where it has none: [meta (id), CSV table, picks with facts, truths, masks].
-// ``picks`` is [meta, picks.csv, its facts], ``known`` [id, truth, mask or []].
-def evaluation(set, picks, known) {
-    return by_id(picks).join(known)
-        .map { id, table, facts, truth, mask -> [id: id, table: table, facts: facts, truth: truth, mask: mask] }
+// EVALUATE's input of one set of tomograms, none where it has none: [meta (id), CSV table, picks with facts, truths, masks, tomograms].
+// ``picks`` is [meta, picks.csv, its facts], ``known`` [id, truth, mask or []], ``grey`` [id, tomogram] or empty: then no plain peer is tried.
+def evaluation(set, picks, known, grey) {
+    return by_id(picks).join(known).join(grey, remainder: true)
+        .filter { one -> one.size() > 5 && one[1] && one[3] }
+        .map { id, table, facts, truth, mask, tomogram -> [id: id, table: table, facts: facts, truth: truth, mask: mask, tomogram: tomogram] }
         .toSortedList { a, b -> a.id <=> b.id }
         .filter { all -> all }
         .map { all ->
             def masks = all.findAll { one -> one.mask }.collect { one -> one.mask }
+            def tomograms = all.findAll { one -> one.tomogram }.collect { one -> one.tomogram }
             def lines = all.withIndex().collect { one, index ->
                 def mask = one.mask ? "masks/${masks.indexOf(one.mask) + 1}/${one.mask.name}" : ''
-                "${one.id},picks/${one.table.name},truth/${index + 1}/${one.truth.name},${mask}"
+                def tomogram = one.tomogram ? "tomograms/${tomograms.indexOf(one.tomogram) + 1}/${one.tomogram.name}" : ''
+                "${one.id},picks/${one.table.name},truth/${index + 1}/${one.truth.name},${mask},${tomogram}"
             }
-            [[id: set], (['id,picks,truth,mask'] + lines).join('\n'), all.collectMany { one -> [one.table, one.facts] }, all.collect { one -> one.truth }, masks]
+            [[id: set], (['id,picks,truth,mask,tomogram'] + lines).join('\n'), all.collectMany { one -> [one.table, one.facts] }, all.collect { one -> one.truth }, masks, tomograms]
         }
 }

@@ -18,7 +18,7 @@ def checked_file(options = [:], source) {
 
 // The part of a file's name before the first of the endings that stages give their files.
 def id_of(file) {
-    return file.name.replaceFirst(/\.(placed\.csv|tilts\.mrc|tlt|labels\.mrc|instances\.mrc|particles\.csv|segmentation\.mrc|probability\.mrc|picks\.csv|scores\.mrc|mrc)(\.json)?$/, '')
+    return file.name.replaceFirst(/\.(placed\.csv|tilts\.mrc|tlt|labels\.mrc|instances\.mrc|particles\.csv|segmentation\.mrc|log_odds\.mrc|picks\.csv|scores\.mrc|mrc)(\.json)?$/, '')
 }
 
 // What an earlier run published, as [meta, file of the first ending, file of the second, ...].

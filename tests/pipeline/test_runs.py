@@ -46,7 +46,7 @@ def test_everything_promised_is_there(undisturbed):
 def test_every_output_carries_settings_versions_and_seed(undisturbed):
     _, run = undisturbed
     for path in run.outdir.rglob("*.mrc"):
-        if "volume" in path.parts or path.name.endswith("probability.mrc"):
+        if "volume" in path.parts or path.name.endswith("log_odds.mrc"):
             continue
         beside = json.loads(path.with_name(path.name + ".json").read_text())
         assert beside["versions"]["template-learning"]

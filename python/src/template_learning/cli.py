@@ -292,7 +292,7 @@ def finetune(
 @app.command()
 def segment(
     model: ModelFile,
-    tomogram: Annotated[Path, typer.Option(help="tomogram, protein dark")],
+    tomogram: Annotated[Path, typer.Option(help="tomogram")],
     identifier: Identifier,
     output: Output,
     settings: SettingsFile = None,
@@ -301,7 +301,7 @@ def segment(
         bool, typer.Option("--simulated", help="from SIMULATE: protein dark, whatever segment.contrast says of the user's")
     ] = False,
 ) -> None:
-    """Segment one tomogram: <id>.segmentation.mrc (classes) and <id>.probability.mrc."""
+    """Segment one tomogram: <id>.segmentation.mrc (classes) and <id>.log_odds.mrc."""
     from template_learning.settings import SegmentSettings
     from template_learning.stages.segment import segment_tomogram
 
@@ -314,7 +314,7 @@ def segment(
 @app.command()
 def cluster(
     segmentation: Annotated[Path, typer.Option(help="class labels, the sidecar beside it")],
-    probability: Annotated[Path, typer.Option(help="probability of the voxel's class")],
+    log_odds: Annotated[Path, typer.Option(help="log-odds of the voxel's class")],
     identifier: Identifier,
     output: Output,
     settings: SettingsFile = None,
@@ -323,7 +323,7 @@ def cluster(
     from template_learning.settings import ClusterSettings
     from template_learning.stages.cluster import cluster_segmentation
 
-    cluster_segmentation(segmentation, probability, identifier, _model(settings, ClusterSettings), output)
+    cluster_segmentation(segmentation, log_odds, identifier, _model(settings, ClusterSettings), output)
 
 
 @app.command()
@@ -337,15 +337,21 @@ def match(
         Path | None,
         typer.Option(help="<id>.tilts.mrc.json of a simulated tomogram; without it the settings say how it was taken"),
     ] = None,
-    contrast: Annotated[str, typer.Option(help="protein_dark or protein_bright")] = "protein_dark",
+    contrast: Annotated[
+        str, typer.Option(help="protein_dark, protein_bright, or auto: as SEGMENT found it, else by the grey values")
+    ] = "protein_dark",
+    segment_facts: Annotated[
+        Path | None,
+        typer.Option(help="<id>.segmentation.mrc.json of the same tomogram: what SEGMENT found, for --contrast auto"),
+    ] = None,
     voxel_size_angstrom: Annotated[float | None, typer.Option(min=0.01, help="instead of the header's")] = None,
 ) -> None:
     """Search one tomogram by template matching (pytme or pytom-match-pick): <id>.picks.csv and <id>.scores.mrc."""
     from template_learning.settings import MatchCommandSettings
     from template_learning.stages.match import match_tomogram
 
-    if contrast not in ("protein_dark", "protein_bright"):
-        raise BadInput(f"--contrast {contrast}: protein_dark or protein_bright was expected")
+    if contrast not in ("auto", "protein_dark", "protein_bright"):
+        raise BadInput(f"--contrast {contrast}: auto, protein_dark or protein_bright was expected")
     match_tomogram(
         tomogram,
         library,
@@ -353,7 +359,8 @@ def match(
         _model(settings, MatchCommandSettings),
         output,
         tilt_facts=tilt_facts,
-        dark=contrast == "protein_dark",
+        contrast=contrast,
+        segment_facts=segment_facts,
         voxel_size_angstrom=voxel_size_angstrom,
     )
 

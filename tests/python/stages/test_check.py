@@ -242,6 +242,7 @@ def checked_with_model(request_file, tmp_path):
 
     def check(data, voxel, given=None, **params):
         card = {"format": 2, "voxel_size_angstrom": 8, "classes": {"1": ["x"]}, "filters": 4, "patch_voxels": 48}
+        card["label_radius_angstrom"] = {"1": 20.0}
         with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
             archive.writestr(CARD, json.dumps(card))
         write_mrc(tmp_path / "tomogram.mrc", data, voxel)

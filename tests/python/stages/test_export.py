@@ -1,4 +1,5 @@
 import csv
+import json
 from xml.etree import ElementTree
 
 import copick
@@ -9,7 +10,7 @@ import pytest
 import starfile
 from template_learning.cli import main
 from template_learning.common.errors import BadInput
-from template_learning.common.files import write_table
+from template_learning.common.files import read_table, write_table
 from template_learning.common.geometry import Grid
 from template_learning.common.mrc import write_mrc
 from template_learning.common.provenance import write_json, write_sidecar
@@ -87,6 +88,28 @@ def test_copick_by_copick(picks, tmp_path, monkeypatch):
     assert segmentation.is_multilabel
     assert segmentation.voxel_size == pytest.approx(13.48)
     np.testing.assert_array_equal(segmentation.numpy(), labels)
+
+
+def test_the_order_of_scores_is_kept_and_a_figure_of_merit_is_from_0_to_1(tmp_path):
+    scores = [-3.0, 4.0, 16.0, 22.0]
+    rows = [
+        pick(position, number=number).model_copy(update={"score": score, "mean_probability": 1.0})
+        for number, (position, score) in enumerate(zip(VOXELS * GRID.voxel_size_angstrom, scores, strict=True), start=1)
+    ]
+    path = tmp_path / "TS_1.picks.csv"
+    write_table(path, PickRow, rows)
+    where = {"shape_voxels": list(GRID.shape), "voxel_size_angstrom": 13.48}
+    write_sidecar(path, stage="cluster", item="TS_1", seed=None, settings={}, **where)
+    relion, copick_folder, xml, table = export_picks(
+        path, "TS_1", ExportSettings(formats=["relion5", "copick", "deepfinder", "csv"]), tmp_path
+    )
+    assert starfile.read(relion)["particles"]["rlnAutopickFigureOfMerit"].tolist() == pytest.approx(scores)
+    (picks_file,) = copick_folder.glob("ExperimentRuns/*/Picks/*.json")
+    merits = [point["score"] for point in json.loads(picks_file.read_text())["points"]]
+    assert merits == sorted(set(merits))
+    assert 0 < merits[0] < merits[-1] < 1
+    assert [float(o.get("score")) for o in ElementTree.parse(xml).getroot().findall("object")] == pytest.approx(scores)
+    assert [row.score for row in read_table(table, PickRow)] == scores
 
 
 def test_deepfinder_xml(picks, tmp_path):

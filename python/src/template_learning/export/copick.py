@@ -54,7 +54,7 @@ def write_copick(project: Path, picks: Picks, segmentation: NDArray[Any] | None 
                     "location": {"x": row.x_angstrom, "y": row.y_angstrom, "z": row.z_angstrom},
                     "transformation_": np.eye(4),
                     "instance_id": row.pick,
-                    "score": row.score,
+                    "score": row.figure_of_merit,
                 }
                 for row in rows
             ],

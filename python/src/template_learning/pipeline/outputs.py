@@ -15,7 +15,8 @@ from template_learning.common.errors import BadInput
 from template_learning.common.stages import STAGES
 from template_learning.common.tables import CurveRow, DesignRow, LibraryRow, ParticleRow, PickRow, TableRow, TomogramScoreRow
 
-FORMAT = 1
+FORMAT = 2
+"""2: SEGMENT writes log_odds.mrc; 1: probability.mrc."""
 PIPELINE_INFO = "pipeline_info"
 """Nextflow's own folder among the results."""
 
@@ -88,7 +89,11 @@ KINDS = (
     Kind("finetuned", "finetune/finetuned.keras", "the model taught further on annotated tomograms"),
     Kind("finetuning", "finetune/finetuning.csv", "its scores on held-out tomograms, split by split"),
     Kind("segmentation", "segment/<tomogram>.segmentation.mrc", "class of each voxel as the network sees it"),
-    Kind("probability", "segment/<tomogram>.probability.mrc", "probability of each voxel's class"),
+    Kind(
+        "log_odds",
+        "segment/<tomogram>.log_odds.mrc",
+        "log-odds of each voxel's likeliest target class: x is a probability of 1 / (1 + exp(-x))",
+    ),
     Kind("probabilities", "segment/<tomogram>.probabilities.mrc.gz", "every class's probability, a stack of volumes"),
     Kind("picks", "cluster/<tomogram>.picks.csv", "picks: class, position (Å), score, size, whether selected", PickRow),
     Kind("matched", "match/<tomogram>.picks.csv", "picks of template matching, ranked by score; their size is 1", PickRow),
@@ -105,6 +110,12 @@ KINDS = (
         "F1, precision, recall and their thresholds over the set; the median F1 where the joint curves cross",
     ),
     Kind("curve", "evaluate/<set>.curve.csv", "precision and recall of the set against the size threshold", CurveRow),
+    Kind(
+        "blobs_curve",
+        "evaluate/<set>.blobs_curve.csv",
+        "the same of a plain peer: a difference of two Gaussians of the molecule's size",
+        CurveRow,
+    ),
     Kind("per_tomogram", "evaluate/<set>.per_tomogram.csv", "the scores of each tomogram", TomogramScoreRow),
     Kind("report", "report/report.html", "one self-contained page: the run's results, figures and parameters"),
     Kind("index", "index.json", "this list: every published file with its stage, id and kind"),
