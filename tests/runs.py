@@ -25,9 +25,13 @@ class Run:
     printed: str
     outdir: Path
 
+    def record(self, kind: str) -> Path:
+        """Nextflow's newest trace, report, timeline or dag among the results."""
+        return max((self.outdir / "pipeline_info").glob(f"{kind}_*"))
+
     def trace(self) -> list[dict[str, str]]:
         """Nextflow's trace: one row a task with name, status and exit."""
-        with (self.outdir / "pipeline_info/trace.txt").open(newline="") as handle:
+        with self.record("trace").open(newline="") as handle:
             return list(csv.DictReader(handle, delimiter="\t"))
 
     def tasks(self, status: str) -> list[str]:

@@ -7,7 +7,9 @@ process EXPORT {
     val settings
 
     output:
-    tuple val(meta), path('export/*'), topic: published
+    tuple val(meta), path("export/${meta.id}.*"), optional: true, topic: published
+    path "export/copick/ExperimentRuns/${meta.id}", optional: true, topic: published
+    path 'export/copick/copick_config.json', emit: copick_config, optional: true        // of this tomogram, so not published
 
     script:
     """
@@ -19,7 +21,9 @@ process EXPORT {
 
     stub:
     """
-    mkdir export
+    mkdir -p export/copick/ExperimentRuns/${meta.id}/Picks
     touch export/${meta.id}.csv
+    echo '["${meta.id}"]' > export/copick/ExperimentRuns/${meta.id}/Picks/stub.json
+    echo '{"pickable_objects": []}' > export/copick/copick_config.json
     """
 }

@@ -39,8 +39,8 @@ def test_everything_promised_is_there(undisturbed):
     assert all(entry["what"] for entry in index["files"])
     page = (run.outdir / "report/report.html").read_text()
     assert "<html" in page
-    for name in ("trace.txt", "report.html", "timeline.html", "dag.html"):
-        assert (run.outdir / "pipeline_info" / name).is_file()
+    for kind in ("trace", "report", "timeline", "dag"):
+        assert run.record(kind).is_file()
 
 
 def test_every_output_carries_settings_versions_and_seed(undisturbed):
