@@ -2,7 +2,7 @@
 
 // Nextflow quotes no `$` and no line break of the work folder's path, which stands in every task's script.
 def check_places() {
-    [work: workflow.workDir, launch: workflow.launchDir, project: workflow.projectDir].each { name, place ->
+    [work: workflow.workDir, project: workflow.projectDir].each { name, place ->
         if (place.toString() =~ /[\x00-\x1f\x7f$`"\\]/ || (name == 'project' && place.toString().contains("'"))) {
             error("${name} folder '${place}': control characters and any of \$ ` \" \\ are not allowed in its path, nor ' in the project's")
         }

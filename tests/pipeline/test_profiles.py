@@ -139,6 +139,26 @@ def test_slurm_is_asked_for_the_gpus_that_the_user_asks_for(slurm_run):
     assert all("#SBATCH -c 2\n" in job and "#SBATCH --mem 2048M\n" in job and "#SBATCH -t 01:00:00\n" in job for job in jobs)
 
 
+@pytest.mark.parametrize(
+    ("site", "asked"),
+    [
+        ("process.clusterOptions = '--account=me --qos=x'", "--account=me --qos=x|--gres=gpu:1"),
+        ("process { withLabel: gpu { clusterOptions = { ['--a=' + task.tag, '--b'] } } }", "--a=#|--b|--gres=gpu:1"),
+        ("process { withName: 'SIMULATE' { clusterOptions = '--gres=scratch:10' } }", "--gres=scratch:10,gpu:1"),
+        ("process.clusterOptions = '--gres=gpu:a100:2'", "--gres=gpu:a100:2"),
+        ("process.clusterOptions = ['--c', '--gpus 2']", "--c|--gpus 2"),
+    ],
+)
+@pytest.mark.parametrize("parser", ["v1", "v2"])
+def test_a_sites_own_options_join_our_request_for_gpus(slurm_run, pipeline, monkeypatch, site, asked, parser):
+    monkeypatch.setenv("NXF_SYNTAX_PARSER", parser)
+    (pipeline.folder / "site.config").write_text(site + "\n")
+    _, jobs = slurm_run(SBATCH, "-profile", "slurm,gpu", "-c", "site.config")
+    ours = re.compile(r"^#SBATCH (--(?:account|a|b|c|gres|gpus)\b.*)$", re.M)
+    found = {"|".join(ours.findall(job)) for job in jobs if "#SBATCH --array" not in job}
+    assert {re.sub(r"--a=\d", "--a=#", one) for one in found} == {asked}
+
+
 def test_a_job_that_left_no_exit_code_is_tried_again_with_more(slurm_run):
     # The one job that is no array begins and is gone.
     gone = 'if ! grep -q "^#SBATCH --array" "$1" && mkdir ../../gone; then touch .command.begin; echo "Submitted batch job $$"; exit; fi'

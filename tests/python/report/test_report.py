@@ -492,3 +492,13 @@ def test_template_matching_is_shown_beside_the_network(part):
     assert "Template matching, the same tomograms" in page.text
     assert "Recall by orientation, template matching" in page.text
     assert [one for one in page.images if one not in before.images] != []
+
+
+def test_what_check_doubted_stands_first(part):
+    doubts = ["my/a.mrc: voxels of 16 Å, twice the model's", "my/t.csv: read as Latin-1"]
+    write_json(part / "check/inputs.json", {"tomograms": [{"id": REAL}], "notes": doubts})
+    assert notes(Run.open(part))[:2] == doubts
+    write_report(part, part / "report.html")
+    page = (part / "report.html").read_text(encoding="utf-8")
+    assert "<li>my/a.mrc: voxels of 16 Å, twice the model&#39;s</li>" in page
+    assert page.index(doubts[1]) < page.index("<nav")

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -80,10 +79,11 @@ def write_copick(project: Path, picks: Picks, segmentation: NDArray[Any] | None 
 
 
 def object_names(classes: Mapping[int, str]) -> dict[int, str]:
-    """The names of classes as copick allows them; those that would be the same end with their class."""
+    """The names of classes as copick allows them; where two would be the same, all end with their class."""
     plain = {class_id: _allowed(name) for class_id, name in classes.items()}
-    shared = Counter(plain.values())
-    return {class_id: name if shared[name] == 1 else f"{name}-{class_id}" for class_id, name in plain.items()}
+    if len(set(plain.values())) < len(plain):
+        return {class_id: f"{name}-{class_id}" for class_id, name in plain.items()}
+    return plain
 
 
 def merge_configs(configs: Iterable[Path], output: Path) -> None:

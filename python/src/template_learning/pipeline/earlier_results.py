@@ -160,6 +160,14 @@ def check_enough(settings: Settings, paths: Iterable[str], design: Sequence[Desi
     picks_first = settings.start_at in ("segment", "match") or (settings.start_at == "flex" and settings.model is not None)
     if picks_first and not given.tomograms and not held_out & items["reconstruct"]:
         raise BadInput(f"parameter tomograms: none given, and none held out of training in {results}: nothing to pick in")
+    if "match" in runs:
+        unknown = sorted(
+            one for one in held_out & items["reconstruct"] if f"{one}.tilts.mrc.json" not in there.get("simulate", ())
+        )
+        if unknown and "simulate" not in runs:
+            raise BadInput(
+                f"{results}: no simulate/{unknown[0]}.tilts.mrc.json, which says how that tomogram was taken, for MATCH"
+            )
     picked = items["segment" if runs & {"cluster", "export"} else "cluster"]
     if settings.start_at in ("cluster", "export", "evaluate"):
         _check_picked(results, settings.start_at, picked, items, given.tomograms)

@@ -231,7 +231,10 @@ def _as_given(line: str, content: Mapping[str, Any], folder: Path) -> str:
         for column, path in (("file", "path"), ("annotations_file", "annotations"), ("mask_file", "mask")):
             if row.get(column):
                 line = line.replace(str(folder / row[column]), str(row[path]))
-    for name, staged in {**content.get("tables", {}), **{name: content.get(f"{name}_file") for name in ("design_table", "model")}}.items():
+    for name, staged in {
+        **content.get("tables", {}),
+        **{name: content.get(f"{name}_file") for name in ("design_table", "model")},
+    }.items():
         if staged:
             line = line.replace(str(folder / staged), str(content["params"].get(name)))
     return line
