@@ -9,7 +9,8 @@ class ClusterOptions {
         ([process] + selected.values()).each { Map one -> one.clusterOptions = joined(one.clusterOptions) }
     }
 
-    private static Closure joined(theirs) {
+    // ``theirs``, text, a list or a closure of a task, and our request, as a closure of the task.
+    static Closure joined(theirs) {
         return {
             def task = delegate.task
             def asked = [theirs instanceof Closure ? of_task(theirs, delegate) : theirs].flatten().findAll().collect { one -> one.toString() }

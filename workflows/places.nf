@@ -28,6 +28,9 @@ def hold_results(outdir, from_results) {
     if (held == false) {
         error("parameter outdir = '${outdir}': another run writes there now; another folder, or to wait for its end, was expected")
     }
+    if (folder.resolve('index.json').exists() && !workflow.resume) {
+        log.warn("outdir '${outdir}' has results of an earlier run; what this one does not write anew stays there, and its index.json does not list it")
+    }
     return held
 }
 

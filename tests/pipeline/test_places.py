@@ -47,9 +47,11 @@ def test_results_are_not_written_over_those_that_the_run_starts_from(pipeline, t
     refused(pipeline.run(*SHORT, "--from_results", f"{tmp_path}/x/../results"), "the folder of from_results")
 
 
-def test_a_work_folder_that_a_shell_would_change_is_refused(pipeline, earlier):
-    run = pipeline.run(*SHORT, *earlier, "-work-dir", str(pipeline.folder / "w$HOME"))
+def test_a_work_folder_that_a_shell_would_change_is_refused(tmp_path, earlier):
+    (tmp_path / "w$HOME").mkdir()
+    run = Pipeline(tmp_path / "w$HOME").run(*SHORT, *earlier)
     refused(run, "are not allowed in its path")
+    assert not (run.outdir / "check").exists()
 
 
 @pytest.mark.parametrize("stage", ["train", "segment"])
