@@ -31,6 +31,8 @@ BENCHES = (
     "learning",
     "cluster",
     "picking",
+    "treatments",
+    "real",
     "views",
     "template_matching",
     "ablation",

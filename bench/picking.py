@@ -56,11 +56,23 @@ from template_learning.stages.train import train_network
 from template_matching import matched
 
 FOLDER = BUILD / "picking"
-NUCLEOSOME: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "workstation.yml").read_text())
-"""Its doses, defocus and tilts lie between bounds that hold the other simulator's."""
+NUCLEOSOME: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "nucleosome_8A.yml").read_text())
+"""What trains the model that is shipped; its doses, defocus and tilts lie between bounds that hold the other simulator's."""
+EARLY: list[str] = NUCLEOSOME["train"]["phases"][0]["groups"]
+"""Groups of tomograms that every network is taught; those that are not among them hold molecules that lie in each other."""
 RIBOSOME = {
     "flex": {"conformers": 2},
-    "design": {"tomograms": 12, "validation_tomograms": 1},
+    "design": {
+        "tomograms": 12,
+        "validation_tomograms": 1,
+        "groups": {
+            **{
+                name: {"design": {"tomograms": count}}
+                for name, count in (("low", 4), ("plate", 4), ("sparse", 6), ("dense", 4), ("overlap", 5))
+            },
+            "thin": {"design": {"tomograms": 6}, "tetris": {"slab_thickness_angstrom": 500}},
+        },
+    },
     "tetris": {"shape_voxels": [56, 96, 96], "distractors_per_template": 5},
     "reconstruct": {"voxel_size_angstrom": 13},
     "label": {"kind": "sphere", "sphere_radius_angstrom": 75},
@@ -68,70 +80,15 @@ RIBOSOME = {
     "cluster": {"radius_voxels": 6},
     "evaluate": {"match_radius_voxels": 10},
 }
-DENSE = {"excluded_volume": "atoms", "packing_voxel_size_angstrom": 8}
-GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
-    "low": (0.2, {"design": {"total_dose_e_per_angstrom2": [12, 60]}}),
-    "plate": (0.2, {"design": {"phase_shift_deg": 90, "defocus_um": [0, -1]}}),
-    "thin": (0.4, {"tetris": {"slab_thickness_angstrom": 300}}),
-    "dense": (0.2, {"tetris": DENSE}),
-    "overlap": (0.3, {"tetris": {"density_threshold": 0.4, "minimum_distance_angstrom": 0}}),
-    "sparse": (0.4, {"tetris": {"margin_angstrom": 200, **DENSE}, "simulate": {"ice_shape": "cuboid"}}),
-}
-"""What further tomograms differ in, and how many there are for each of the design's: empty ice, with and without an end, is
-part of real tomograms too, and a network that never saw any finds molecules in it; nor does it find those that nearly touch,
-or that others are bound to (Parakeet's sample was packed so that some overlap), where the training's keep apart."""
-TAUGHT_ONLY = {"design": {"validation_tomograms": 0}}
-LATE_GROUPS: dict[str, tuple[float, dict[str, Any]]] = {
-    "merged": (
-        0.3,
-        {"tetris": {"density_threshold": 0.6, "minimum_distance_angstrom": 0, "stop_at": {"molecules": 500}}, **TAUGHT_ONLY},
-    ),
-    "clump": (
-        0.2,
-        {"tetris": {"density_threshold": 0.75, "minimum_distance_angstrom": 0, "stop_at": {"molecules": 200}}, **TAUGHT_ONLY},
-    ),
-}
-"""Molecules that lie in each other: what can hardly be seen at all, and is learnt when all else is (``LATE``)."""
 LATE = {
-    "train": {
-        "epochs": 20,
-        "optimizer": {"learning_rate": 0.0075},
-        "dose_curriculum_fraction": 0,
-        "loss": {"top_view_weight": 4},
-    }
+    "epochs": 20,
+    "optimizer": {"learning_rate": 0.0075},
+    "dose_curriculum_fraction": 0,
+    "loss": {"top_view_weight": 4},
 }
-LONG = merged(LATE, {"train": {"optimizer": {"learning_rate": 0.02}}})
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One training of a recipe: its folder, the table of its tomograms and what differs from the preset."""
-
-    folder: str
-    design: str
-    changes: Mapping[str, Any]
-
-
-HOUR = (
-    Phase("trained_first", "design.csv", {"train": {"epochs": 62}}),
-    Phase("trained", "late.csv", LATE),
-)
-"""The hour on two processors, shared between what is easy and what is hard."""
-SHIPPED_RECIPE = (
-    Phase("shipped_first", "design.csv", {"train": {"epochs": 46, "loss": {"top_view_weight": 12}}}),
-    Phase("shipped_late", "late.csv", merged(LATE, {"train": {"epochs": 13, "loss": {"top_view_weight": 12}}})),
-    Phase("shipped_more", "late.csv", merged(LONG, {"train": {"epochs": 50, "loss": {"top_view_weight": 8}}})),
-    Phase(
-        "shipped",
-        "late.csv",
-        merged(
-            LONG, {"train": {"epochs": 42, "loss": {"top_view_weight": 14}, "optimizer": {"weight_averaging_fraction": 0.55}}}
-        ),
-    ),
-)
-"""What trains the model that is shipped, each phase from the network that came of those before it."""
+HOUR = [{"groups": EARLY, "settings": {"epochs": 62}}, {"settings": LATE}]
+"""Phases of the hour on two processors, shared between what is easy and what is hard."""
 SHIPPED = ROOT / "models" / "nucleosome_8A.keras"
-RIBOSOME_GROUPS = GROUPS | {"thin": (0.4, {"tetris": {"slab_thickness_angstrom": 500}})}
 CURVE_STEPS = 400
 PARAKEETS = {"defocus_um": -2.5, "tilt_range_deg": 60.0, "tilt_step_deg": 4.0, "ice_density_g_per_cm3": 0.91}
 """Its reference's microscope and ice; the design's ice is up to 1.1 g/cm^3, where there is less contrast."""
@@ -147,8 +104,15 @@ Value = TypeVar("Value")
 
 
 def settings(*changes: Mapping[str, Any]) -> Settings:
-    """The nucleosomes' settings with the changes."""
-    return Settings.model_validate(merged(NUCLEOSOME, *changes))
+    """The nucleosomes' settings with the changes, for one training from high doses to low ones."""
+    alone = {"train": {"phases": [], "dose_curriculum_fraction": 0.4}}
+    return Settings.model_validate(merged(NUCLEOSOME, alone, *changes))
+
+
+def early(chosen: Settings) -> Settings:
+    """The same with the early groups of tomograms alone."""
+    groups = {name: group for name, group in chosen.design.groups.items() if name in EARLY}
+    return chosen.model_copy(update={"design": chosen.design.model_copy(update={"groups": groups})})
 
 
 def library_of(chosen: Settings, templates: Sequence[Path], class_name: str, folder: Path) -> Path:
@@ -166,26 +130,11 @@ def library_of(chosen: Settings, templates: Sequence[Path], class_name: str, fol
     return make_library([*molecules, *map(molecule_row, distractors)], chosen.volume, library)
 
 
-def planned(chosen: Settings, groups: Mapping[str, tuple[float, Mapping[str, Any]]]) -> list[tuple[DesignRow, Settings]]:
-    """Tomograms of the settings and some more of each of ``groups``, each with its settings."""
-    plain = design_rows(chosen.design, chosen.seed)
-    found = [(row, chosen) for row in plain]
-    for name, (share, changes) in groups.items():
-        number = {"tomograms": 2 + int(share * len(plain)), "test_tomograms": 0, "validation_tomograms": 1}
-        group = Settings.model_validate(merged(chosen.model_dump(), {"design": number}, changes))
-        rows = design_rows(group.design, group.seed)
-        found += [(row.model_copy(update={"id": f"{name}_{row.id}"}), group) for row in rows]
-    return found
-
-
-def make_data(
-    chosen: Settings, library: Path, design: Path, groups: Mapping[str, tuple[float, Mapping[str, Any]]]
-) -> list[DesignRow]:
-    """The table ``design`` of what is ``planned``, and in data beside it the tomograms with their truth."""
-    plan = planned(chosen, groups)
-    rows = [row for row, _ in plan]
+def make_data(chosen: Settings, library: Path, design: Path) -> list[DesignRow]:
+    """The table ``design`` of the settings' tomograms, and in data beside it the tomograms with their truth."""
+    rows, mixture = design_rows(chosen.design, chosen.seed), chosen.mixture()
     write_table(design, DesignRow, rows)
-    make_tomograms(rows, library, [settings for _, settings in plan], design.parent)
+    make_tomograms(rows, library, [mixture[row.group] for row in rows], design.parent)
     return rows
 
 
@@ -231,24 +180,19 @@ def picks_of(model: Path, tomogram: Path, chosen: Settings) -> NDArray[np.float6
     return segmented(model, tomogram, chosen).picks(chosen.cluster)
 
 
-def trained(
-    chosen: Settings, design: Path, data: Path, output: Path, start: tuple[Path, float] | None = None
-) -> tuple[Path, float]:
-    """The trained model and the seconds that took; ``start``: a model to begin with, and the seconds that one took."""
+def trained(chosen: Settings, design: Path, data: Path, output: Path) -> tuple[Path, float]:
+    """The trained model and the seconds that took.  Phases that two trainings have in common are trained once."""
     model = output / "trained.keras"
-    first, before = start or (None, 0.0)
     if not model.is_file():
         begun = time.perf_counter()
-        train_network(design, data, chosen.train, chosen.seed, output, start=first)
-        write_json(output / "seconds.json", {"training": before + time.perf_counter() - begun})
+        train_network(design, data, chosen.train, chosen.seed, output, state=FOLDER / "states")
+        write_json(output / "seconds.json", {"training": time.perf_counter() - begun})
     return model, float(json.loads((output / "seconds.json").read_text())["training"])
 
 
-def train(
-    chosen: Settings, design: Path, data: Path, output: Path, start: tuple[Path, float] | None = None
-) -> tuple[Path, float]:
+def train(chosen: Settings, design: Path, data: Path, output: Path) -> tuple[Path, float]:
     """The same, calibrated."""
-    model, seconds = trained(chosen, design, data, output, start)
+    model, seconds = trained(chosen, design, data, output)
     if not (output / "model.keras").is_file():
         sections = CalibrateSettings(segment=chosen.segment, cluster=chosen.cluster, evaluate=chosen.evaluate)
         calibrate_model(model, design, data, sections, output)
@@ -277,7 +221,7 @@ def held_out_at_each_dose(model: Path, chosen: Settings, library: Path, folder: 
     """F1, how many top and side views there are and are found in further tomograms at each of Parakeet's doses, and how likely
     counts that differ as much are where both are found as often (Fisher's exact test): with the design's microscopes and ice, and
     with Parakeet's."""
-    plain = design_rows(chosen.design, chosen.seed)
+    plain = [row for row in design_rows(chosen.design, chosen.seed) if row.group == "plain"]
     rows: dict[tuple[str, int], list[DesignRow]] = {}
     for dose in DOSES:
         as_parakeet = plain[: VIEWS_COUNTED_IN[dose]]
@@ -340,26 +284,23 @@ def draw_against_dose(figures: Mapping[str, float], path: Path) -> None:
 
 
 def nucleosomes() -> tuple[Settings, list[DesignRow], Path]:
-    """Settings, design and folder of the nucleosomes' tomograms, made where they are not there yet."""
+    """Settings, design and folder of the nucleosomes' tomograms, made where they are not there yet; early.csv has the early groups'."""
     chosen, folder = settings(), FOLDER / "nucleosome"
     library = library_of(chosen, demo_structures("templates"), "nucleosome", folder)
-    return chosen, make_data(chosen, library, folder / "design.csv", GROUPS), folder
+    rows = make_data(chosen, library, folder / "design.csv")
+    write_table(folder / "early.csv", DesignRow, [row for row in rows if row.group in EARLY])
+    return chosen, rows, folder
 
 
-def train_by(recipe: Sequence[Phase], folder: Path) -> tuple[Path, float]:
-    """The nucleosomes' network trained phase by phase, then calibrated, and the seconds of all phases; late.csv is made too."""
-    make_data(settings(), folder / "library", folder / "late.csv", GROUPS | LATE_GROUPS)
-    start = None
-    *before, last = recipe
-    for phase in before:
-        start = trained(settings(phase.changes), folder / phase.design, folder / "data", folder / phase.folder, start)
-    return train(settings(last.changes), folder / last.design, folder / "data", folder / last.folder, start)
+def train_by(chosen: Settings, folder: Path, name: str) -> tuple[Path, float]:
+    """The nucleosomes' network trained phase by phase, then calibrated, and the seconds of all phases."""
+    return train(chosen, folder / "design.csv", folder / "data", folder / name)
 
 
 def measure_nucleosome() -> dict[str, float]:
     """The model of nucleosomes on held-out tomograms and across simulators."""
     chosen, rows, folder = nucleosomes()
-    model, seconds = train_by(HOUR, folder)
+    model, seconds = train_by(settings({"train": {"phases": HOUR}}), folder, "trained")
     figures = {"f1_nucleosome": held_out(model, rows, folder / "data", chosen)[0], "training_seconds_nucleosome": seconds}
     figures |= beyond_the_design(model, chosen, folder)
     draw_against_dose(figures, FOLDER / "dose.png")
@@ -368,9 +309,9 @@ def measure_nucleosome() -> dict[str, float]:
 
 def measure_ribosome() -> dict[str, float]:
     """The model of ribosomes (five 80S structures of the shared data) on held-out tomograms."""
-    chosen, folder = settings(RIBOSOME), FOLDER / "ribosome"
+    chosen, folder = early(settings(RIBOSOME)), FOLDER / "ribosome"
     library = library_of(chosen, structures_of("ribosome"), "ribosome", folder)
-    rows = make_data(chosen, library, folder / "design.csv", RIBOSOME_GROUPS)
+    rows = make_data(chosen, library, folder / "design.csv")
     model, seconds = train(chosen, folder / "design.csv", folder / "data", folder / "trained")
     return {"f1_ribosome": held_out(model, rows, folder / "data", chosen)[0], "training_seconds_ribosome": seconds}
 
@@ -381,6 +322,7 @@ def measure_curve() -> dict[str, float]:
     chosen = chosen.model_copy(
         update={"train": chosen.train.model_copy(update={"epochs": CURVE_STEPS // chosen.train.steps_per_epoch})}
     )
+    rows = [row for row in rows if row.group in EARLY]
     taught, others = [row for row in rows if row.split == "train"], [row for row in rows if row.split != "train"]
     figures = {}
     for count in CURVE_COUNTS:
@@ -398,7 +340,7 @@ def measure_optimizers() -> dict[str, float]:
     for optimizer, rate in OPTIMIZERS:
         short = settings({"train": {"epochs": 12, "optimizer": {"name": optimizer, "learning_rate": rate}}})
         name = f"{optimizer}_{rate:g}"
-        trained(short, folder / "design.csv", folder / "data", folder / f"trained_by_{name}")
+        trained(short, folder / "early.csv", folder / "data", folder / f"trained_by_{name}")
         *_, last = read_table(folder / f"trained_by_{name}" / "history.csv", HistoryRow)
         figures[f"validation_loss_{name}"] = last.validation_loss or math.nan
     return figures
@@ -407,11 +349,12 @@ def measure_optimizers() -> dict[str, float]:
 def measure_top_views() -> dict[str, float]:
     """The nucleosomes' first network taught its late epochs with lighter and heavier top views: what that brings and costs."""
     chosen, _, folder = nucleosomes()
-    first, late = HOUR
+    train_by(settings({"train": {"phases": HOUR}}), folder, "trained")  # whose first phase they have in common
     figures: dict[str, float] = {}
     for weight in TOP_VIEW_WEIGHTS:
-        changes = merged(late.changes, {"train": {"loss": {"top_view_weight": weight}}})
-        model, _ = train_by((first, replace(late, folder=f"trained_top_views_{weight}", changes=changes)), folder)
+        late = {"settings": merged(LATE, {"loss": {"top_view_weight": weight}})}
+        weighted = settings({"train": {"phases": [HOUR[0], late]}})
+        model, _ = train_by(weighted, folder, f"trained_top_views_{weight}")
         figures |= of_itself(beyond_the_design(model, chosen, folder), f"by_weight_{weight}")
     return figures
 
@@ -439,7 +382,7 @@ def measure_shipped() -> dict[str, float]:
 def train_shipped() -> dict[str, float]:
     """The shipped model trained anew, build/bench/picking/nucleosome/shipped.keras: hours."""
     _, _, folder = nucleosomes()
-    model, seconds = train_by(SHIPPED_RECIPE, folder)
+    model, seconds = train_by(Settings.model_validate(NUCLEOSOME), folder, "shipped")
     copy_model(model, folder / "shipped.keras", read_card(model).model_copy(update={"class_names": {1: "nucleosome"}}))
     return {"training_seconds_shipped": seconds}
 
@@ -495,7 +438,7 @@ PARTS = {
     "real": measure_real,
     "train_shipped": train_shipped,
 }
-TAUGHT = sum(row.split == "train" for row, _ in planned(settings(), GROUPS))
+TAUGHT = sum(row.split == "train" for row in design_rows(early(settings()).design, settings().seed))
 CURVE_COUNTS = (1, 3, 9, TAUGHT)
 FURTHER = {
     "held_out": "further tomograms with the design's microscopes and ice",

@@ -8,7 +8,7 @@ scored in one way: matched within 6 voxels of 8 Å, 8 voxels of border left out,
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -19,18 +19,23 @@ from typing import Any
 
 import numpy as np
 import yaml
-from harness import DEMO, SHARED
+from harness import DEMO, ROOT, SHARED, merged
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import generator_for, write_json
-from template_learning.common.tables import DesignRow
+from template_learning.common.tables import DesignRow, PickRow, positions
 from template_learning.labelling.labels import molecule_axis
+from template_learning.learning.inference import classes_and_probability, segment_on_own_grid
+from template_learning.learning.model_card import ModelCard
+from template_learning.learning.model_file import load_model
 from template_learning.learning.patches import TrainingTomogram
 from template_learning.learning.training import Training
 from template_learning.picking.assignment import f_beta, match, threshold_curve
+from template_learning.picking.segments import select_picks
+from template_learning.picking.selection import Selection, confidence, selection_of
 from template_learning.settings import ReconstructSettings, Settings, TrainSettings, VolumeSettings
 from template_learning.simulation.detector import count_electrons
 from template_learning.simulation.parakeet_config import simulate_parakeet
@@ -90,7 +95,7 @@ def make_tomogram(row: DesignRow, library: Path, chosen: Settings, folder: Path)
     if (folder / "data" / f"{row.id}.particles.csv").is_file():
         return
     placed = pack_sample([library], row.id, chosen.tetris, chosen.seed, folder / "packed")
-    simulate_sample(placed, [library], row, chosen.simulate, chosen.seed, folder / "series")
+    simulate_sample(placed, [library], row, chosen.for_stage("simulate"), chosen.seed, folder / "series")
     reconstruct_and_label(row, placed, library, chosen, folder / "series", folder / "data")
 
 
@@ -270,3 +275,50 @@ def score(
         "found_top": int(found[top].sum()),
         "found_side": int(found[side].sum()),
     }
+
+
+# A model's picks
+
+
+@dataclass(frozen=True, eq=False)
+class Picker:
+    """A model, loaded once, that picks at its own choice with one set of settings."""
+
+    network: Any
+    card: ModelCard
+    settings: Settings
+
+    @classmethod
+    def of(cls, model: Path, *changes: Mapping[str, Any]) -> "Picker":
+        """A model file with presets/workstation.yml's settings and the changes."""
+        preset = yaml.safe_load((ROOT / "presets" / "workstation.yml").read_text())
+        return cls(*load_model(model), Settings.model_validate(merged(preset, *changes)))
+
+    def every_pick(self, data: NDArray[Any], voxel_size_angstrom: float, name: str) -> tuple[list[PickRow], Selection]:
+        """All segments of a tomogram [z, y, x], those selected marked, and what the model selects by."""
+        probabilities = segment_on_own_grid(self.network, self.card, data, voxel_size_angstrom, self.settings.segment, name)
+        classes, probability = classes_and_probability(probabilities, self.settings.segment)
+        # The settings' radius is in the model's voxels.
+        radius = self.settings.cluster.radius_voxels * self.card.voxel_size_angstrom / voxel_size_angstrom
+        cluster = self.settings.cluster.model_copy(update={"radius_voxels": radius})
+        selection = selection_of(self.card, voxel_size_angstrom)
+        return select_picks(classes, probability, voxel_size_angstrom, cluster, selection)[0], selection
+
+    def picks(
+        self, data: NDArray[Any], voxel_size_angstrom: float, name: str
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Positions (N, 3) x, y, z in Å of the selected segments, and how likely each is right; none where the card does not say."""
+        every, selection = self.every_pick(data, voxel_size_angstrom, name)
+        chosen = [pick for pick in every if pick.selected]
+        return positions(chosen), self.likely(chosen, selection)
+
+    def likely(self, picks: Sequence[PickRow], selection: Selection) -> NDArray[np.float64]:
+        """How likely each pick is right, by what the model's card says of its confidence; none where it says nothing."""
+        if not selection.score_probability:
+            return np.zeros(0)
+        found = []
+        for pick in picks:
+            start, probability = np.array(selection.score_probability[pick.class_id], dtype=float).reshape(-1, 2).T
+            reached = np.searchsorted(start, confidence(pick, selection.whole_size_voxels), side="right")
+            found.append(float(np.concatenate([[0.0], probability])[reached]))
+        return np.array(found)

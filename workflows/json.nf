@@ -21,3 +21,15 @@ def json(content) {
 def section(settings, stage) {
     return settings.map { all -> json(all[stage]) }
 }
+
+// Items [meta, ...] with what their tasks of a stage are given at the end, by the group that their row of the design is of:
+// a change in one group's settings re-runs its tasks, no other's.  ``groups`` is the value [id -> group].
+def with_section(items, groups, settings, stage) {
+    return items.combine(groups.map { all -> [all] }).combine(settings.map { all -> [all[stage]] }).map { item ->
+        def group = item[-2][item[0].id] ?: 'plain'
+        if (!item[-1].containsKey(group)) {
+            error("${item[0].id}: group '${group}' of the design; ${item[-1].keySet().join(', ')} of design.groups were expected")
+        }
+        item.dropRight(2) + [json(item[-1][group])]
+    }
+}

@@ -5,7 +5,7 @@ include { TETRIS                     } from '../modules/tetris/main'
 include { SIMULATE                   } from '../modules/simulate/main'
 include { RECONSTRUCT                } from '../modules/reconstruct/main'
 include { LABEL                      } from '../modules/label/main'
-include { json; section              } from './json'
+include { json; section; with_section } from './json'
 include { checked_id                 } from './results'
 include { earlier_files              } from './results'
 include { left_out                   } from './left_out'
@@ -38,14 +38,14 @@ workflow SIMULATED_TOMOGRAMS {
         earlier = earlier.mix(design)
     }
     rows = design.splitCsv(header: true).map { row -> [[id: checked_id(row.id)], row] }
+    groups = rows.map { meta, row -> [meta.id, row.group] }.toList().map { all -> all.collectEntries() }
 
     // --- samples
     placed = Channel.empty()                    // [meta, placed.csv, its facts]
     if (plan.runs.tetris) {
         TETRIS(
-            rows.map { meta, _row -> meta },
+            with_section(rows.map { meta, _row -> [meta] }, groups, settings, 'tetris'),
             library,
-            section(settings, 'tetris'),
             seed,
         )
         placed = TETRIS.out.placed
@@ -59,9 +59,13 @@ workflow SIMULATED_TOMOGRAMS {
     tilts = Channel.empty()
     if (plan.runs.simulate) {
         SIMULATE(
-            rows.join(placed).map { meta, row, table, facts -> [meta, json(row.findAll { _column, value -> value != '' }), table, facts] },
+            with_section(
+                rows.join(placed).map { meta, row, table, facts -> [meta, json(row.findAll { _column, value -> value != '' }), table, facts] },
+                groups,
+                settings,
+                'simulate',
+            ),
             library,
-            section(settings, 'simulate'),
             seed,
         )
         tilts = SIMULATE.out.tilts
@@ -75,8 +79,8 @@ workflow SIMULATED_TOMOGRAMS {
     simulated = Channel.empty()
     if (plan.runs.reconstruct) {
         RECONSTRUCT(
-            tilts,
-            section(settings, 'reconstruct'),
+            with_section(tilts, groups, settings, 'reconstruct'),
+            seed,
         )
         simulated = RECONSTRUCT.out.tomogram
     }
@@ -89,9 +93,8 @@ workflow SIMULATED_TOMOGRAMS {
     truth = Channel.empty()
     if (plan.runs.label) {
         LABEL(
-            placed.join(simulated),
+            with_section(placed.join(simulated), groups, settings, 'label'),
             library,
-            section(settings, 'label'),
         )
         truth = LABEL.out.truth
     }

@@ -4,9 +4,8 @@ process LABEL {
     label 'per_tomogram'
 
     input:
-    tuple val(meta), path(placed), path(facts), path(tomogram)
+    tuple val(meta), path(placed), path(facts), path(tomogram), val(settings)
     path library, stageAs: 'library/*'
-    val settings
 
     output:
     tuple val(meta), path("label/${meta.id}.labels.mrc"), path("label/${meta.id}.instances.mrc"), path("label/${meta.id}.particles.csv"), emit: truth, topic: published

@@ -4,8 +4,8 @@ process RECONSTRUCT {
     label 'per_tomogram'
 
     input:
-    tuple val(meta), path(tilts), path(facts), path(angles)
-    val settings
+    tuple val(meta), path(tilts), path(facts), path(angles), val(settings)
+    val seed
 
     output:
     tuple val(meta), path("reconstruct/${meta.id}.mrc"), emit: tomogram, topic: published
@@ -16,7 +16,7 @@ process RECONSTRUCT {
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning reconstruct --tilts ${tilts} --angles ${angles} --id ${meta.id} --settings settings.json --output reconstruct
+    template-learning reconstruct --tilts ${tilts} --angles ${angles} --id ${meta.id} --settings settings.json --seed ${seed} --output reconstruct
     """
 
     stub:

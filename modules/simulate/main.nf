@@ -5,9 +5,8 @@ process SIMULATE {
     label 'per_tomogram'
 
     input:
-    tuple val(meta), val(row), path(placed), path(facts)      // row: one line of JSON, the tomogram's row of the design
+    tuple val(meta), val(row), path(placed), path(facts), val(settings)       // row: one line of JSON, the tomogram's row of the design
     path library, stageAs: 'library/*'
-    val settings
     val seed
 
     output:

@@ -4,9 +4,8 @@ process TETRIS {
     label 'per_tomogram'
 
     input:
-    val meta
+    tuple val(meta), val(settings)
     path library, stageAs: 'library/*'
-    val settings
     val seed
 
     output:

@@ -14,11 +14,13 @@ from template_learning.settings import (
     CalibrateSettings,
     FinetuneCommandSettings,
     MatchCommandSettings,
+    RandomImagingSettings,
     ReconstructSettings,
     Settings,
     SimulateCommandSettings,
     TetrisSettings,
     TrainSettings,
+    TreatmentSettings,
     complaints,
     flat,
     present_names,
@@ -32,16 +34,35 @@ OLD: dict[str, Any] = json.loads((ROOT / "tests/data/settings_0.1.0.json").read_
 """As CHECK of version 0.1.0 wrote it, with a value of its own for every parameter that has another name now."""
 ADDED = {
     "cluster.minimum_score",
+    "design.amplitude_contrast",
+    "design.astigmatism_deg",
+    "design.astigmatism_um",
+    "design.dose_order",
+    "design.groups",
+    "design.ice_thickness_angstrom",
+    "design.inelastic_mean_free_path_angstrom",
+    "design.missing_tilts",
+    "design.nuisances.defocus_error_um",
+    "design.nuisances.gold_diameter_angstrom",
+    "design.nuisances.slow_drift_angstrom",
+    "design.nuisances.tilt_angle_error_deg",
+    "design.nuisances.tilt_axis_error_deg",
+    "design.tilt_axis_distance_um",
+    "design.tilt_offset_deg",
+    "design.voltage_kv",
     "evaluate.also_within_voxels",
     "finetune.augmentation",
     "flex.first_mode",
     "label.grey_level",
     "minimum_fraction_left",
+    *(f"reconstruct.treatment.{name}" for name in TreatmentSettings.model_fields),
     "simulate.hydrogens",
     "simulate.solvent_noise",
     "tetris.centre_margin_angstrom",
     "tetris.erosion_voxels",
     "tetris.grey_level",
+    "train.phases",
+    *(f"train.augmentation.random_imaging.{name}" for name in RandomImagingSettings.model_fields),
 }
 """Parameters that version 0.1.0 did not have."""
 MODELS_CARD = ROOT / "models/nucleosome_8A.keras"
@@ -65,9 +86,87 @@ def test_settings_of_0_1_0_are_read_with_their_values() -> None:
         assert values[new] == expected, old
         assert values[new] != defaults[new], f"{old}: the fixture has the default, which shows nothing"
     for name in before.keys() - {*RENAMED, *DROPPED}:
-        assert values[name] == before[name], name
+        one_of_a_list = name == "design.phase_shift_deg"  # levels now, as the design's other factors
+        assert values[name] == ([before[name]] if one_of_a_list else before[name]), name
     assert settings.tetris.vesicles.count == 2
     assert settings.microscope.voltage_kv == 200
+
+
+MIXTURE: dict[str, Any] = {
+    "seed": 3,
+    "design": {
+        "scheme": "sobol",
+        "groups": {
+            "plain": {},
+            "low": {"weight": 0.2, "design": {"total_dose_e_per_angstrom2": [12, 60]}, "microscope": {"voltage_kv": 200}},
+            "dense": {"tetris": {"stop_at": {"molecules": 9}}, "simulate": {"ice_shape": "cuboid"}},
+        },
+    },
+    "train": {"phases": [{"groups": ["plain"], "settings": {"epochs": 3}}, {"settings": {"loss": {"top_view_weight": 4}}}]},
+}
+
+
+def test_each_group_has_its_own_settings_and_else_the_runs() -> None:
+    settings = check_settings(MIXTURE)
+    mixture = settings.mixture()
+    assert list(mixture) == ["plain", "low", "dense"]
+    given = settings.stage_settings()
+    for stage in ("tetris", "simulate", "reconstruct", "label"):
+        assert given[stage]["plain"] == check_settings({"seed": 3}).stage_settings()[stage]["plain"]
+    assert given["tetris"]["low"] == given["tetris"]["plain"]
+    assert given["tetris"]["dense"]["stop_at"]["molecules"] == 9
+    assert given["simulate"]["low"]["microscope"]["voltage_kv"] == 200
+    assert given["simulate"]["dense"]["ice_shape"] == "cuboid"
+    assert mixture["low"].design.total_dose_e_per_angstrom2 == [12, 60]
+    assert given["design"]["groups"]["dense"] == given["design"]["groups"]["plain"]  # DESIGN's table is the same
+    assert Settings.model_validate(settings.model_dump(mode="json")) == settings
+
+
+def test_a_change_of_one_group_changes_what_its_tasks_are_given_alone() -> None:
+    other = json.loads(json.dumps(MIXTURE))
+    other["design"]["groups"]["dense"]["tetris"]["stop_at"]["molecules"] = 10
+    before, after = (check_settings(one).stage_settings() for one in (MIXTURE, other))
+    assert {(stage, group) for stage in before for group in before[stage] if before[stage][group] != after[stage][group]} == {
+        ("tetris", "dense")
+    }
+
+
+def test_each_phase_has_its_own_settings() -> None:
+    first, second = check_settings(MIXTURE).train.of_phases()
+    assert (first.epochs, first.loss.top_view_weight, first.phases) == (3, 1, [])
+    assert (second.epochs, second.loss.top_view_weight) == (100, 4)
+    assert [one.epochs for one in TrainSettings(epochs=7).of_phases()] == [7]
+
+
+@pytest.mark.parametrize(
+    ("section", "content", "words"),
+    [
+        ("groups", {"low": {"tetris": {"margin": 3}}}, "parameter design.groups.low.tetris.margin = 3: there is no such"),
+        ("groups", {"low": {"tetris": {"retries": -1}}}, "parameter design.groups.low.tetris.retries = -1: input should be"),
+        ("groups", {"low": {"tetris": {"molecules": 4}}}, "parameter design.groups.low.tetris.molecules: now tetris.stop_at"),
+        ("groups", {"low": {"packing": {}}}, "parameter design.groups.low.packing = {}: there is no such"),
+        (
+            "groups",
+            {"low": {"simulate": {"engine": "native"}}},
+            "parameter design.groups.low.simulate.engine: one for the whole",
+        ),
+        ("groups", {"low": {"reconstruct": {"voxel_size_angstrom": 8}}}, "parameter design.groups.low.reconstruct.voxel_size"),
+        ("groups", {"low": {"design": {"tilt_range_deg": 80, "tilt_offset_deg": 15}}}, "parameter design.groups.low.design = "),
+        ("groups", {"Low": {}}, "parameter design.groups.Low.[key] = 'Low': string should match pattern"),
+        ("phases", [{"settings": {"filters": 8}}], "parameter train.phases.0.settings.filters: one for all phases"),
+        ("phases", [{}, {"settings": {"epochs": 0}}], "parameter train.phases.1.settings.epochs = 0: input should be"),
+        ("phases", [{"groups": ["low"]}], "parameter train.phases.0.groups = 'low': no group of design.groups; plain were"),
+        (
+            "phases",
+            [{"epochs": 3}],
+            "parameter train.phases.0.epochs = 3: there is no such parameter; allowed: groups, settings",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_group_or_phase_is_named_with_its_place(section: str, content: Any, words: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        check_settings({{"groups": "design", "phases": "train"}[section]: {section: content}})
+    assert str(refusal.value).startswith(words)
 
 
 def test_present_names_are_left_alone() -> None:
@@ -135,13 +234,13 @@ def test_a_stages_own_settings_name_their_section_in_complaints() -> None:
 def test_what_a_stage_is_given_has_the_derived_values_and_the_microscope() -> None:
     settings = check_settings({"reconstruct": {"voxel_size_angstrom": 10}, "microscope": {"voltage_kv": 200}})
     given = settings.stage_settings()
-    simulate = SimulateCommandSettings.model_validate(given["simulate"])
+    simulate = SimulateCommandSettings.model_validate(given["simulate"]["plain"])
     assert simulate.pixel_angstrom == 5
     assert simulate.microscope.voltage_kv == MatchCommandSettings.model_validate(given["match"]).microscope.voltage_kv == 200
     assert CalibrateSettings.model_validate(given["calibrate"]).cluster == settings.cluster
     assert FinetuneCommandSettings.model_validate(given["finetune"]).train == settings.train
     assert (given["evaluate"]["rank"], given["evaluate_matched"]["rank"]) == ("size", "score")
-    assert given["tetris"] == settings.tetris.model_dump(mode="json")
+    assert given["tetris"]["plain"] == settings.tetris.model_dump(mode="json")
 
 
 def test_without_settings_the_pixel_is_half_of_the_default_voxel() -> None:

@@ -11,9 +11,10 @@ from template_learning.common.tables import PickRow
 from template_learning.learning.model_card import read_card
 from template_learning.picking.assignment import f_beta, match
 from template_learning.picking.selection import check_segments, segments_by
-from template_learning.settings import Settings
+from template_learning.settings import Settings, TrainSettings
 from template_learning.stages.check import check_settings
 from template_learning.stages.cluster import cluster_segmentation
+from template_learning.stages.design import design_rows
 from template_learning.stages.segment import segment_tomogram
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,25 @@ def test_the_model_is_calibrated_for_the_settings_that_it_is_to_pick_with(preset
     assert card.score_probability is not None
     assert card.segments_by is not None
     check_segments(card.segments_by, segments_by(preset.segment.probability_threshold, preset.cluster), "the model's threshold")
+
+
+def test_the_networks_preset_is_what_its_card_says_that_trained_it() -> None:
+    card, recipe = read_card(NUCLEOSOME), check_settings(yaml.safe_load((ROOT / "presets/nucleosome_8A.yml").read_text()))
+    told = [card.training]
+    while "start" in told[0]:
+        told.insert(0, told[0]["start"])
+    phases = recipe.train.of_phases()
+    assert phases == [TrainSettings.model_validate(one["settings"]) for one in told]
+    rows = design_rows(recipe.design, recipe.seed)
+    for phase, one in zip(recipe.train.phases, told, strict=True):
+        seen = [row for row in rows if not phase.groups or row.group in phase.groups]
+        splits = [sum(row.split == split for row in seen) for split in ("train", "validation")]
+        assert splits == [one["tomograms"], one["validation_tomograms"]]
+    taught = [row for row in rows if row.split == "train"]
+    for name, bounds in card.training["design"].items():
+        values = [getattr(row, name) for row in taught]
+        assert [min(values), max(values)] == pytest.approx(bounds, abs=1e-4), name  # as the table is rounded
+    assert segments_by(recipe.segment.probability_threshold, recipe.cluster) == card.segments_by
 
 
 def test_nucleosomes_of_another_simulator_and_reconstruction(shared_data: Path, preset: Settings, tmp_path: Path) -> None:

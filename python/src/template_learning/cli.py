@@ -199,12 +199,13 @@ def reconstruct(
     identifier: Identifier,
     output: Output,
     settings: SettingsFile = None,
+    seed: Seed = 1,
 ) -> None:
     """Reconstruct one tomogram: <id>.mrc."""
     from template_learning.settings import ReconstructSettings
     from template_learning.stages.reconstruct import reconstruct_series
 
-    reconstruct_series(tilts, angles, identifier, _model(settings, ReconstructSettings), output)
+    reconstruct_series(tilts, angles, identifier, _model(settings, ReconstructSettings), output, seed)
 
 
 @app.command()

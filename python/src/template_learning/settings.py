@@ -4,12 +4,12 @@ docs/reference/parameters.md are generated from here (see ``pipeline/schema.py``
 What earlier versions called a parameter stands in ``RENAMED`` and ``DROPPED``, and nowhere else.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, get_origin
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from template_learning.common.stages import ORDER, StageName
+from template_learning.common.stages import ORDER, PER_TOMOGRAM, StageName
 
 RENAMED = {
     "flex.damage": "flex.maximum_broken_fraction",
@@ -72,10 +72,15 @@ DROPPED = {"flex.spring_constant": "conformers do not depend on it"}
 """A parameter of version 0.1.0 that is gone, and why."""
 
 NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Lost = Annotated[float, Field(ge=0, le=0.8)]
+PhaseShift = Annotated[float, Field(ge=0, le=180)]
+DoseOrder = Literal["dose-symmetric", "bidirectional", "continuous"]
 Slope = Annotated[float, Field(ge=0, lt=1)]
 VesicleRadius = Annotated[float, Field(ge=60)]
 Filled = Annotated[float, Field(gt=0, le=1)]
+STEEPEST_DEG = 89.0
 
 
 class SettingsSection(BaseModel):
@@ -86,16 +91,17 @@ class SettingsSection(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: Any) -> Any:
-        """Lists may come as text, ``1,2`` or ``[1, 2]``: a command line has no other way to write them."""
+        """Lists may come as text, ``1,2`` or ``[1, 2]``: a command line has no other way to write them; one number is a list too."""
         if not isinstance(values, dict):
             return values
-        listed = {name for name, field in cls.model_fields.items() if get_origin(field.annotation) in (list, tuple)}
-        return {
-            name: [part.strip() for part in value.strip(" []").split(",")]
-            if name in listed and isinstance(value, str)
-            else value
-            for name, value in values.items()
-        }
+        kinds = {name: get_origin(field.annotation) for name, field in cls.model_fields.items()}
+
+        def split(name: str, value: Any) -> Any:
+            if kinds.get(name) in (list, tuple) and isinstance(value, str):
+                return [part.strip() for part in value.strip(" []").split(",") if part.strip()]
+            return [value] if kinds.get(name) is list and isinstance(value, int | float) else value
+
+        return {name: split(name, value) for name, value in values.items()}
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
         """These settings with other values, checked; ``changes`` is nested as the settings are."""
@@ -157,7 +163,8 @@ class VolumeSettings(SettingsSection):
 class NuisanceSettings(SettingsSection):
     """What goes wrong at the microscope; a list of levels each, as the design's other factors."""
 
-    gold_fiducials: list[NotNegative] = Field([0.0], min_length=1, description="gold beads of 10 nm, mean number; 0 = none")
+    gold_fiducials: list[NotNegative] = Field([0.0], min_length=1, description="gold beads, mean number; 0 = none")
+    gold_diameter_angstrom: list[Positive] = Field([100.0], min_length=1, description="their diameter (usual: 50 to 150)")
     carbon_edge: list[Share] = Field([0.0], min_length=1, description="share of the field under a carbon film; 0 = none")
     shift_error_angstrom: list[NotNegative] = Field(
         [0.0], min_length=1, description="misalignment of each tilt, sigma; 0 = none"
@@ -165,10 +172,61 @@ class NuisanceSettings(SettingsSection):
     rotation_error_deg: list[NotNegative] = Field(
         [0.0], min_length=1, description="rotation of each tilt in its plane, sigma; 0 = none"
     )
+    slow_drift_angstrom: list[NotNegative] = Field(
+        [0.0],
+        min_length=1,
+        description="misalignment that grows from tilt to tilt in the order they were taken: a random walk of this deviation over the series; 0 = none",
+    )
+    tilt_axis_error_deg: list[NotNegative] = Field(
+        [0.0], min_length=1, description="rotation that all tilts have in common, sigma; 0 = none"
+    )
+    tilt_angle_error_deg: list[NotNegative] = Field(
+        [0.0], min_length=1, description="of each tilt's true angle from the one that is written, sigma; 0 = none"
+    )
+    defocus_error_um: list[NotNegative] = Field(
+        [0.0], min_length=1, description="of each tilt's true defocus from the series' own, sigma; 0 = none"
+    )
     motion_angstrom: list[NotNegative] = Field([0.0], min_length=1, description="drift during each exposure; 0 = none")
     uneven_illumination: list[Slope] = Field(
         [0.0], min_length=1, description="slope of the beam's intensity over the field; 0 = none"
     )
+
+
+PLAIN = "plain"
+"""The group of the rows of a design without groups."""
+GroupName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,23}$")]
+
+
+class GroupSettings(SettingsSection):
+    """One group of a mixture: how many of the tomograms it has, and what is otherwise for them than for the run."""
+
+    weight: float = Field(
+        1.0,
+        gt=0,
+        description="its part of `design.tomograms` beside the other groups' (not where `design.tomograms` is its own)",
+    )
+    design: dict[str, Any] = Field({}, description="parameters of `design` that are its own, but for `scheme` and `groups`")
+    tetris: dict[str, Any] = Field({}, description="parameters of `tetris` that are its own")
+    microscope: dict[str, Any] = Field({}, description="parameters of `microscope` that are its own")
+    simulate: dict[str, Any] = Field({}, description="parameters of `simulate` that are its own, but for `engine`")
+    reconstruct: dict[str, Any] = Field(
+        {}, description="parameters of `reconstruct` that are its own, but for `engine` and `voxel_size_angstrom`"
+    )
+    label: dict[str, Any] = Field({}, description="parameters of `label` that are its own")
+
+    @property
+    def changes(self) -> dict[str, dict[str, Any]]:
+        """What differs from the run's settings, section by section."""
+        sections = {name: getattr(self, name) for name in type(self).model_fields if name != "weight"}
+        return {name: changes for name, changes in sections.items() if changes}
+
+
+OF_THE_RUN = {
+    "design": ("scheme", "groups"),
+    "simulate": ("engine",),
+    "reconstruct": ("engine", "voxel_size_angstrom"),
+}
+"""Parameters that no group may have for itself: one image holds one program, one network sees one voxel size."""
 
 
 class DesignSettings(SettingsSection):
@@ -193,8 +251,46 @@ class DesignSettings(SettingsSection):
     tilt_range_deg: list[float] = Field([60.0, 40.0], min_length=1, description="tilts from -range to +range")
     ice_density_g_per_cm3: list[float] = Field([0.9, 1.1], min_length=1, description="density of the vitreous ice")
     defocus_um: list[float] = Field([-2.5, -3.25, -4.0], min_length=1, description="defocus, negative = underfocus")
-    phase_shift_deg: float = Field(0.0, ge=0, le=180, description="phase plate (paper: 90); 0 = none")
+    phase_shift_deg: list[PhaseShift] = Field([0.0], min_length=1, description="phase plate (paper: 90); 0 = none")
+    tilt_offset_deg: list[float] = Field(
+        [0.0],
+        min_length=1,
+        description="middle of the tilts, which run from this less the range to this plus it; 0 = symmetric",
+    )
+    missing_tilts: list[Lost] = Field(
+        [0.0], min_length=1, description="share of the tilts that were taken, received their dose, and were left out; 0 = none"
+    )
+    tilt_axis_distance_um: list[float] = Field(
+        [0.0],
+        min_length=1,
+        description="of the field from the tilt axis: each tilt's defocus is off by it times the angle's sine; 0 = on the axis",
+    )
+    dose_order: list[DoseOrder] = Field([], description="order in which tilts receive their dose; none = simulate.scheme")
+    ice_thickness_angstrom: list[Positive] = Field(
+        [], description="of the ice, beyond what is packed empty (lamellae: 1000 to 3000); none = the sample's box"
+    )
+    inelastic_mean_free_path_angstrom: list[Positive] = Field(
+        [], description="none = simulate.inelastic_mean_free_path_angstrom"
+    )
+    voltage_kv: list[Positive] = Field([], description="none = microscope.voltage_kv")
+    amplitude_contrast: list[Slope] = Field([], description="none = microscope.amplitude_contrast")
+    astigmatism_um: list[NotNegative] = Field([], description="none = simulate.astigmatism_um")
+    astigmatism_deg: list[float] = Field([], description="none = simulate.astigmatism_deg")
     nuisances: NuisanceSettings = NuisanceSettings()
+    groups: dict[GroupName, GroupSettings] = Field(
+        {},
+        description="a mixture of tomograms: each group's name, weight and own settings (docs/how-to/mixtures.md); "
+        "none = all tomograms as the run's settings say",
+    )
+
+    @model_validator(mode="after")
+    def _tilts_are_possible(self) -> "DesignSettings":
+        steepest = max(self.tilt_range_deg) + max(map(abs, self.tilt_offset_deg))
+        if steepest > STEEPEST_DEG:
+            raise ValueError(
+                f"tilt_range_deg and tilt_offset_deg: tilts up to {steepest:g} degrees; {STEEPEST_DEG:g} at most were expected"
+            )
+        return self
 
 
 class StopSettings(SettingsSection):
@@ -364,9 +460,7 @@ class SimulateSettings(SettingsSection):
         None, gt=0, description="pixel of the tilt series; none = half of reconstruct.voxel_size_angstrom"
     )
     device: Literal["cpu", "gpu", "auto"] = Field("cpu", description="auto takes a GPU where there is one")
-    scheme: Literal["dose-symmetric", "bidirectional", "continuous"] = Field(
-        "dose-symmetric", description="order in which tilts receive their dose"
-    )
+    scheme: DoseOrder = Field("dose-symmetric", description="order in which tilts receive their dose")
     propagation: Literal["multislice", "projection"] = Field(
         "multislice", description="multislice: the wave goes through slabs; projection: through their sum"
     )
@@ -394,6 +488,62 @@ class SimulateSettings(SettingsSection):
     keep_waves: bool = Field(False, description="also write <id>.waves.npy, to image the same sample again with other optics")
 
 
+class TreatmentSettings(SettingsSection):
+    """What facilities do to series and tomograms: first to the images, then in back-projection, then to the tomogram, in this order."""
+
+    lowest_tilt_deg: float = Field(-90.0, ge=-90, le=90, description="tilts below this are left out")
+    highest_tilt_deg: float = Field(90.0, ge=-90, le=90, description="tilts above this are left out")
+    every_nth_tilt: int = Field(1, ge=1, description="2: every other tilt, by angle")
+    shift_error_angstrom: float = Field(0.0, ge=0, description="standard deviation of each tilt's misalignment along x and y")
+    rotation_error_deg: float = Field(0.0, ge=0, description="the same of each tilt's rotation in its plane")
+    ctf_correction: Literal["none", "phase_flip", "wiener"] = Field(
+        "none", description="of the tilt images, at the defocus of the series"
+    )
+    wiener_signal_to_noise: float = Field(10.0, gt=0, description="wiener: the same at all frequencies")
+    ctf_strip_angstrom: float | None = Field(
+        None, gt=0, description="strips along x corrected each for its own defocus; none = one defocus an image"
+    )
+    defocus_error_um: float = Field(
+        0.0, description="added to the defocus that correction and deconvolution take for the true one"
+    )
+    dose_weighting: bool = Field(False, description="high frequencies of late tilts weighted down (Grant and Grigorieff 2015)")
+    binning: Literal["antialiased", "plain"] = Field(
+        "antialiased",
+        description="how images come to the tomogram's voxel size; plain: means over as many whole pixels as fit, then resampled",
+    )
+    method: Literal["back_projection", "sirt"] = Field("back_projection", description="weighted back-projection, or SIRT")
+    radial_filter: Literal["ramp", "hamming_like", "sirt_like"] = Field(
+        "ramp", description="back_projection: ramp to Nyquist; times a Hamming window; or as after some iterations of SIRT"
+    )
+    iterations: int = Field(15, ge=1, description="of sirt, or those that sirt_like stands for")
+    deconvolution: Literal["none", "warp", "isonet"] = Field(
+        "none", description="of the tomogram, high-passed at 300 Å (warp) or at 0.02 of Nyquist's frequency (isonet)"
+    )
+    deconvolution_strength: float = Field(1.0, gt=0, description="signal to noise at low frequency is 1000 to this power")
+    deconvolution_falloff: float = Field(1.0, gt=0, description="how fast signal to noise falls with frequency")
+    gaussian_voxels: float = Field(0.0, ge=0, description="standard deviation of a Gaussian low pass; 0 = none")
+    median_voxels: int = Field(1, ge=1, description="edge of the median filter's cubes; 1 = none")
+    total_variation_sigma: float = Field(
+        0.0, ge=0, description="weight of total variation, in standard deviations of the tomogram; 0 = none"
+    )
+    diffusion_iterations: int = Field(0, ge=0, description="of anisotropic diffusion; 0 = none")
+    non_local_means_sigma: float = Field(0.0, ge=0, description="strength of non-local means, in the noise's own; 0 = none")
+    slope_sigma: float = Field(0.0, description="grey values rise along x by this many standard deviations; 0 = none")
+    cut_percent: float = Field(0.0, ge=0, lt=50, description="lowest and highest grey values cut; 0 = none")
+    border_voxels: int = Field(0, ge=0, description="added on every side; 0 = none")
+    border: Literal["zero", "mean"] = Field("zero", description="what the added border is filled with")
+    grey_values: Literal["float32", "int16", "uint8"] = Field("float32", description="what the tomogram's voxels are")
+
+    @model_validator(mode="after")
+    def _tilts_in_order(self) -> "TreatmentSettings":
+        if self.lowest_tilt_deg >= self.highest_tilt_deg:
+            raise ValueError(
+                f"lowest_tilt_deg = {self.lowest_tilt_deg:g}, highest_tilt_deg = {self.highest_tilt_deg:g}: "
+                "a lower one first was expected"
+            )
+        return self
+
+
 class ReconstructSettings(SettingsSection):
     """RECONSTRUCT: tomograms by weighted back-projection."""
 
@@ -408,6 +558,13 @@ class ReconstructSettings(SettingsSection):
     thickness_angstrom: float | None = Field(
         None, gt=0, description="thickness of the tomograms; none = the simulated sample's, which the tilt series names"
     )
+    treatment: TreatmentSettings = TreatmentSettings()
+
+    @model_validator(mode="after")
+    def _natively_treated(self) -> "ReconstructSettings":
+        if self.engine != "native" and self.treatment != TreatmentSettings():
+            raise ValueError(f"treatment: engine = {self.engine} does none of it; engine = native was expected")
+        return self
 
 
 class LabelSettings(SettingsSection):
@@ -428,6 +585,43 @@ class LabelSettings(SettingsSection):
     sphere_radius_angstrom: float = Field(100.0, gt=0, description="sphere: its radius")
     resolution_angstrom: float = Field(
         32.0, gt=0, description="shape: Gaussian per atom before the threshold, 1/e half-width = resolution / pi"
+    )
+
+
+class RandomImagingSettings(SettingsSection):
+    """How training tomograms are imaged and treated anew: transfer, gold, noise and filters (docs/explanation/real_tomograms.md)."""
+
+    fraction: float = Field(
+        0.0, ge=0, le=1, description="share of what is learnt that is imaged anew; 0 = none, the tomograms as they were made"
+    )
+    batches: int = Field(25, ge=1, description="a tomogram imaged anew serves so many batches, one patch of each")
+    noise_to_signal: tuple[Positive, Positive] = Field(
+        (0.1, 8.0), description="noise added: its amplitude over that of the tomogram, drawn on a logarithmic scale"
+    )
+    noiseless_fraction: float = Field(0.2, ge=0, le=1, description="share of those without added noise, as denoised ones are")
+    low_pass_voxels: tuple[NotNegative, NotNegative] = Field((0.0, 2.0), description="Gaussian filter: its standard deviation")
+    slope: tuple[float, float] = Field(
+        (-0.3, 1.0), description="the spectrum's slope is changed: amplitudes times frequency to the power of minus this"
+    )
+    largest_slope_across: float = Field(
+        1.2,
+        ge=0,
+        le=4,
+        description="the same across the tilt axis alone, as SIRT-like filters do: up to this, in half of those",
+    )
+    bumps: float = Field(0.25, ge=0, le=2, description="bumps of the filter: deviation of its logarithm")
+    defocus_um: tuple[float, float] = Field(
+        (-1.0, -7.0),
+        description="of tomograms whose series passes all frequencies alike (in focus, phase plate of 90 degrees): a transfer with"
+        " a defocus between these, as it is or corrected",
+    )
+    largest_b_factor_angstrom2: float = Field(300.0, ge=0, description="and a fall-off with a B factor up to this")
+    gold_fraction: float = Field(0.15, ge=0, le=1, description="share with gold beads of 5 to 15 nm")
+    turned_fraction: float = Field(
+        0.25, ge=0, le=1, description="share whose tilt axis lies along x in place of y: x and y are exchanged, which mirrors"
+    )
+    largest_scale_factor: float = Field(
+        1.5, ge=1, description="grey values are multiplied by up to this, or divided, drawn on a logarithmic scale"
     )
 
 
@@ -452,6 +646,7 @@ class AugmentationSettings(SettingsSection):
     missing_wedge_jitter_deg: float = Field(
         0.0, ge=0, lt=45, description="patches lose the tilts beyond the series' largest less up to this: a wider missing wedge"
     )
+    random_imaging: RandomImagingSettings = RandomImagingSettings()
 
 
 class LossSettings(SettingsSection):
@@ -500,6 +695,27 @@ class OptimizerSettings(SettingsSection):
     )
 
 
+class PhaseSettings(SettingsSection):
+    """One phase of a training: which tomograms it sees, and what is otherwise for it than for the others."""
+
+    groups: list[GroupName] = Field([], description="groups of `design.groups` that it is taught and validated on; none = all")
+    settings: dict[str, Any] = Field(
+        {}, description="parameters of `train` that are its own, but for `engine` and what the network is"
+    )
+
+
+OF_THE_NETWORK = (
+    "engine",
+    "network",
+    "filters",
+    "batch_normalisation",
+    "normalisation",
+    "band_pass_angstrom",
+    "phases",
+)
+"""Parameters that all phases of a training have in common."""
+
+
 class TrainSettings(SettingsSection):
     """TRAIN: DeepFinder's network on the simulated tomograms (defaults: DeepFinder's own)."""
 
@@ -514,10 +730,11 @@ class TrainSettings(SettingsSection):
     bootstrap: bool = Field(
         True, description="every class is drawn equally often, and of it every tomogram, however many particles they have"
     )
-    normalisation: Literal["tomogram", "robust", "patch"] = Field(
+    normalisation: Literal["tomogram", "robust", "percentile", "patch"] = Field(
         "tomogram",
-        description="grey values by mean and standard deviation of whole tomograms, by median and median absolute deviation "
-        "of their voxels that are not constant (paddings, masks), or by mean and deviation of each patch (DeepFinder)",
+        description="grey values by mean and standard deviation of whole tomograms; by median and median absolute deviation "
+        "of their voxels that are not constant (paddings, masks); by median and a high percentile of those, which is that of the "
+        "molecules where there is little noise; or by mean and deviation of each patch (DeepFinder)",
     )
     band_pass_angstrom: tuple[float, float] | None = Field(
         None,
@@ -555,6 +772,16 @@ class TrainSettings(SettingsSection):
     device: Literal["cpu", "gpu", "auto"] = Field(
         "auto", description="gpu: an error without one; auto takes one where there is one"
     )
+    phases: list[PhaseSettings] = Field(
+        [],
+        description="trainings one after another, each from the network of the one before it: its groups of tomograms and its own"
+        " settings (docs/how-to/mixtures.md); none = one training on all",
+    )
+
+    def of_phases(self) -> list["TrainSettings"]:
+        """The settings of each phase; these alone where there are none."""
+        plain = self.model_copy(update={"phases": []})
+        return [plain.changed(phase.settings) for phase in self.phases] or [plain]
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> "TrainSettings":
@@ -563,6 +790,22 @@ class TrainSettings(SettingsSection):
         if self.band_pass_angstrom is not None and not 0 <= self.band_pass_angstrom[0] < self.band_pass_angstrom[1]:
             short, long = self.band_pass_angstrom
             raise ValueError(f"band_pass_angstrom = {short:g}, {long:g}: the narrow Gaussian's first was expected")
+        return self
+
+    @model_validator(mode="after")
+    def _phases_can_follow_one_another(self) -> "TrainSettings":
+        if self.phases and self.engine == "deepfinder":
+            raise ValueError("phases: engine = deepfinder begins with random weights each time; engine = native was expected")
+        for number, phase in enumerate(self.phases):
+            for name in OF_THE_NETWORK:
+                if name in phase.settings:
+                    raise ValueError(
+                        f"parameter train.phases.{number}.settings.{name}: one for all phases was expected, as train.{name}"
+                    )
+            try:
+                self.model_copy(update={"phases": []}).changed(phase.settings)
+            except ValidationError as error:
+                raise ValueError(complaints(error, TrainSettings, f"train.phases.{number}.settings")) from None
         return self
 
 
@@ -872,6 +1115,39 @@ class Settings(SettingsSection):
             self.simulate = self.simulate.model_copy(update={"pixel_size_angstrom": pixel})
         return self
 
+    @model_validator(mode="after")
+    def _groups_are_valid(self) -> "Settings":
+        for name, group in self.design.groups.items():
+            place = f"design.groups.{name}"
+            for section, parameters in OF_THE_RUN.items():
+                for parameter in parameters:
+                    if parameter in group.changes.get(section, {}):
+                        raise ValueError(
+                            f"parameter {place}.{section}.{parameter}: one for the whole run was expected, as {section}.{parameter}"
+                        )
+            try:
+                self.of_group(name)
+            except ValidationError as error:
+                raise ValueError(complaints(error, Settings, place)) from None
+        for number, phase in enumerate(self.train.phases):
+            unknown = [name for name in phase.groups if name not in (self.design.groups or [PLAIN])]
+            if unknown:
+                raise ValueError(
+                    f"parameter train.phases.{number}.groups = {unknown[0]!r}: no group of design.groups; "
+                    f"{', '.join(self.design.groups) or PLAIN} were expected"
+                )
+        return self
+
+    def of_group(self, name: str) -> "Settings":
+        """The run's settings as they are for the tomograms of a group."""
+        content = self.model_dump()
+        content["design"]["groups"], content["train"]["phases"] = {}, []
+        return Settings.model_validate(_merged(content, self.design.groups[name].changes))
+
+    def mixture(self) -> dict[str, "Settings"]:
+        """Each group's settings; without groups the run's own, of the group ``plain``."""
+        return {name: self.of_group(name) for name in self.design.groups} or {PLAIN: self}
+
     def for_stage(self, stage: str) -> SettingsSection:
         """What a task of that stage is given; ``evaluate_matched`` is EVALUATE of what template matching found."""
         if stage == "simulate":
@@ -891,21 +1167,32 @@ class Settings(SettingsSection):
             )
         if stage == "evaluate_matched":  # what matching finds has no size
             return self.evaluate.model_copy(update={"rank": "score"})
+        if stage == "design":  # what else is a group's own makes no other table
+            groups = {name: GroupSettings(weight=one.weight, design=one.design) for name, one in self.design.groups.items()}
+            return self.design.model_copy(update={"groups": groups})
         section = getattr(self, stage)
         assert isinstance(section, SettingsSection)
         return section
 
     def stage_settings(self) -> dict[str, dict[str, Any]]:
-        """``for_stage`` of every stage that takes settings, as JSON."""
+        """``for_stage`` of every stage that takes settings, as JSON; of one with a task a tomogram by group."""
         names = [*(name for name in ORDER if name != "report"), "evaluate_matched"]
-        return {name: self.for_stage(name).model_dump(mode="json") for name in names}
+        alone = [name for name in names if name not in PER_TOMOGRAM]
+        mixture = self.mixture()
+        return {
+            **{name: self.for_stage(name).model_dump(mode="json") for name in alone},
+            **{
+                name: {group: one.for_stage(name).model_dump(mode="json") for group, one in mixture.items()}
+                for name in PER_TOMOGRAM
+            },
+        }
 
 
 def flat(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings by their dotted names."""
+    """Nested settings by their dotted names; a mapping with nothing in it is a value."""
     values: dict[str, Any] = {}
     for name, value in content.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             values.update({f"{name}.{inner}": one for inner, one in flat(value).items()})
         else:
             values[name] = value
@@ -950,17 +1237,38 @@ def present_section(stage: str, content: Mapping[str, Any]) -> dict[str, Any]:
     return {**sections, **own}
 
 
-def complaints(error: ValidationError, model: type[SettingsSection]) -> str:
+def complaints(error: ValidationError, model: type[SettingsSection], within: str = "") -> str:
     """What is wrong with the parameters, in one line: each one's name, value and what is allowed, or its new name.
 
-    ``model`` is ``Settings``, or what one stage is given.
+    ``model`` is ``Settings``, or what one stage is given; ``within`` names where they stand if not in their own place: a group
+    or phase.
     """
     own = next((name for name, field in Settings.model_fields.items() if _is_one(model, field.annotation)), "")
-    return "; ".join(_complaint(dict(one), model, own) for one in error.errors())
+    lines = [_complaint(dict(one), model, own) for one in error.errors()]
+    if within:
+        lines = [f"parameter {within}.{line.removeprefix('parameter ').removeprefix(f'{own}.')}" for line in lines]
+    return "; ".join(lines)
 
 
 def _is_one(model: type[SettingsSection], section: Any) -> bool:
     return isinstance(section, type) and issubclass(model, section) and issubclass(section, SettingsSection)
+
+
+def inner_section(annotation: Any) -> type[SettingsSection] | None:
+    """The section that a field holds by name or in a list, as groups and phases are; none for any other field."""
+    inner = get_args(annotation)[-1:] if get_origin(annotation) in (dict, list) else ()
+    return inner[0] if inner and isinstance(inner[0], type) and issubclass(inner[0], SettingsSection) else None
+
+
+def _section_at(model: type[SettingsSection], place: Sequence[int | str]) -> type[SettingsSection]:
+    section, parts = model, list(place)
+    while parts:
+        annotation: Any = section.model_fields[str(parts.pop(0))].annotation
+        if inner := inner_section(annotation):
+            annotation = inner
+            parts.pop(0)
+        section = annotation
+    return section
 
 
 def _complaint(error: Mapping[str, Any], model: type[SettingsSection], own: str) -> str:
@@ -973,8 +1281,8 @@ def _complaint(error: Mapping[str, Any], model: type[SettingsSection], own: str)
     if name in RENAMED and not isinstance(error["input"], Mapping):
         return f"parameter {name}: now {RENAMED[name]}"
     if error["type"] == "extra_forbidden":
-        section: Any = model
-        for part in error["loc"][:-1]:
-            section = section.model_fields[part].annotation
-        return f"parameter {name} = {error['input']!r}: there is no such parameter; allowed: {', '.join(section.model_fields)}"
+        allowed = ", ".join(_section_at(model, error["loc"][:-1]).model_fields)
+        return f"parameter {name} = {error['input']!r}: there is no such parameter; allowed: {allowed}"
+    if error["type"] == "value_error" and str(error["ctx"]["error"]).startswith("parameter "):  # a group's or phase's own
+        return str(error["ctx"]["error"])
     return f"parameter {name} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"

@@ -62,7 +62,7 @@ def test_the_papers_settings_stand_in_the_presets():
         assert settings.design.validation_tomograms == 1
         assert effective_settings(settings.train) == settings.train  # DeepFinder's own way, and nothing else
         assert settings.train.patch_voxels == 48
-    assert read["ribosome"].design.phase_shift_deg == 90
+    assert read["ribosome"].design.phase_shift_deg == [90]
     assert read["nucleosome"].tetris.shape_voxels == (64, 256, 256)
     assert read["fas"].label.kind == "sphere"
 
@@ -107,6 +107,8 @@ def test_nextflow_defaults_are_the_models(tmp_path):
             assert ".".join([*groups, name]) not in found
             found[".".join([*groups, name])] = value
     defaults = flat(json.loads(Settings.model_construct().model_dump_json()))
+    assert found.pop("design.groups") == "[:]"
+    assert defaults.pop("design.groups") == {}
     assert found == {name: f"'{value}'" if isinstance(value, str) else json.dumps(value) for name, value in defaults.items()}
 
 

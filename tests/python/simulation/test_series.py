@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mrcfile
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
 from template_learning.settings import SimulateCommandSettings
+from template_learning.simulation.acquisition import acquire, tilt_angles
+from template_learning.simulation.nuisances import draw_nuisances
 from template_learning.simulation.series import placed_sample, series_engine
 from template_learning.stages.simulate import simulate_sample
 
@@ -197,3 +200,73 @@ def test_a_gpu_asked_for_and_absent(placed: Path, tmp_path: Path, monkeypatch: p
         simulate_sample(placed, [tmp_path], ROW, SETTINGS.model_copy(update={"device": "gpu"}), 1, tmp_path / "out")
     simulate_sample(placed, [tmp_path], ROW, SETTINGS.model_copy(update={"device": "auto"}), 1, tmp_path / "out")
     assert capsys.readouterr().err.count("no GPU") == 1
+
+
+def test_a_row_has_its_microscope_its_tilts_and_its_ice(placed: Path, tmp_path: Path) -> None:
+    own = {
+        "tilt_offset_deg": 12.0,
+        "missing_tilts": 0.4,
+        "dose_order": "continuous",
+        "ice_thickness_angstrom": 1600.0,
+        "inelastic_mean_free_path_angstrom": 800.0,
+        "voltage_kv": 200.0,
+        "amplitude_contrast": 0.1,
+        "astigmatism_um": 0.2,
+        "tilt_axis_distance_um": 2.0,
+    }
+    simulate_sample(placed, [tmp_path], ROW.model_copy(update=own), SETTINGS, 1, tmp_path / "own")
+    told = json.loads((tmp_path / "own" / "t1.tilts.mrc.json").read_text())
+    assert set(told["angles_deg"]) < {-8, 2, 12, 22, 32}
+    assert len(told["angles_deg"]) == 3
+    assert told["acquisition_order"] == [round((angle + 8) / 10) for angle in told["angles_deg"]]
+    settings = told["settings"]
+    assert (settings["scheme"], settings["inelastic_mean_free_path_angstrom"], settings["astigmatism_um"]) == (
+        "continuous",
+        800,
+        0.2,
+    )
+    assert (settings["microscope"]["voltage_kv"], settings["microscope"]["amplitude_contrast"]) == (200, 0.1)
+    np.testing.assert_allclose(told["nuisances"]["defocus_offset_angstrom"], 2e4 * np.sin(np.deg2rad(told["angles_deg"])))
+    tilts = mrcfile.read(tmp_path / "own" / "t1.tilts.mrc").mean(axis=(1, 2))
+    through = 18 * 64 * 0.80 * np.exp(-1600 / 800 / np.cos(np.deg2rad(told["angles_deg"])))
+    np.testing.assert_allclose(tilts, through, rtol=0.03)
+
+
+def test_ice_that_does_not_hold_the_molecules_is_refused(placed: Path, tmp_path: Path) -> None:
+    deep = write_placed(tmp_path, "blob", [(100, 100, 140, 0, 0, 0)])
+    with pytest.raises(BadInput, match=r"design\.ice_thickness_angstrom = 100: molecules are packed over 136 Å"):
+        simulate_sample(deep, [tmp_path], ROW.model_copy(update={"ice_thickness_angstrom": 100.0}), SETTINGS, 1, tmp_path)
+
+
+def test_a_defocus_offset_is_another_defocus(placed: Path, tmp_path: Path) -> None:
+    near, far = (
+        series_engine(*placed_sample(placed, [tmp_path]), ROW.model_copy(update={"defocus_um": defocus}), SETTINGS)
+        for defocus in (-1.0, -1.5)
+    )
+    far = replace(far, padding_angstrom=near.padding_angstrom)
+    wave, exit_angstrom = near.exit_wave(10.0, 0.0, None)
+    seen, expected = near.intensity(wave, exit_angstrom, -5000.0), far.intensity(wave, exit_angstrom)
+    assert np.abs(seen - expected).max() < 0.02 * np.abs(near.intensity(wave, exit_angstrom) - expected).max()
+
+
+def test_errors_of_alignment_are_drawn_after_all_else_and_leave_the_labels_in_place() -> None:
+    taken = acquire(tilt_angles(60, 3), 120, "dose-symmetric")
+    angle = np.deg2rad(taken.angle_deg)
+    before = {"gold_fiducials": 5.0, "shift_error_angstrom": 3.0, "motion_angstrom": 2.0, "uneven_illumination": 0.1}
+    new = {"slow_drift_angstrom": 8.0, "tilt_axis_error_deg": 1.0, "tilt_angle_error_deg": 0.5, "defocus_error_um": 0.1}
+    walks = []
+    for seed in range(200):
+        old, both = (
+            draw_nuisances(ROW.model_copy(update=one), np.array([400.0, 300.0, 160.0]), taken, np.random.default_rng(seed))
+            for one in (before, before | new)
+        )
+        np.testing.assert_array_equal(old.gold, both.gold)
+        np.testing.assert_array_equal(old.motion_angstrom, both.motion_angstrom)
+        assert np.ptp(both.rotation_deg - old.rotation_deg) == pytest.approx(0, abs=1e-12)
+        walks.append(both.shift_angstrom - old.shift_angstrom)
+    drift = np.array(walks)
+    for basis, axis in ((np.cos(angle), 0), (np.sin(angle), 0), (np.ones(len(angle)), 1)):
+        np.testing.assert_allclose(drift[:, :, axis] @ basis, 0, atol=1e-9)
+    in_order = drift[:, np.argsort(taken.order), 1]
+    assert np.diff(in_order, axis=1).std() == pytest.approx(8 / np.sqrt(len(angle)), rel=0.05)  # a walk's steps
+    assert (in_order[:, -1] - in_order[:, 0]).std() == pytest.approx(8, rel=0.15)

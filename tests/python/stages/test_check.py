@@ -19,6 +19,11 @@ DEMO = Path(__file__).parents[3] / "data/demo"
 GREY = np.random.default_rng(1).standard_normal((32, 40, 40)).astype(np.float32)
 
 
+def group(**own):
+    """Parameters with a group ``low`` beside the plain one."""
+    return {"params": {"design": {"groups": {"plain": {}, "low": own}}}}
+
+
 @pytest.fixture
 def request_file(tmp_path):
     """Writes a request as the pipeline does and returns its path: one template, one distractor, one tomogram."""
@@ -143,6 +148,15 @@ def test_classes_are_numbered_by_name(request_file, tmp_path):
         ({"templates": [{"id": "a", "path": "p", "file": "t.cif.gz", "share": -1}]}, "share"),
         ({"templates": [{"id": "a", "path": "p", "file": "t.cif.gz", "colour": "red"}]}, "colour"),
         ({"params": {"tetris": {"shape_voxels": [4, 40, 40]}}}, "larger than the box"),
+        (group(tetris={"shape_voxels": [4, 40, 40]}), "my/t.cif.gz: design.groups.low: 207 Å across"),
+        (group(tetris={"centre_margin_angstrom": 512}), "design.groups.low: parameter tetris.centre_margin_angstrom = 512"),
+        (group(tetris={"maximum_counts": ["gone=3"]}), "design.groups.low: "),
+        (
+            group(design={"ice_thickness_angstrom": 500}),
+            "design.groups.low: design.ice_thickness_angstrom = 500: molecules are",
+        ),
+        (group(design={"validation_tomograms": 48}), "leave none of 48 rows for training; fewer of them, or more rows, were"),
+        (group(label={"kind": "cube"}), "parameter design.groups.low.label.kind = 'cube'"),
         (
             {"tomograms": [{"id": "one", "path": "my/x.mrc", "file": "tomogram.mrc", "annotations": "a.csv"}]},
             "a.csv: no such file",
@@ -471,3 +485,24 @@ def test_what_lies_in_a_files_place_is_named(request_file, tmp_path):
     row = {"id": "one", "path": "my/tomogram.mrc", "instead": "a link to nothing"}
     with pytest.raises(BadInput, match=r"my/tomogram\.mrc: a link to nothing \(tomograms, id one\)"):
         check_run(request_file(tomograms=[row]), tmp_path / "out")
+
+
+def test_a_table_of_ones_own_names_groups_that_there_are(request_file, tmp_path):
+    columns = "id,group,total_dose_e_per_angstrom2,defocus_um,tilt_range_deg,tilt_step_deg,ice_density_g_per_cm3"
+    (tmp_path / "own.csv").write_text(f"{columns}\na,low,100,-3,60,3,0.94\nb,,100,-3,60,3,0.94\n")
+    own = {"design_table": "my/own.csv", "design_table_file": "own.csv"}
+    mixture = {"design_table": "my/own.csv", **group(simulate={"ice_shape": "cuboid"})["params"]}
+    check_run(request_file(**own | {"params": mixture}), tmp_path / "out")
+    given = json.loads((tmp_path / "out/stage_settings.json").read_text())
+    assert [given["simulate"][name]["ice_shape"] for name in ("plain", "low")] == ["slab", "cuboid"]
+    with pytest.raises(
+        BadInput, match=r"^my/own\.csv: the group 'low', of which design\.groups says nothing; plain were expected"
+    ):
+        check_run(request_file(**own | {"params": {"design_table": "my/own.csv"}}), tmp_path / "other")
+
+
+def test_a_group_that_no_phase_is_taught_is_told(request_file, tmp_path):
+    params = {**group()["params"], "train": {"phases": [{"groups": ["plain"]}]}}
+    check_run(request_file(params=params), tmp_path / "out")
+    notes = json.loads((tmp_path / "out/inputs.json").read_text())["notes"]
+    assert any(line.startswith("design.groups.low: in no phase of train.phases") for line in notes)

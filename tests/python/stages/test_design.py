@@ -67,3 +67,101 @@ def test_another_seed_gives_another_design():
 def test_nothing_left_to_train_on_is_refused():
     with pytest.raises(BadInput, match="leave none of 4 rows"):
         design_rows(DesignSettings(scheme="sobol", tomograms=4, test_tomograms=2, validation_tomograms=2), 1)
+
+
+LISTS = {
+    "total_dose_e_per_angstrom2": st.floats(5, 200),
+    "tilt_step_deg": st.floats(1, 5),
+    "tilt_range_deg": st.floats(20, 65),
+    "ice_density_g_per_cm3": st.floats(0.85, 1.1),
+    "defocus_um": st.floats(-7, -0.5),
+    "phase_shift_deg": st.floats(0, 180),
+    "tilt_offset_deg": st.floats(-20, 20),
+    "missing_tilts": st.floats(0, 0.3),
+    "tilt_axis_distance_um": st.floats(-2, 2),
+    "dose_order": st.sampled_from(["dose-symmetric", "bidirectional", "continuous"]),
+    "ice_thickness_angstrom": st.floats(1000, 3000),
+    "voltage_kv": st.sampled_from([200.0, 300.0]),
+    "astigmatism_um": st.floats(0, 0.2),
+}
+NUISANCES = {"gold_fiducials": st.floats(0, 20), "slow_drift_angstrom": st.floats(0, 16), "defocus_error_um": st.floats(0, 0.3)}
+
+
+def levels_of(factors):
+    return st.fixed_dictionaries({}, optional={name: st.lists(one, min_size=1, max_size=3) for name, one in factors.items()})
+
+
+GROUP = st.builds(
+    lambda weight, design, nuisances, own: {"weight": weight, "design": {**design, "nuisances": nuisances, **own}},
+    st.floats(0.1, 5),
+    levels_of(LISTS),
+    levels_of(NUISANCES),
+    st.sampled_from([{}, {"tomograms": 5}, {"validation_tomograms": 0}, {"tomograms": 3, "test_tomograms": 1}]),
+)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    groups=st.dictionaries(st.sampled_from(["plain", "low", "plate", "thin_ice"]), GROUP, min_size=1),
+    common=levels_of(LISTS),
+    seed=st.integers(0, 100),
+)
+def test_every_row_of_a_mixture_is_in_its_groups_bounds(groups, common, seed):
+    wanted = DesignSettings(scheme="sobol", tomograms=60, test_tomograms=2, groups=groups, **common)
+    rows = design_rows(wanted, seed)
+    plain = wanted.model_copy(update={"groups": {}})
+    assert len({row.id for row in rows}) == len(rows)
+    assert sum(row.split == "train" for row in rows) >= len(groups)
+    for row in rows:
+        own = plain.changed(groups[row.group]["design"])
+        for name, levels in {**dict(own), **dict(own.nuisances)}.items():
+            if name not in type(row).model_fields:
+                continue
+            value = getattr(row, name)
+            if not levels:
+                assert value is None, name
+            elif isinstance(value, str):
+                assert value in levels
+            else:
+                assert min(levels) - 1e-4 * abs(min(levels)) <= value <= max(levels) + 1e-4 * abs(max(levels)), name
+    for name, group in groups.items():
+        of_group = [row for row in rows if row.group == name]
+        assert all(row.id.startswith("t" if name == "plain" else f"{name}_t") for row in of_group)
+        assert len(of_group) == group["design"].get("tomograms", len(of_group))
+    weighted = {name: one["weight"] for name, one in groups.items() if "tomograms" not in one["design"]}
+    if weighted:
+        counts = {name: sum(row.group == name for row in rows) for name in weighted}
+        assert sum(counts.values()) == 60
+        assert all(abs(counts[name] - 60 * one / sum(weighted.values())) < 1 for name, one in weighted.items())
+
+
+def test_a_group_more_leaves_the_rows_of_the_others():
+    groups = {
+        "plain": {"design": {"tomograms": 6}},
+        "low": {"design": {"tomograms": 4, "total_dose_e_per_angstrom2": [12, 60]}},
+    }
+    wanted = DesignSettings(scheme="sobol", test_tomograms=0, groups=groups)
+    alone = DesignSettings(scheme="sobol", tomograms=6, test_tomograms=0, validation_tomograms=1)
+    rows = design_rows(wanted, 3)
+    assert [row for row in rows if row.group == "plain"] == design_rows(alone, 3)
+    more = {**groups, "thin": {"design": {"tomograms": 5, "validation_tomograms": 0}}}
+    assert [row for row in design_rows(wanted.changed({"groups": more}), 3) if row.group != "thin"] == rows
+
+
+def test_held_out_rows_are_shared_and_leave_each_group_some_to_train_on():
+    groups = {"plain": {}, "low": {}, "own": {"design": {"tomograms": 2, "validation_tomograms": 1}}}
+    rows = design_rows(DesignSettings(scheme="sobol", tomograms=4, test_tomograms=1, validation_tomograms=1, groups=groups), 1)
+    splits = {name: sorted(row.split for row in rows if row.group == name) for name in groups}
+    assert splits == {"plain": ["test", "train"], "low": ["train", "validation"], "own": ["train", "validation"]}
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ({"plain": {"weight": 100}, "low": {"weight": 0.01}}, r"design\.groups\.low: no tomogram of 4"),
+        ({"plain": {}, "low": {"design": {"tomograms": 1, "validation_tomograms": 1}}}, r"leave none of 1 rows.*\(group low\)"),
+    ],
+)
+def test_a_group_without_a_tomogram_to_train_on_is_refused(groups, words):
+    with pytest.raises(BadInput, match=words):
+        design_rows(DesignSettings(scheme="sobol", tomograms=4, groups=groups), 1)

@@ -10,7 +10,7 @@ from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.tables import DesignRow, LibraryRow, ParticleRow
 from template_learning.labelling.labels import molecule_axis
-from template_learning.settings import LabelSettings, ReconstructSettings, SimulateCommandSettings
+from template_learning.settings import LabelSettings, ReconstructSettings, SimulateCommandSettings, TreatmentSettings
 from template_learning.stages.label import label_sample
 from template_learning.stages.reconstruct import reconstruct_series
 from template_learning.stages.simulate import simulate_sample
@@ -108,11 +108,23 @@ def test_labels_lie_on_the_dark_places_of_a_simulated_tomogram(tmp_path):
         ice_density_g_per_cm3=0.94,
     )
     simulate_sample(placed, [library], imaging, SimulateCommandSettings(pixel_size_angstrom=6.0), 1, tmp_path)
-    settings = ReconstructSettings(voxel_size_angstrom=10.0)
-    reconstruct_series(tmp_path / "a.tilts.mrc", tmp_path / "a.tlt", "a", settings, tmp_path)
-    label_sample(placed, [library], tmp_path / "a.mrc", "a", LabelSettings(), tmp_path)
-    tomogram, _ = read_mrc(tmp_path / "a.mrc")
-    labels, _ = read_mrc(tmp_path / "a.labels.mrc")
+    for treatment in (
+        TreatmentSettings(),
+        TreatmentSettings(
+            ctf_correction="phase_flip", dose_weighting=True, border_voxels=3, border="mean", grey_values="uint8"
+        ),
+        TreatmentSettings(method="sirt", iterations=8, deconvolution="isonet"),
+    ):
+        settings = ReconstructSettings(voxel_size_angstrom=10.0, treatment=treatment)
+        reconstruct_series(tmp_path / "a.tilts.mrc", tmp_path / "a.tlt", "a", settings, tmp_path)
+        label_sample(placed, [library], tmp_path / "a.mrc", "a", LabelSettings(), tmp_path)
+        tomogram, _ = read_mrc(tmp_path / "a.mrc")
+        labels, _ = read_mrc(tmp_path / "a.labels.mrc")
+        check_labels_lie_on_dark_places(labels, tomogram, treatment.border_voxels)
+
+
+def check_labels_lie_on_dark_places(labels: np.ndarray, tomogram: np.ndarray, border: int) -> None:
+    """No shift, no mirror, protein dark, within the ``border`` that was added."""
 
     def blurred(volume):
         volume = volume.astype(float)
@@ -120,7 +132,7 @@ def test_labels_lie_on_the_dark_places_of_a_simulated_tomogram(tmp_path):
         return (band - band.mean()) / band.std()
 
     def agreement(shape, shift=(0, 0, 0)):
-        inside = (slice(2, -2), slice(4, -4), slice(4, -4))
+        inside = tuple(slice(border + margin, -border - margin) for margin in (2, 4, 4))
         return -(blurred(tomogram)[inside] * np.roll(blurred(shape), shift, axis=(0, 1, 2))[inside]).mean()
 
     here = agreement(labels)

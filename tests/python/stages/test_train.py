@@ -9,10 +9,10 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import read_table, write_table
 from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import read_sidecar
-from template_learning.common.tables import ParticleRow
+from template_learning.common.tables import DesignRow, ParticleRow
 from template_learning.learning.model_card import read_card
 from template_learning.learning.model_file import copy_model, load_model
-from template_learning.learning.training import HistoryRow
+from template_learning.learning.training import HistoryRow, Training
 from template_learning.settings import (
     SegmentSettings,
 )
@@ -110,3 +110,84 @@ def test_bad_training_input(toy: tuple[Path, Path], tmp_path: Path, change: dict
         (data / "t1.mrc").unlink()
     with pytest.raises(BadInput, match=message):
         train_network(data / "design.csv", data, SMALL.model_copy(update=change), 1, tmp_path / "output")
+
+
+def in_groups(toy: tuple[Path, Path], folder: Path) -> Path:
+    """The toy's design, its second training row of the group ``hard``."""
+    rows = read_table(toy[0], DesignRow)
+    second = [row.id for row in rows if row.split == "train"][1]
+    rows = [row.model_copy(update={"group": "hard"}) if row.id == second else row for row in rows]
+    write_table(folder / "design.csv", DesignRow, rows)
+    return folder / "design.csv"
+
+
+TWO_PHASES = SMALL.changed(
+    {
+        "epochs": 2,
+        "phases": [
+            {"groups": ["plain"], "settings": {"dose_curriculum_fraction": 0.5}},
+            {"settings": {"optimizer": {"learning_rate": 1e-3, "weight_averaging_fraction": 1.0}}},
+        ],
+    }
+)
+
+
+@pytest.mark.long
+def test_two_phases_killed_and_resumed_give_the_same_network(
+    toy: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    design = in_groups(toy, tmp_path)
+    train_network(design, toy[1], TWO_PHASES, 7, tmp_path / "whole")
+    history = read_table(tmp_path / "whole/history.csv", HistoryRow)
+    assert [(row.phase, row.epoch, row.steps) for row in history] == [(1, 1, 4), (1, 2, 8), (2, 3, 12), (2, 4, 16)]
+    card = read_card(tmp_path / "whole/trained.keras")
+    first, second = card.training["phases"]
+    assert (first["groups"], first["tomograms"], second["groups"], second["tomograms"]) == (["plain"], 2, "all", 3)
+    assert second["settings"]["optimizer"]["learning_rate"] == card.training["settings"]["optimizer"]["learning_rate"] == 1e-3
+    assert card.training["best_epoch"] in (3, 4)
+    assert card.training["design"]["group"] == ["hard", "plain"]
+    sidecar = read_sidecar(tmp_path / "whole/trained.keras")
+    assert len(sidecar["settings"]["phases"]) == 2
+
+    save, calls = Training._save, []
+
+    def killed(self: Training) -> None:
+        save(self)
+        calls.append(self.state)
+        if len(calls) in (1, 3):  # in the first phase, and in the second
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "_save", killed)
+    for shared in (None, tmp_path / "states"):
+        calls.clear()
+        output = tmp_path / f"killed{shared is not None}"
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                train_network(design, toy[1], TWO_PHASES, 7, output, shared)
+        train_network(design, toy[1], TWO_PHASES, 7, output, shared)
+        assert len(calls) == 4  # each epoch once
+        assert (output / "history.csv").read_bytes() == (tmp_path / "whole/history.csv").read_bytes()
+        for one, other in zip(
+            load_model(output / "trained.keras")[0].get_weights(),
+            load_model(tmp_path / "whole/trained.keras")[0].get_weights(),
+            strict=True,
+        ):
+            assert np.array_equal(one, other)
+
+
+def test_a_later_phase_begins_with_the_network_before_it_and_draws_other_batches(
+    toy: tuple[Path, Path], tmp_path: Path
+) -> None:
+    still = {"settings": {"optimizer": {"learning_rate": 1e-12}}}
+    train_network(*toy, SMALL.changed({"epochs": 1}), 7, tmp_path / "one")
+    train_network(*toy, SMALL.changed({"epochs": 1, "phases": [{}, still, still]}), 7, tmp_path / "three")
+    one, three = (read_table(tmp_path / name / "history.csv", HistoryRow) for name in ("one", "three"))
+    assert (three[0].loss, three[0].validation_loss) == (one[0].loss, one[0].validation_loss)
+    assert three[1].validation_loss == pytest.approx(one[0].validation_loss, rel=1e-4)
+    assert len({row.loss for row in three}) == 3
+
+
+def test_a_phase_without_tomograms_is_refused(toy: tuple[Path, Path], tmp_path: Path) -> None:
+    chosen = SMALL.changed({"phases": [{}, {"groups": ["hard"]}]})
+    with pytest.raises(BadInput, match="no row of the groups hard has split = train"):
+        train_network(*toy, chosen, 1, tmp_path)

@@ -51,6 +51,8 @@ STAGES = (
 NAMES = tuple(stage.name for stage in STAGES)
 ORDER = tuple(stage.name for stage in STAGES if not stage.always)
 """Where a run may start and stop."""
+PER_TOMOGRAM = tuple(stage.name for stage in STAGES if stage.per_tomogram)
+"""Stages whose tasks depend on the group that their tomogram is of."""
 
 
 def _in_order(name: str) -> str:

@@ -45,16 +45,36 @@ class DesignRow(TableRow):
 
     id: str
     split: Split = "train"
+    group: str = Field(default="plain", description="whose settings it is made with (`design.groups`)")
     total_dose_e_per_angstrom2: float = Field(gt=0)
     defocus_um: float = Field(description="negative = underfocus, as in Parakeet's c_10 and the paper")
     phase_shift_deg: float = Field(default=0.0, description="0 = no phase plate")
-    tilt_range_deg: float = Field(gt=0, le=89, description="tilts run from -range to +range")
+    tilt_range_deg: float = Field(gt=0, le=89, description="tilts run from the offset less the range to the offset plus it")
     tilt_step_deg: float = Field(gt=0)
+    tilt_offset_deg: float = Field(default=0.0, gt=-89, lt=89, description="middle of the tilts")
+    missing_tilts: float = Field(default=0.0, ge=0, le=0.8, description="share of the tilts that were taken and left out")
+    tilt_axis_distance_um: float = Field(default=0.0, description="of the field's middle, along x")
+    dose_order: Literal["dose-symmetric", "bidirectional", "continuous"] | None = Field(
+        default=None, description="of the tilts; empty = `simulate.scheme`"
+    )
     ice_density_g_per_cm3: float = Field(gt=0)
-    gold_fiducials: float = Field(default=0.0, ge=0, description="gold beads of 10 nm on the ice, mean number (Poisson)")
+    ice_thickness_angstrom: float | None = Field(default=None, gt=0, description="empty = the sample's box")
+    inelastic_mean_free_path_angstrom: float | None = Field(default=None, gt=0, description="empty = the setting's")
+    voltage_kv: float | None = Field(default=None, gt=0, description="empty = the setting's")
+    amplitude_contrast: float | None = Field(default=None, ge=0, lt=1, description="empty = the setting's")
+    astigmatism_um: float | None = Field(default=None, ge=0, description="empty = the setting's")
+    astigmatism_deg: float | None = Field(default=None, description="empty = the setting's")
+    gold_fiducials: float = Field(default=0.0, ge=0, description="gold beads on the ice, mean number (Poisson)")
+    gold_diameter_angstrom: float = Field(default=100.0, gt=0, description="of the gold beads")
     carbon_edge: float = Field(default=0.0, ge=0, le=1, description="share of the field that a carbon film reaches over")
     shift_error_angstrom: float = Field(default=0.0, ge=0, description="each tilt's misalignment in x and y, sigma")
     rotation_error_deg: float = Field(default=0.0, ge=0, description="each tilt's rotation in the image plane, sigma")
+    slow_drift_angstrom: float = Field(
+        default=0.0, ge=0, description="misalignment that grows from tilt to tilt as they were taken, over the series"
+    )
+    tilt_axis_error_deg: float = Field(default=0.0, ge=0, description="rotation that all tilts have in common, sigma")
+    tilt_angle_error_deg: float = Field(default=0.0, ge=0, description="each tilt's true angle less the one written, sigma")
+    defocus_error_um: float = Field(default=0.0, ge=0, description="each tilt's true defocus less the series' own, sigma")
     motion_angstrom: float = Field(default=0.0, ge=0, description="drift during each exposure, in a random direction")
     uneven_illumination: float = Field(default=0.0, ge=0, lt=1, description="slope of the beam's intensity over the field")
 

@@ -12,7 +12,7 @@ from scipy import fft
 
 from template_learning.learning.spectrum import band_pass
 from template_learning.reconstruction.back_projection import back_project
-from template_learning.simulation.acquisition import tilt_angles
+from template_learning.simulation.acquisition import Tilts, tilt_angles
 
 DRAWS = 8
 BLOCK_VOXELS = 64
@@ -26,30 +26,36 @@ MARGIN_VOXELS = 8
 
 
 @cache
-def noise_power(edge: int, tilt_range_deg: float, tilt_step_deg: float) -> NDArray[np.float64]:
+def noise_power(edge: int, tilts: Tilts) -> NDArray[np.float64]:
     """What back-projection makes of white noise in the images: power (edge, edge // 2 + 1) over z and x.
 
     Measured on series of noise in a volume of ``edge`` voxels, since ramp, wedge, interpolation and the gaps between the tilts
     all have their part; the mean over all frequencies is 1.  The noise is white along y, the tilt axis.
     """
     generator = np.random.default_rng(edge)  # a measurement, the same each time: no draw of the training's
-    volumes = [back_projected_noise((edge,) * 3, tilt_range_deg, tilt_step_deg, generator) for _ in range(DRAWS)]
+    volumes = [back_projected_noise((edge,) * 3, tilts, generator) for _ in range(DRAWS)]
     power = np.mean([np.abs(fft.rfftn(volume)) ** 2 for volume in volumes], axis=(0, 2))
     return np.asarray(power / edge**3)
 
 
-def back_projected_noise(
-    shape: tuple[int, int, int], tilt_range_deg: float, tilt_step_deg: float, generator: np.random.Generator
-) -> NDArray[np.float32]:
+def back_projected_noise(shape: tuple[int, int, int], tilts: Tilts, generator: np.random.Generator) -> NDArray[np.float32]:
     """White noise in the images of a tilt series, back-projected; [z, y, x], of unit deviation, every voxel seen by all views."""
-    angles = tilt_angles(tilt_range_deg, tilt_step_deg)
+    angles = tilt_angles(*tilts)
     width = math.ceil(math.hypot(shape[0], shape[2])) + 4
     images = generator.standard_normal((len(angles), shape[1], width), dtype=np.float32)
     noise = back_project(images, angles, shape)
     return noise / noise.std()
 
 
-def noise_share(data: NDArray[Any], mean: float, std: float, tilt_range_deg: float, tilt_step_deg: float) -> float:
+def seen_frequencies(
+    z: NDArray[np.floating], x: NDArray[np.floating], largest_tilt_deg: float, tilt_offset_deg: float = 0.0
+) -> NDArray[np.bool_]:
+    """Which frequencies, x not negative, a tilt series about y sees that ends ``largest_tilt_deg`` on either side of the offset."""
+    low, high = (np.tan(np.deg2rad(tilt_offset_deg + end)) for end in (-largest_tilt_deg, largest_tilt_deg))
+    return np.asarray((z <= x * high + 1e-6) & (z >= x * low - 1e-6))
+
+
+def noise_share(data: NDArray[Any], mean: float, std: float, tilts: Tilts) -> float:
     """How much of a tomogram's variance is noise, 0 to 1; its grey values have that mean and deviation.
 
     Its power against that of back-projected noise, where it is least among the outer frequencies: the optics, the sample's
@@ -65,7 +71,7 @@ def noise_share(data: NDArray[Any], mean: float, std: float, tilt_range_deg: flo
         block = np.asarray(data[tuple(slice(begin, begin + edge) for begin in corner)], dtype=np.float32)
         block = (block - np.float32(mean)) * (window[:, None, None] * window[:, None] * window / np.float32(std))
         found += np.abs(fft.rfftn(block)) ** 2 / (edge**3 * len(corners))
-    noise = np.broadcast_to(noise_power(edge, tilt_range_deg, tilt_step_deg)[:, None, :], found.shape)
+    noise = np.broadcast_to(noise_power(edge, tilts)[:, None, :], found.shape)
     frequency = fft.fftfreq(edge)
     radius = np.sqrt(frequency[:, None, None] ** 2 + frequency[:, None] ** 2 + fft.rfftfreq(edge) ** 2)
     shell = (radius * edge).astype(np.intp).ravel()
@@ -83,8 +89,7 @@ def of_lower_dose(
     grey: NDArray[np.float32],
     share_of_dose: float,
     share_of_noise: float,
-    tilt_range_deg: float,
-    tilt_step_deg: float,
+    tilts: Tilts,
     generator: np.random.Generator,
 ) -> NDArray[np.float32]:
     """A tomogram [z, y, x] of zero mean and unit deviation as that share (up to 1) of its dose would give it.
@@ -93,7 +98,7 @@ def of_lower_dose(
     """
     amount = added_noise(share_of_dose, share_of_noise)
     depth, height, width = grey.shape
-    noise = back_projected_noise((depth, height, width), tilt_range_deg, tilt_step_deg, generator)
+    noise = back_projected_noise((depth, height, width), tilts, generator)
     return np.asarray((grey + np.float32(amount) * noise) / np.float32(math.hypot(1.0, amount)), dtype=np.float32)
 
 
@@ -114,16 +119,15 @@ class NoiseBank:
 
 def noise_bank(
     edge: int,
-    tilt_range_deg: float,
-    tilt_step_deg: float,
+    tilts: Tilts,
     band_voxels: tuple[float, float] | None,
     generator: np.random.Generator,
 ) -> NoiseBank:
     """Noise to draw cubes of ``edge`` voxels from: a cube of twice that, filtered where there is a band."""
     if band_voxels is None:
-        noise = back_projected_noise((2 * edge,) * 3, tilt_range_deg, tilt_step_deg, generator)
+        noise = back_projected_noise((2 * edge,) * 3, tilts, generator)
         return NoiseBank(noise.astype(np.float16), 1.0)
-    wide = back_projected_noise((2 * (edge + MARGIN_VOXELS),) * 3, tilt_range_deg, tilt_step_deg, generator)
+    wide = back_projected_noise((2 * (edge + MARGIN_VOXELS),) * 3, tilts, generator)
     inner = slice(MARGIN_VOXELS, -MARGIN_VOXELS)
     noise = band_pass(wide, band_voxels)[inner, inner, inner]
     return NoiseBank(noise.astype(np.float16), float(noise.var()))

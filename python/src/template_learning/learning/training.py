@@ -40,8 +40,10 @@ class HistoryRow(BaseModel):
     """One epoch: its loss, the same loss on validation, and F1 over voxels there, mean of the target classes.
 
     What is validated is the mean of the weights after the last ``averaged`` epochs, this one's alone where that is 1.
+    Epochs and steps are counted over all phases; ``best`` is of those of its phase.
     """
 
+    phase: int = 1
     epoch: int
     steps: int
     learning_rate: float
@@ -63,11 +65,14 @@ class Training:
         classes: int,
         state: Path,
         start: list[NDArray[Any]] | None = None,
+        first_batch: int = 0,
     ) -> None:
         """``state`` is the state's file, or a folder that trainings share: there it is named after the fingerprint.
 
-        ``start`` are weights to begin with (fine-tuning) instead of random ones.
+        ``start`` are weights to begin with (fine-tuning, a later phase) instead of random ones; ``first_batch`` is how many batches
+        the phases before have drawn: no two phases see the same ones.
         """
+        self.first_batch = first_batch
         self.tomograms, self.settings, self.root_seed = tomograms, settings, root_seed
         self.history: list[HistoryRow] = []
         keras.utils.set_random_seed(seed_for(root_seed, "train", "weights") % 2**32)
@@ -93,7 +98,10 @@ class Training:
         settings = self.settings
 
         def patches(split: Literal["train", "validation"], count: int, workers: int) -> Patches:
-            return Patches(self.tomograms[split], settings, self.root_seed, split=split, first=0, count=count, workers=workers)
+            begins = self.first_batch if split == "train" else 0
+            return Patches(
+                self.tomograms[split], settings, self.root_seed, split=split, first=begins, count=count, workers=workers
+            )
 
         # A GPU would wait for patches; without one the next ones are cut while the network's threads wait for each other.
         first = patches("train", settings.steps_per_epoch, processors() if takes_gpu(settings.device) else 2)
@@ -137,7 +145,7 @@ class Training:
 
     def _epoch(self, patches: Patches, validation: list[tuple[NDArray[Any], NDArray[Any]]] | None) -> HistoryRow:
         epoch = len(self.history) + 1
-        patches.first = (epoch - 1) * self.settings.steps_per_epoch
+        patches.first = self.first_batch + (epoch - 1) * self.settings.steps_per_epoch
         rate = float(keras.ops.convert_to_tensor(self.network.optimizer.learning_rate))
         result = self.network.fit(patches, epochs=1, shuffle=False, verbose=0)
         row = HistoryRow(
@@ -177,7 +185,7 @@ class Training:
         volumes = [(split, training_fingerprint(one)) for split, tomograms in self.tomograms.items() for one in tomograms]
         start = [float(np.sum(weight, dtype=np.float64)) for weight in self.best]
         settings = self.settings.model_dump(mode="json")
-        content = json.dumps([volumes, settings, self.root_seed, classes, start, versions()], default=str)
+        content = json.dumps([volumes, settings, self.root_seed, self.first_batch, classes, start, versions()], default=str)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def _save(self) -> None:
@@ -228,7 +236,7 @@ def training_fingerprint(tomogram: TrainingTomogram) -> list[Any]:
     for part in (*tomogram.labels, tomogram.centre, tomogram.class_id, tomogram.along_beam):
         digest.update(np.ascontiguousarray(part).tobytes())
     t = tomogram
-    imaging = [t.tilt_range_deg, t.tilt_step_deg, t.total_dose_e_per_angstrom2]
+    imaging = [*t.tilts, t.total_dose_e_per_angstrom2]
     return [t.identifier, t.data.shape, t.mean, t.std, *imaging, digest.hexdigest()]
 
 

@@ -29,6 +29,24 @@ def free_edges_angstrom(settings: TetrisSettings, voxel_size_angstrom: float) ->
     return [(int(count * voxel_size_angstrom / voxel + 1e-6) - 2 * margin) * voxel for count in settings.shape_voxels]
 
 
+def packed_thickness_angstrom(settings: TetrisSettings, voxel_size_angstrom: float) -> float:
+    """The greatest thickness, along z, that molecules may take."""
+    z, _, _ = free_edges_angstrom(settings, voxel_size_angstrom)
+    thickness = [z, settings.slab_thickness_angstrom or z]
+    if settings.filled_thickness_fraction[1] < 1:
+        thickness.append(settings.filled_thickness_fraction[1] * settings.shape_voxels[0] * voxel_size_angstrom)
+    return min(thickness)
+
+
+def check_ice_thickness(ice_angstrom: float, packed_angstrom: float) -> None:
+    """Raise BadInput for ice that is thinner than the molecules' layer in it."""
+    if ice_angstrom < packed_angstrom - 1e-6:
+        raise BadInput(
+            f"design.ice_thickness_angstrom = {ice_angstrom:g}: molecules are packed over {packed_angstrom:.0f} Å; at least that, or a "
+            "thinner tetris.slab_thickness_angstrom, was expected"
+        )
+
+
 def check_fits_box(settings: TetrisSettings, voxel_size_angstrom: float, resolution_angstrom: float, diameter: float) -> None:
     """Raise BadInput for a molecule, ``diameter`` Å across, whose body may be larger than the box less its margins."""
     free = min(free_edges_angstrom(settings, voxel_size_angstrom))
@@ -52,13 +70,11 @@ def check_assemblies(settings: TetrisSettings, voxel_size_angstrom: float, speci
     wanted = counts_by_species("vesicles.membrane_molecules", vesicles.membrane_molecules, species)
     if any(count for count, _ in wanted.values()) and not vesicles.count:
         raise BadInput("tetris.vesicles.membrane_molecules: tetris.vesicles.count is 0; vesicles to set them in were expected")
-    z, y, x = free_edges_angstrom(settings, voxel_size_angstrom)
-    thickness = [z, settings.slab_thickness_angstrom or z]
-    if settings.filled_thickness_fraction[1] < 1:
-        thickness.append(settings.filled_thickness_fraction[1] * settings.shape_voxels[0] * voxel_size_angstrom)
+    _, y, x = free_edges_angstrom(settings, voxel_size_angstrom)
+    thickness = packed_thickness_angstrom(settings, voxel_size_angstrom)
     least = 2 * (vesicles.radius_angstrom[0] + HALF_THICKNESS_ANGSTROM)
-    if vesicles.count and least > min(*thickness, y, x):
+    if vesicles.count and least > min(thickness, y, x):
         raise BadInput(
             f"tetris.vesicles.radius_angstrom = {vesicles.radius_angstrom[0]:g}: the smallest vesicle, {least:.0f} Å across, never"
-            f" fits into what is packed ({min(*thickness, y, x):.0f} Å); a larger tetris.shape_voxels or smaller vesicles were expected"
+            f" fits into what is packed ({min(thickness, y, x):.0f} Å); a larger tetris.shape_voxels or smaller vesicles were expected"
         )

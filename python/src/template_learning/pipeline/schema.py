@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import yaml
 from pydantic import BaseModel, TypeAdapter
@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from template_learning.common.files import replacing
 from template_learning.common.stages import ORDER
 from template_learning.pipeline.paper import paper_page
-from template_learning.settings import Settings
+from template_learning.settings import Settings, inner_section
 
 NOTICE = "Generated from python/src/template_learning/settings.py by `make docs`; edit there."
 
@@ -82,6 +82,14 @@ def _properties(fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
             properties[name] = {"type": "object", "description": _meaning(field), "properties": inner}
             continue
         shape = _shape(field)
+        held = inner_section(model)
+        if held is not None:
+            shape.pop("$defs")
+            shape["items" if shape["type"] == "array" else "additionalProperties"] = {
+                "type": "object",
+                "description": (held.__doc__ or "").strip(),
+                "properties": _properties(held.model_fields),
+            }
         options = [option for option in shape.pop("anyOf", []) if option["type"] != "null"]
         for option in options:
             shape |= option
@@ -115,7 +123,7 @@ def _groovy_map(content: Mapping[str, Any], depth: int = 1) -> str:
     for name, value in content.items():
         if isinstance(value, BaseModel):
             value = value.model_dump(mode="json")
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             lines.append(f"{indent}{name} {_groovy_map(value, depth + 1)}")
         else:
             lines.append(f"{indent}{name} = {_groovy_value(value)}")
@@ -125,6 +133,10 @@ def _groovy_map(content: Mapping[str, Any], depth: int = 1) -> str:
 def _groovy_value(value: Any) -> str:
     if isinstance(value, str):
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if isinstance(value, Mapping):
+        return "[" + (", ".join(f"{name}: {_groovy_value(one)}" for name, one in value.items()) or ":") + "]"
+    if isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
+        return "[" + ", ".join(map(_groovy_value, value)) + "]"
     return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
@@ -152,6 +164,9 @@ def _sections_of(model: type[BaseModel], prefix: str, heading: str) -> Iterator[
                 _table(_values(section), f"{prefix}{name}."),
             )
             yield from _sections_of(section, f"{prefix}{name}.", heading + "#")
+        elif inner := inner_section(section):
+            one = f"{prefix}{name}." + ("&lt;number from 0&gt;" if get_origin(section) is list else "&lt;name&gt;")
+            yield from (f"{heading} {one}", (inner.__doc__ or "").strip(), _table(_values(inner), f"{prefix}{name}.*."))
 
 
 def _values(model: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -193,4 +208,4 @@ def _words(shape: Mapping[str, Any]) -> str:
     ]
     if "multipleOf" in shape:
         bounds.append(f"multiple of {shape['multipleOf']:g}")
-    return " ".join([shape.get("type", "any"), *bounds])
+    return " ".join([shape.get("type", "object"), *bounds])

@@ -12,6 +12,7 @@ from scipy import fft
 
 from template_learning.common.compute import jit_fast_math, processors
 from template_learning.common.resampling import crop_matrix
+from template_learning.reconstruction.radial_filters import RadialFilter, radial_gain
 
 ZERO_WEIGHT = 0.2
 """The ramp at zero frequency, in units of its first bin (Kak and Slaney 1988, chapter 3)."""
@@ -34,6 +35,18 @@ def resample_images(
     for index, image in enumerate(images):
         np.matmul(along_y @ image.astype(np.float32), along_x, out=result[index])
     return result
+
+
+def bin_images(images: NDArray[Any], factor: int) -> NDArray[np.float32]:
+    """Images [tilt, y, x] as means over ``factor`` x ``factor`` pixels, without an antialiasing filter; what is over is cut off.
+
+    The pixels that are left over are cut off on both sides alike, so that the centre stays to half a pixel.
+    """
+    views, height, width = images.shape
+    rows, columns = height // factor, width // factor
+    top, left = (height - rows * factor) // 2, (width - columns * factor) // 2
+    kept = images[:, top : top + rows * factor, left : left + columns * factor]
+    return kept.reshape(views, rows, factor, columns, factor).mean(axis=(2, 4), dtype=np.float32)
 
 
 def _crop_matrix(count: int, pixel: float, new_count: int, new_pixel: float) -> NDArray[np.float32]:
@@ -66,8 +79,14 @@ def padded_width(width: int) -> int:
     return int(fft.next_fast_len(width + min(50, 2 * max(8, width // 20)), real=True))
 
 
-def filter_views(images: NDArray[np.float32], weights: NDArray[np.float64], workers: int = 1) -> NDArray[np.float32]:
-    """Images [tilt, y, x] after the ramp to Nyquist, times the views' weights, as [tilt, x, y].
+def filter_views(
+    images: NDArray[np.float32],
+    weights: NDArray[np.float64],
+    workers: int = 1,
+    radial_filter: RadialFilter = "ramp",
+    iterations: int = 1,
+) -> NDArray[np.float32]:
+    """Images [tilt, y, x] after the ramp to Nyquist and the filter, times the views' weights, as [tilt, x, y].
 
     Lines are padded by a straight slope from the mean of their last three pixels to that of their first three.
     """
@@ -78,6 +97,7 @@ def filter_views(images: NDArray[np.float32], weights: NDArray[np.float64], work
     first = images[:, :, :LINE_END].mean(axis=2, keepdims=True)
     ramp = np.arange(padded // 2 + 1, dtype=np.float32)
     ramp[0] = ZERO_WEIGHT
+    ramp *= radial_gain(radial_filter, np.arange(padded // 2 + 1) / padded, iterations)
     result = np.empty((count, width, height), dtype=np.float32)
 
     def one(view: int) -> None:
@@ -93,7 +113,12 @@ def filter_views(images: NDArray[np.float32], weights: NDArray[np.float64], work
 
 
 def back_project(
-    images: NDArray[np.float32], angles_deg: NDArray[np.float64], shape: tuple[int, int, int], workers: int | None = None
+    images: NDArray[np.float32],
+    angles_deg: NDArray[np.float64],
+    shape: tuple[int, int, int],
+    workers: int | None = None,
+    radial_filter: RadialFilter = "ramp",
+    iterations: int = 1,
 ) -> NDArray[np.float32]:
     """The weighted back-projection of a tilt series; the tilt axis is y.
 
@@ -111,6 +136,10 @@ def back_project(
         [z, y, x] voxels of the volume.
     workers : int, optional
         Threads; all processors without it.
+    radial_filter : {"ramp", "hamming_like", "sirt_like"}, optional
+        See ``radial_filters``.
+    iterations : int, optional
+        Those that the SIRT-like filter stands for.
 
     Returns
     -------
@@ -123,7 +152,7 @@ def back_project(
     """
     workers = workers or processors()
     weights = view_weights(angles_deg)
-    views = filter_views(images, weights / len(images), workers)
+    views = filter_views(images, weights / len(images), workers, radial_filter, iterations)
     fill = (images.mean(dtype=np.float64) * ZERO_WEIGHT * weights / len(images)).astype(np.float32)
     angles = np.deg2rad(angles_deg)
     cosine, sine = np.cos(angles), np.sin(angles)

@@ -76,7 +76,9 @@ def training_section(run: Run) -> ReportSection | None:
         if traces:
             panels.append(Panel(title, traces, "epoch", whole_numbers=True))
     kept = f" Kept: {run.kept_epochs}." if run.kept_epochs else ""
-    caption = f"Training of the network: {counted(len(rows), 'epoch')}.{kept}"
+    phases = max(int(row.get("phase") or 1) for row in rows)
+    parts = f" in {phases} phases" if phases > 1 else ""
+    caption = f"Training of the network: {counted(len(rows), 'epoch')}{parts}.{kept}"
     last_loss = f"the training loss ends at {column('loss')[-1]:.3f}"
     figure = Illustration(line_figure(panels), f"Training curves over {counted(len(rows), 'epoch')}; {last_loss}.", caption)
     return ReportSection("training", "Training", [figure])

@@ -103,3 +103,14 @@ def transfer_function(lens: Lens, gx: NDArray[np.floating], gy: NDArray[np.float
         phase = phase + np.deg2rad(lens.phase_shift_deg) * (1 - spot)
     wave = np.exp(1j * phase - temporal - spatial)
     return np.where(square < lens.aperture_per_angstrom**2, wave, 0).astype(np.complex64)
+
+
+def contrast_transfer(
+    lens: Lens, gx: NDArray[np.floating], gy: NDArray[np.floating], amplitude_contrast: float
+) -> NDArray[np.float32]:
+    """The contrast that a weak object's projected potential gets at each spatial frequency (1/Å), 1 at most; positive = matter dark.
+
+    ``amplitude_contrast`` is the share of it that is amplitude.
+    """
+    wave = transfer_function(lens, gx, gy)
+    return np.asarray(np.sqrt(1 - amplitude_contrast**2) * wave.imag + amplitude_contrast * wave.real, dtype=np.float32)

@@ -30,11 +30,17 @@ from template_learning.common.geometry import Grid
 from template_learning.common.programs import find_program, run_program, words_of
 from template_learning.common.provenance import seed_for
 from template_learning.common.tables import DesignRow
-from template_learning.settings import SimulateCommandSettings, SimulateSettings
-from template_learning.simulation.acquisition import acquire, tilt_angles
+from template_learning.settings import NuisanceSettings, SimulateCommandSettings, SimulateSettings
 from template_learning.simulation.potential import Sample
 from template_learning.simulation.scattering import SOLVENT_NOISE
-from template_learning.simulation.series import design_lens, placed_sample, shown, write_series
+from template_learning.simulation.series import (
+    design_lens,
+    placed_sample,
+    settings_of_row,
+    shown,
+    taken_tilts,
+    write_series,
+)
 from template_learning.structures.atoms import Atoms
 
 PARAKEET = "parakeet.run"
@@ -44,7 +50,12 @@ SLICE_ANGSTROM = 3.0
 ATOM_BYTES = 60
 """Of one atom of the sample in Parakeet's file, and of one in a structure's (about 26 and 80; rounded up for HDF5's chunks)."""
 STRUCTURE_ATOM_BYTES = 100
-NOT_MODELLED = ("gold_fiducials", "carbon_edge", "shift_error_angstrom", "rotation_error_deg", "motion_angstrom", "uneven_illumination")  # fmt: skip
+NOT_MODELLED = (
+    *(name for name in NuisanceSettings.model_fields if name != "gold_diameter_angstrom"),
+    "tilt_axis_distance_um",
+    "ice_thickness_angstrom",
+)
+"""Columns of the design that are nothing else than 0 or empty with Parakeet."""
 # Runs a Python program after seeding NumPy's global state, from which Parakeet draws.
 SEEDED = (
     "import runpy, sys, numpy; numpy.random.seed(int(sys.argv[1])); "
@@ -98,7 +109,7 @@ def configuration(
     length = field
     if settings.ice_shape == "slab":
         # As long as the steepest tilt sees, border included.
-        steepest = np.deg2rad(row.tilt_range_deg)
+        steepest = np.deg2rad(row.tilt_range_deg + abs(row.tilt_offset_deg))
         seen = field + 4 * border * pixel
         length = np.array([(seen[0] + thickness_angstrom * np.sin(steepest)) / np.cos(steepest), seen[1]])
     size = np.array([*length, thickness_angstrom])
@@ -268,7 +279,11 @@ def choose_workers(settings: SimulateCommandSettings, tilts: int) -> list[str | 
 
 def check_asked(nuisances: Mapping[str, float], settings: SimulateSettings) -> None:
     """BadInput for what Parakeet does not model: ``nuisances`` (a row's, or the largest of a design) and settings."""
-    asked: dict[str, Any] = {f"design.nuisances.{name}": nuisances[name] for name in NOT_MODELLED if nuisances[name]}
+    asked: dict[str, Any] = {
+        f"design.{'nuisances.' if name in NuisanceSettings.model_fields else ''}{name}": nuisances[name]
+        for name in NOT_MODELLED
+        if nuisances[name]
+    }
     if settings.propagation != "multislice":
         asked["simulate.propagation"] = settings.propagation
     # What differs from the default was asked for.
@@ -306,10 +321,11 @@ def simulate_by_parakeet(
     started = time.perf_counter()
     checked_id(row.id)
     check_asked({name: getattr(row, name) for name in NOT_MODELLED}, settings)
+    settings = settings_of_row(settings, row)
     program = Program.find()
     sample, grid = placed_sample(placed, library_folders, hydrogens=False)
     detector = choose_detector(grid, settings)
-    taken = acquire(tilt_angles(row.tilt_range_deg, row.tilt_step_deg), row.total_dose_e_per_angstrom2, settings.scheme)
+    taken = taken_tilts(row, settings, root_seed)
     count = len(taken.angle_deg)
     workers = choose_workers(settings, count)
     output.mkdir(parents=True, exist_ok=True)

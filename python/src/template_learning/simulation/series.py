@@ -16,11 +16,11 @@ from template_learning.common.files import existing, replacing
 from template_learning.common.geometry import Grid, rotation_from_angles
 from template_learning.common.log import tell
 from template_learning.common.mrc import write_mrc
-from template_learning.common.provenance import read_sidecar, write_json, write_sidecar
+from template_learning.common.provenance import generator_for, read_sidecar, write_json, write_sidecar
 from template_learning.common.tables import DesignRow, positions
 from template_learning.packing.packed_sample import read_placed
 from template_learning.settings import SimulateCommandSettings
-from template_learning.simulation.acquisition import Acquisition
+from template_learning.simulation.acquisition import Acquisition, acquire, tilt_angles, without_missing
 from template_learning.simulation.detector import count_electrons, mtf_transfer
 from template_learning.simulation.ice import Slab
 from template_learning.simulation.multislice import Engine
@@ -61,6 +61,23 @@ def placed_sample(placed: Path, library_folders: Sequence[Path], *, hydrogens: b
         position_angstrom=positions(rows) - grid.centre_angstrom,
         ice=Slab(float(grid.extent_angstrom[2])),
     ), grid
+
+
+def settings_of_row(settings: SimulateCommandSettings, row: DesignRow) -> SimulateCommandSettings:
+    """The settings with what the row has of its own."""
+    own = {"scheme": row.dose_order}
+    own |= {name: getattr(row, name) for name in ("inelastic_mean_free_path_angstrom", "astigmatism_um", "astigmatism_deg")}
+    microscope = {name: getattr(row, name) for name in ("voltage_kv", "amplitude_contrast")}
+    given = {name: value for name, value in microscope.items() if value is not None}
+    changes: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
+    return settings.model_copy(update={**changes, "microscope": settings.microscope.model_copy(update=given)})
+
+
+def taken_tilts(row: DesignRow, settings: SimulateCommandSettings, root_seed: int) -> Acquisition:
+    """The tilts that a row asks for, less those that are missing."""
+    angles = tilt_angles(row.tilt_range_deg, row.tilt_step_deg, row.tilt_offset_deg)
+    taken = acquire(angles, row.total_dose_e_per_angstrom2, settings.scheme, row.tilt_offset_deg)
+    return without_missing(taken, row.missing_tilts, generator_for(root_seed, "simulate", f"{row.id}/missing"))
 
 
 def design_lens(row: DesignRow, settings: SimulateCommandSettings) -> Lens:
@@ -157,7 +174,8 @@ class TiltImaging:
         if self.row.motion_angstrom:
             transfer = transfer * self.nuisances.motion_transfer(index, grid)
         # The detector's own pixel is in its transfer; means over the series' pixels would cost contrast that data have.
-        image = engine.image(engine.intensity(wave, exit_angstrom), transfer, area_means=False)
+        offset = float(self.nuisances.defocus_offset_angstrom[index])
+        image = engine.image(engine.intensity(wave, exit_angstrom, offset), transfer, area_means=False)
         if self.row.uneven_illumination:
             image = image * self.nuisances.illumination(engine.shape)
         if settings.inelastic_mean_free_path_angstrom is not None:

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -21,12 +22,17 @@ from template_learning.common.stages import ORDER
 from template_learning.common.tables import DesignRow, MoleculeInput, ParticleRow
 from template_learning.learning.fit import check_fits, check_size, doubts
 from template_learning.learning.model_card import ModelCard, read_card
-from template_learning.packing.limits import check_assemblies, check_fits_box
+from template_learning.packing.limits import (
+    check_assemblies,
+    check_fits_box,
+    check_ice_thickness,
+    packed_thickness_angstrom,
+)
 from template_learning.picking.annotations import check_annotations, read_annotations
 from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
 from template_learning.pipeline.earlier_results import Inputs, check_enough, check_unchanged, stages_of
 from template_learning.pipeline.identifiers import check_identifiers
-from template_learning.settings import Settings, complaints, flat
+from template_learning.settings import PLAIN, Settings, complaints, flat
 from template_learning.simulation.parakeet import NOT_MODELLED, check_asked
 from template_learning.stages.design import design_rows
 from template_learning.structures.molecules import PDB_ID, check_molecule
@@ -98,7 +104,12 @@ def check_run(request: Path, output: Path) -> None:
     write_json(output / "settings.json", settings.model_dump(mode="json"))
     write_json(
         output / "stage_settings.json",
-        {"seed": settings.seed, "minimum_fraction_left": settings.minimum_fraction_left, **settings.stage_settings()},
+        {
+            "seed": settings.seed,
+            "minimum_fraction_left": settings.minimum_fraction_left,
+            "groups": list(settings.mixture()),
+            **settings.stage_settings(),
+        },
     )
     if design is not None:
         with replacing(output / "design.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
@@ -119,8 +130,13 @@ def _checked(content: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], 
     distractors = _rows(StructureInput, content.get("distractors", []), "distractors", settings)
     tomograms = _rows(TomogramInput, content.get("tomograms", []), "tomograms", settings)
     _check_order(settings, bool(templates), bool(tomograms))
-    _check_engines(settings)
-    _check_room(settings)
+    mixture = settings.mixture()
+    for name, one in mixture.items():
+        with _in_group(name):
+            _check_engines(one)
+            _check_room(one)
+            _check_ice(one)
+    _check_design(settings)
     _check_unique([row.id for row in templates + distractors], "templates and distractors")
     _check_unique([row.id for row in tomograms], "tomograms")
     earlier = _earlier(content, folder, settings)
@@ -138,7 +154,9 @@ def _checked(content: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], 
     _check_one_role(targets, [(row, _check_structure(row, folder, settings, 0)) for row in distractors])
     if templates and settings.from_results is None:
         species = {row.id for row in templates + distractors}
-        check_assemblies(settings.tetris, settings.volume.voxel_size_angstrom, species)
+        for name, one in mixture.items():
+            with _in_group(name):
+                check_assemblies(one.tetris, one.volume.voxel_size_angstrom, species)
     card = None
     if settings.model is not None and content.get("model_file"):
         card = _check_model(settings.model, folder / content["model_file"], settings)
@@ -190,6 +208,12 @@ def _design(
         if not rows:
             raise BadInput(f"{settings.design_table}: a header and no rows; one row a tomogram was expected")
         _check_unique([checked_id(row.id) for row in rows], settings.design_table)
+        groups = list(settings.mixture())
+        unknown = sorted({row.group for row in rows} - set(groups))
+        if unknown:
+            raise BadInput(
+                f"{settings.design_table}: the group {unknown[0]!r}, of which design.groups says nothing; {', '.join(groups)} were expected"
+            )
         columns, lines = read_rows(table)
         return rows, [columns, *([cells[column] for column in columns] for _, cells in lines)]
     if "design" in stages_of(settings):
@@ -321,15 +345,42 @@ def _check_unique(ids: Sequence[str], where: str) -> None:
         raise BadInput(f"{where}: the id {doubled[0]!r} stands there twice; each id once was expected")
 
 
+@contextmanager
+def _in_group(name: str) -> Iterator[None]:
+    """Complaints of what is checked inside name the group, where the design is a mixture."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"design.groups.{name}: {error}" if name != PLAIN else str(error)) from None
+
+
+def _packs(settings: Settings) -> bool:
+    return settings.model is None and ORDER.index(settings.start_at) <= ORDER.index("tetris")
+
+
+def _check_design(settings: Settings) -> None:
+    """Refuse numbers of tomograms that leave a group without any, or none to train on, where this run designs."""
+    if settings.design_table is None and settings.model is None and ORDER.index(settings.start_at) <= ORDER.index("design"):
+        design_rows(settings.design, settings.seed)
+
+
+def _check_ice(settings: Settings) -> None:
+    """Refuse ice that is thinner than what is packed in it."""
+    least = min(settings.design.ice_thickness_angstrom, default=None)
+    if _packs(settings) and least is not None:
+        check_ice_thickness(least, packed_thickness_angstrom(settings.tetris, settings.volume.voxel_size_angstrom))
+
+
 def _check_engines(settings: Settings) -> None:
     if settings.simulate.engine == "parakeet":
-        check_asked({name: max(getattr(settings.design.nuisances, name)) for name in NOT_MODELLED}, settings.simulate)
+        levels = {**dict(settings.design), **dict(settings.design.nuisances)}
+        check_asked({name: max(map(abs, levels[name]), default=0.0) for name in NOT_MODELLED}, settings.simulate)
 
 
 def _check_room(settings: Settings) -> None:
     """Refuse margins that leave no place for a molecule's centre, where this run packs."""
     tetris = settings.tetris
-    if settings.model is not None or ORDER.index(settings.start_at) > ORDER.index("tetris"):
+    if not _packs(settings):
         return
     edge = min(tetris.shape_voxels) * settings.volume.voxel_size_angstrom
     voxel = tetris.packing_voxel_size_angstrom or settings.volume.voxel_size_angstrom
@@ -387,10 +438,12 @@ def _check_structure(row: StructureInput, folder: Path, settings: Settings, mode
     if modes and checked.nodes is not None and (checked.nodes < 3 or 3 * checked.nodes - 6 < modes):
         raise BadInput(f"{row.path}: {checked.nodes} atoms named CA or P; too few for the {modes} modes of FLEX")
     diameter = checked.diameter_angstrom * (FLEXED if modes else 1.0)
-    try:
-        check_fits_box(settings.tetris, settings.volume.voxel_size_angstrom, settings.volume.resolution_angstrom, diameter)
-    except BadInput as error:
-        raise BadInput(f"{row.path}: {error}") from None
+    for name, one in settings.mixture().items():
+        try:
+            with _in_group(name):
+                check_fits_box(one.tetris, one.volume.voxel_size_angstrom, one.volume.resolution_angstrom, diameter)
+        except BadInput as error:
+            raise BadInput(f"{row.path}: {error}") from None
     return str(checked.fingerprint)
 
 
@@ -476,6 +529,10 @@ def _tell_of_unused(settings: Settings, card: ModelCard | None) -> None:
             f"parameter reconstruct.voxel_size_angstrom = {voxel:g}: not used with --model, which has voxels of"
             f" {card.voxel_size_angstrom:g} Å; tomograms are brought to those"
         )
+    taught = {name for phase in settings.train.phases for name in phase.groups or settings.design.groups}
+    untaught = [name for name in settings.design.groups if settings.train.phases and name not in taught]
+    if untaught:
+        tell(f"design.groups.{untaught[0]}: in no phase of train.phases, so that no network is taught its tomograms")
     unused = [] if settings.match.run else [name for name in _changed(settings, plain) if name.startswith("match.")]
     if unused:
         tell(f"without match.run not used: parameter {', '.join(unused)}")
@@ -485,7 +542,11 @@ def _changed(settings: Settings, plain: Settings) -> list[str]:
     """Dotted names of the parameters that are not at their defaults."""
     usual = flat(plain.model_dump(mode="json"))
     derived = "simulate.pixel_size_angstrom"  # follows from another where it is not given
-    return [name for name, value in flat(settings.model_dump(mode="json")).items() if value != usual[name] and name != derived]
+    return [
+        name
+        for name, value in flat(settings.model_dump(mode="json")).items()
+        if value != usual.get(name, value) and name != derived
+    ]
 
 
 def _named(path: str, staged: Path, read: Any) -> Any:

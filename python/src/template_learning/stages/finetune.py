@@ -308,6 +308,7 @@ def _train_further(
     chosen = settings.train.model_copy(
         update={
             "epochs": epochs,
+            "phases": [],
             "steps_per_epoch": settings.finetune.steps_per_epoch,
             # Annotations seldom say how a particle lies.
             "loss": settings.train.loss.model_copy(update={"top_view_weight": 1.0}),

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +12,22 @@ from template_learning.common.files import DECIMAL_COMMA, checked_id, read_text
 from template_learning.common.geometry import Grid
 from template_learning.common.log import tell
 from template_learning.common.mrc import read_mrc, write_mrc
-from template_learning.common.provenance import read_sidecar, write_sidecar
+from template_learning.common.provenance import generator_for, read_sidecar, write_sidecar
+from template_learning.common.tables import DesignRow
 from template_learning.reconstruction import imod
-from template_learning.reconstruction.back_projection import back_project, resample_images
-from template_learning.settings import ReconstructSettings
+from template_learning.settings import ReconstructSettings, SimulateCommandSettings, present_section
+from template_learning.simulation.optics import Lens
+from template_learning.simulation.series import design_lens
+from template_learning.treatments.apply import TiltSeries, kept_views, needs_optics, treated_tomogram
 
 
-def reconstruct_series(tilts: Path, angles: Path, identifier: str, settings: ReconstructSettings, output: Path) -> None:
-    """RECONSTRUCT: write ``<id>.mrc``, float32 [z, y, x], from a tilt series [tilt, y, x].
+def reconstruct_series(
+    tilts: Path, angles: Path, identifier: str, settings: ReconstructSettings, output: Path, root_seed: int = 1
+) -> None:
+    """RECONSTRUCT: write ``<id>.mrc``, [z, y, x], float32 but where the treatment says else, from a tilt series [tilt, y, x].
 
-    The tomogram has the settings' voxel size and shares the sample's centre (and box, where the series' sidecar names one).
+    The tomogram has the settings' voxel size and shares the sample's centre (and box, where the series' sidecar names one and
+    the treatment adds no border).
 
     Parameters
     ----------
@@ -34,11 +41,13 @@ def reconstruct_series(tilts: Path, angles: Path, identifier: str, settings: Rec
         Section ``reconstruct``.
     output : Path
         Folder to write to.
+    root_seed : int, optional
+        Draws the treatment's alignment errors.
 
     Raises
     ------
     BadInput
-        The files disagree, or the thickness is not known.
+        The files disagree, the thickness is not known, or the treatment needs what the series' sidecar does not tell.
     """
     started = time.perf_counter()
     checked_id(identifier)
@@ -56,23 +65,56 @@ def reconstruct_series(tilts: Path, angles: Path, identifier: str, settings: Rec
     if settings.engine == "imod":
         tomogram, metadata = imod.reconstruct(tilts, angles_deg, pixel, grid, width)
     else:
-        binned = resample_images(images, pixel, (grid.shape[1], width), grid.voxel_size_angstrom)
-        tomogram, metadata = back_project(binned, angles_deg, grid.shape), {"program": "native"}
+        series = series_to_treat(tilts, images, angles_deg, pixel, settings)
+        generator = generator_for(root_seed, "reconstruct", identifier)
+        voxel = grid.voxel_size_angstrom
+        tomogram = treated_tomogram(series, grid.shape, width, voxel, settings.treatment, generator)
+        metadata = {"program": "native"}
     path = output / f"{identifier}.mrc"
     write_mrc(path, tomogram, grid.voxel_size_angstrom)
     write_sidecar(
         path,
         stage="reconstruct",
         item=identifier,
-        seed=None,
+        seed=root_seed,
         settings=settings,
-        shape_voxels=list(grid.shape),
+        shape_voxels=list(tomogram.shape),
         voxel_size_angstrom=grid.voxel_size_angstrom,
         pixel_size_angstrom=pixel,
         angles_deg=angles_deg,
         reconstruction_seconds=round(time.perf_counter() - started, 3),
         **metadata,
     )
+
+
+def series_to_treat(
+    tilts: Path, images: NDArray[Any], angles_deg: NDArray[np.float64], pixel_angstrom: float, settings: ReconstructSettings
+) -> TiltSeries:
+    """The series with what its sidecar says of how it was taken.
+
+    Raises BadInput where it does not say it and the treatment needs it, or leaves less than two tilts.
+    """
+    treatment = settings.treatment
+    if len(kept_views(angles_deg, treatment)) < 2:
+        raise BadInput(
+            f"reconstruct.treatment: {len(kept_views(angles_deg, treatment))} tilts of {tilts} are left; two at least were expected"
+        )
+    if not needs_optics(treatment):
+        unknown = np.zeros(len(angles_deg))
+        return TiltSeries(images, angles_deg, pixel_angstrom, Lens(defocus_angstrom=0.0), 0.0, unknown)
+    metadata = read_sidecar(tilts)
+    try:
+        simulated = SimulateCommandSettings.model_validate(present_section("simulate", metadata["settings"]))
+        lens = design_lens(DesignRow.model_validate(metadata["row"]), simulated)
+        dose = float(metadata["dose_per_tilt"]) * (np.array(metadata["acquisition_order"], dtype=float) + 1)
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(
+            f"{tilts}.json: row, settings and doses of a simulated tilt series were expected, which reconstruct.treatment needs "
+            "for contrast transfer and dose weighting"
+        ) from None
+    if len(dose) != len(angles_deg):
+        raise BadInput(f"{tilts}.json: acquisition_order has {len(dose)} tilts, {len(angles_deg)} were expected")
+    return TiltSeries(images, angles_deg, pixel_angstrom, lens, simulated.microscope.amplitude_contrast, dose)
 
 
 def read_angles(path: Path) -> NDArray[np.float64]:

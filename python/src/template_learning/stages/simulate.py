@@ -14,13 +14,22 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id
 from template_learning.common.provenance import generator_for, read_sidecar
 from template_learning.common.tables import DesignRow
+from template_learning.packing.limits import check_ice_thickness
 from template_learning.settings import SimulateCommandSettings
-from template_learning.simulation.acquisition import acquire, tilt_angles
-from template_learning.simulation.ice import Cuboid
+from template_learning.simulation.ice import Cuboid, Slab
 from template_learning.simulation.nuisances import draw_nuisances
 from template_learning.simulation.overlaps import with_ice_put_back
 from template_learning.simulation.parakeet import simulate_by_parakeet
-from template_learning.simulation.series import KeptWaves, TiltImaging, placed_sample, series_engine, shown, write_series
+from template_learning.simulation.series import (
+    KeptWaves,
+    TiltImaging,
+    placed_sample,
+    series_engine,
+    settings_of_row,
+    shown,
+    taken_tilts,
+    write_series,
+)
 
 
 def simulate_sample(
@@ -68,20 +77,25 @@ def simulate_sample(
         return
     started = time.perf_counter()
     checked_id(row.id)
+    settings = settings_of_row(settings, row)
     packed, grid = placed_sample(placed, library_folders, hydrogens=settings.hydrogens)
+    x, y, z = map(float, grid.extent_angstrom)
+    if row.ice_thickness_angstrom is not None:
+        z = row.ice_thickness_angstrom
+        check_ice_thickness(z, 2 * float(np.abs(packed.position_angstrom[:, 2]).max(initial=0.0)))
+        packed = replace(packed, ice=Slab(z))
     sample, put_back = with_ice_put_back(packed)
     if settings.ice_shape == "cuboid":
-        x, y, z = map(float, grid.extent_angstrom)
         sample = replace(sample, ice=Cuboid((x, y, z)))
     engine = series_engine(sample, grid, row, settings)
-    angles = tilt_angles(row.tilt_range_deg, row.tilt_step_deg)
+    taken = taken_tilts(row, settings, root_seed)
+    angles = taken.angle_deg
     kept = None
     if waves is not None:
         engine = replace(engine, padding_angstrom=read_sidecar(waves).get("padding_angstrom", engine.padding_angstrom))
         kept = KeptWaves.read(waves, engine, angles)
-    taken = acquire(angles, row.total_dose_e_per_angstrom2, settings.scheme)
     generator = generator_for(root_seed, "simulate", f"{row.id}/nuisances")
-    imaging = TiltImaging(engine, row, settings, taken, draw_nuisances(row, grid.extent_angstrom, len(angles), generator))
+    imaging = TiltImaging(engine, row, settings, taken, draw_nuisances(row, np.array([x, y, z]), taken, generator))
     keep = KeptWaves.new(engine, angles) if settings.keep_waves else None
 
     def simulate_tilt(index: int) -> NDArray[np.float32]:

@@ -1,0 +1,1 @@
+"""What is done to tomograms before anyone looks at them: filters, deconvolution, denoising, borders, grey values."""
