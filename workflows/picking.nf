@@ -4,11 +4,12 @@ include { SEGMENT                           } from '../modules/segment/main'
 include { CLUSTER                           } from '../modules/cluster/main'
 include { MATCH                             } from '../modules/match/main'
 include { EXPORT                            } from '../modules/export/main'
+include { COPICK_CONFIG                     } from '../modules/export/copick_config'
 include { EVALUATE as EVALUATE_SIMULATED    } from '../modules/evaluate/main'
 include { EVALUATE as EVALUATE_EXPERIMENTAL } from '../modules/evaluate/main'
 include { EVALUATE as EVALUATE_MATCHED      } from '../modules/evaluate/main'
 include { json; section                     } from './json'
-include { earlier_files; has_earlier; by_id } from './results'
+include { earlier_files; by_id              } from './results'
 
 workflow PICKING {
     take:
@@ -37,7 +38,7 @@ workflow PICKING {
         )
         segmentation = SEGMENT.out.segmentation
     }
-    else if (plan.runs.cluster || plan.runs.export || (plan.runs.match && has_earlier(plan.from, 'segment'))) {
+    else if (plan.takes.segment) {
         segmentation = earlier_files(plan.from, 'segment', ['.segmentation.mrc', '.log_odds.mrc', '.segmentation.mrc.json'])
         earlier = earlier.mix(segmentation)
     }
@@ -50,7 +51,7 @@ workflow PICKING {
         )
         picks = CLUSTER.out.picks
     }
-    else if (plan.runs.export || plan.runs.evaluate) {
+    else if (plan.takes.cluster) {
         picks = earlier_files(plan.from, 'cluster', ['.picks.csv', '.picks.csv.json'])
         earlier = earlier.mix(picks)
     }
@@ -61,7 +62,7 @@ workflow PICKING {
         if (plan.runs.simulate) {
             taken = tilts.map { meta, _series, facts, _angles -> [meta, facts] }
         }
-        else if (has_earlier(plan.from, 'simulate')) {
+        else if (plan.takes.simulate) {
             taken = earlier_files(plan.from, 'simulate', ['.tilts.mrc.json'])
         }
         // SEGMENT finds the sign of a user's tomogram, where a run has SEGMENT or starts from one that had.
@@ -77,7 +78,7 @@ workflow PICKING {
         )
         matched = MATCH.out.picks
     }
-    else if (plan.runs.evaluate && has_earlier(plan.from, 'match')) {
+    else if (plan.takes.match) {
         matched = earlier_files(plan.from, 'match', ['.picks.csv', '.picks.csv.json'])
         earlier = earlier.mix(matched)
     }
@@ -86,6 +87,9 @@ workflow PICKING {
         EXPORT(
             picks.join(segmentation).map { meta, table, facts, classes, _log_odds, _facts -> [meta, table, facts, classes] },
             section(settings, 'export'),
+        )
+        COPICK_CONFIG(
+            EXPORT.out.copick_config.toSortedList { a, b -> a.toString() <=> b.toString() }.filter { all -> all },
         )
     }
 

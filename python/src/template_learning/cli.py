@@ -395,6 +395,17 @@ def export(
 
 
 @app.command()
+def copick_config(
+    configs: Annotated[list[Path], typer.Argument(help="copick_config.json of each tomogram's export")],
+    output: Annotated[Path, typer.Option(help="the copick_config.json to write")],
+) -> None:
+    """Merge the copick configurations of tomograms that were exported one by one: one project of them all."""
+    from template_learning.export.copick import merge_configs
+
+    merge_configs(configs, output)
+
+
+@app.command()
 def report(
     data: Annotated[Path, typer.Option(help="folder with the files of a run, as published or collected")],
     output: Annotated[Path, typer.Option(help="the HTML file to write")],
@@ -431,16 +442,15 @@ def schema(
 
 @app.command()
 def crate(
-    listing: Annotated[Path, typer.Argument(help="text file with the published files' paths, one a line")],
-    data: Annotated[Path, typer.Option(help="folder with the files of a run, as published or collected")],
+    data: Annotated[Path, typer.Argument(help="folder with all files of a run, as they are published")],
     about: Annotated[Path, typer.Option(help="JSON with nextflow, revision and image_sha256")],
     output: Output,
+    earlier: Annotated[Path | None, typer.Option(help="folder with sidecars of the earlier run that it goes on from")] = None,
 ) -> None:
     """List every published file and describe the run as an RO-Crate: index.json and ro-crate-metadata.json."""
-    from template_learning.stages.crate import write_crate, write_index
+    from template_learning.stages.crate import write_crate
 
-    write_index(listing, output / "index.json")
-    write_crate(listing, data, about, output / "ro-crate-metadata.json")
+    write_crate(data, about, output, earlier)
 
 
 def main() -> None:

@@ -517,3 +517,13 @@ def test_what_is_known_of_a_tomogram_without_truth_and_the_plain_peer_are_shown(
     assert "worse than a plain difference of two Gaussians" in text
     assert "-0.40" in text
     assert Run.open(part).evaluations.keys() == {"simulated"}
+
+
+def test_what_check_doubted_stands_first(part):
+    doubts = ["my/a.mrc: voxels of 16 Å, twice the model's", "my/t.csv: read as Latin-1"]
+    write_json(part / "check/inputs.json", {"tomograms": [{"id": REAL}], "notes": doubts})
+    assert notes(Run.open(part))[:2] == doubts
+    write_report(part, part / "report.html")
+    page = (part / "report.html").read_text(encoding="utf-8")
+    assert "<li>my/a.mrc: voxels of 16 Å, twice the model&#39;s</li>" in page
+    assert page.index(doubts[1]) < page.index("<nav")

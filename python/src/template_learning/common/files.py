@@ -3,10 +3,10 @@
 import codecs
 import csv
 import re
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -41,15 +41,22 @@ def checked_id(text: str, what: str = "id") -> str:
     return text
 
 
+def partial(path: Path) -> Path:
+    """A name that nothing has, beside ``path`` and with its suffixes, for what is not whole yet."""
+    return path.with_name(f".partial_{secrets.token_hex(6)}_{path.name}")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` with the same suffixes, renamed to it when the block ends well, else removed."""
+    """A temporary path beside ``path`` with the same suffixes, renamed to it when the block ends well, else removed.
+
+    Who may read the file is for the user's umask to say.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix=".partial_", suffix="_" + path.name, delete=False) as handle:
-        temporary = Path(handle.name)
+    temporary = partial(path)
+    temporary.open("xb").close()
     try:
         yield temporary
-        temporary.chmod(0o644)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -108,7 +108,7 @@ def _figure(value: str, label: str, note: str) -> dict[str, str]:
 
 def notes(run: Run) -> list[str]:
     """What a reader should keep in mind about this run."""
-    found = []
+    found = [str(line) for line in (run.json("check/inputs.json") or {}).get("notes", [])]  # what CHECK doubted, first
     for which, evaluation in run.evaluations.items():
         score = evaluation["all"]["joint"]
         title = SETS.get(which, which)
