@@ -24,7 +24,7 @@ def earlier(tmp_path):
     for name in ("a", "long"):
         labels = np.full(SHAPE, len(name), dtype=np.uint8)
         write_mrc(folder / f"segment/{name}.segmentation.mrc", labels, 8.0)
-        write_mrc(folder / f"segment/{name}.probability.mrc", labels.astype(np.float32), 8.0)
+        write_mrc(folder / f"segment/{name}.log_odds.mrc", labels.astype(np.float32), 8.0)
         write_sidecar(folder / f"segment/{name}.segmentation.mrc", stage="segment", item=name, seed=None, settings={})
         row = {"class_id": 1, "x_angstrom": 8, "y_angstrom": 8, "z_angstrom": 8, "score": 1, "size_voxels": 9}
         rows = [PickRow(pick=pick + 1, touches_edge=False, selected=True, **row) for pick in range(len(name))]

@@ -18,7 +18,7 @@ ENDINGS: Mapping[str, Sequence[str]] = {
     "simulate": (".tilts.mrc", ".tilts.mrc.json", ".tlt"),
     "label": (".labels.mrc", ".instances.mrc", ".particles.csv"),
     "reconstruct": (".mrc",),
-    "segment": (".segmentation.mrc", ".probability.mrc", ".segmentation.mrc.json"),
+    "segment": (".segmentation.mrc", ".log_odds.mrc", ".segmentation.mrc.json"),
     "cluster": (".picks.csv", ".picks.csv.json"),
     "match": (".picks.csv", ".picks.csv.json"),
 }
