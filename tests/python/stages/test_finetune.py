@@ -45,21 +45,26 @@ def tomogram(tmp_path: Path) -> np.ndarray:
     return data
 
 
+DARK = FinetuneCommandSettings(segment=SegmentSettings(contrast="protein_dark"))
+"""No network is asked for the sign."""
+
+
 def open_one(folder: Path, settings: FinetuneCommandSettings, card: ModelCard = CARD, **row: float) -> finetune.Annotated:
-    return finetune._open(AnnotatedRow(id="n", path="noise.mrc", annotations="noise.csv", **row), folder, card, settings, {})
+    noise = AnnotatedRow(id="n", path="noise.mrc", annotations="noise.csv", **row)
+    return finetune._open(noise, folder, None, card, settings, {})
 
 
 def test_the_tables_voxel_size_goes_before_the_headers(tomogram: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="voxel size"):
-        open_one(tmp_path, FinetuneCommandSettings())
+        open_one(tmp_path, DARK)
     assert (
         AnnotatedRow.model_validate({"id": "n", "path": "", "annotations": "", "voxel_size_angstrom": ""}).voxel_size_angstrom
         is None
     )
-    same = open_one(tmp_path, FinetuneCommandSettings(), voxel_size_angstrom=VOXEL)
+    same = open_one(tmp_path, DARK, voxel_size_angstrom=VOXEL)
     assert isinstance(same.volume.data, np.memmap)
     assert same.volume.centre.tolist() == [[12, 18, 20]]
-    finer = open_one(tmp_path, FinetuneCommandSettings(), voxel_size_angstrom=VOXEL / 2)
+    finer = open_one(tmp_path, DARK, voxel_size_angstrom=VOXEL / 2)
     assert finer.grid == Grid(shape=(12, 20, 24), voxel_size_angstrom=VOXEL)
     assert finer.volume.centre.tolist() == [[6, 9, 10]]
     assert finer.volume.labels[6, 9, 10] == 1
@@ -80,7 +85,7 @@ def test_the_network_is_taught_with_the_sign_and_spectrum_that_it_picks_with(tom
 
 def test_the_spheres_are_as_large_as_what_the_model_was_trained_on(tomogram: np.ndarray, tmp_path: Path) -> None:
     def voxels(settings: FinetuneSettings, card: ModelCard = CARD) -> int:
-        chosen = FinetuneCommandSettings(finetune=settings)
+        chosen = FinetuneCommandSettings(finetune=settings, segment=DARK.segment)
         return int(np.count_nonzero(open_one(tmp_path, chosen, card, voxel_size_angstrom=VOXEL).volume.labels))
 
     def ball(radius: float) -> int:
@@ -122,7 +127,8 @@ def test_the_papers_protocols_teach_two_of_ten_and_eight_of_ten(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(finetune, "_train_further", asked)
-    chosen = FinetuneCommandSettings(train={"dose_curriculum_fraction": 0.4, "augmentation": {"rotation": "none"}})
+    train = {"dose_curriculum_fraction": 0.4, "augmentation": {"rotation": "none"}}
+    chosen = FinetuneCommandSettings(train=train, segment=DARK.segment)
     with pytest.raises(KeyboardInterrupt):
         finetune_model(tmp_path / "model.keras", tmp_path / "ten.csv", chosen, 1, tmp_path / "out")
     assert [(count, settings.epochs) for count, settings in taught] == [(2, 10), (8, 30)] * 3 + [(10, 30)]

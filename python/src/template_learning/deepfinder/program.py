@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from template_learning.common.errors import BadInput
 from template_learning.common.log import tell
 from template_learning.common.programs import run_program
-from template_learning.settings import TrainSettings, flat
+from template_learning.settings import RandomImagingSettings, TrainSettings, flat
 
 PACKAGE = "cryoet-deepfinder"
 LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -32,7 +32,9 @@ OWN_WAYS: dict[str, Any] = {
         "contrast_jitter": 0.0,
         "minimum_dose_e_per_angstrom2": None,
         "missing_wedge_jitter_deg": 0.0,
+        "random_imaging": RandomImagingSettings().model_dump(),
     },
+    "phases": [],
     "loss": {"tversky_weight": 1.0, "crossentropy_weight": 0.0, "class_weight_exponent": 1.0, "top_view_weight": 1.0},
     "optimizer": {"name": "adam", "learning_rate_schedule": "constant", "weight_averaging_fraction": 0.0},
     "early_stopping_epochs": None,

@@ -57,7 +57,7 @@ def domain_distance(
     mean, std = grey_statistics(crop, card.normalisation)
     if not np.isfinite(std) or std == 0 or min(crop.shape) < LEAST_EDGE_VOXELS:
         return DomainDistance(spectrum=None, grey_values=None)
-    if card.normalisation == "robust":
+    if card.normalisation in ("robust", "percentile"):
         crop = without_constants(crop, mean)
     grey = (crop - np.float32(mean)) * np.float32((-1 if settings.contrast == "protein_bright" else 1) / std)
     spectrum = grey_values = None

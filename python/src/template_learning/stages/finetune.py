@@ -278,7 +278,7 @@ def _open(
     mean, std = grey_statistics(data, card.normalisation)
     if not np.isfinite(std) or std == 0:
         raise BadInput(f"{path}: grey values are NaN, infinite or all the same; a tomogram was expected")
-    if card.normalisation == "robust":
+    if card.normalisation in ("robust", "percentile"):
         data = without_constants(data, mean)
     if settings.segment.match_spectrum:
         grey = (np.asarray(data, dtype=np.float32) - np.float32(mean)) / np.float32(std)
