@@ -100,7 +100,7 @@ def test_nothing_is_never_enough(start):
         ("segment", {}, NONE, ("reconstruct/t003",), "nothing to pick in"),
         ("export", {}, NONE, ("segment/t001",), "of 't001' there are not both picks"),
         ("segment", {}, NONE, ("label/t001.labels.mrc",), "before/label: t001.instances.mrc is there and t001.labels.mrc is not"),
-        ("cluster", {}, NONE, ("segment/t002.log_odds.mrc",), "t002.segmentation.mrc is there and t002.probability.mrc is not"),
+        ("cluster", {}, NONE, ("segment/t002.log_odds.mrc",), "t002.segmentation.mrc is there and t002.log_odds.mrc is not"),
         ("match", {"match": {"run": True}}, NONE, ("volume/",), "no library in volume/"),
         ("match", {"match": {"run": True}}, NONE, ("reconstruct/",), "nothing to pick in"),
         ("segment", {}, GIVEN, ("reconstruct/", "label/"), None),
