@@ -1,12 +1,16 @@
 """Parameters: what is refused, those of earlier versions by their present names, and what each stage is given of them."""
 
 import json
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import numpy as np
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from template_learning.common.errors import BadInput
+from template_learning.common.tables import DesignRow
 from template_learning.learning.model_card import FORMAT, ModelCard, read_card
 from template_learning.settings import (
     DROPPED,
@@ -121,7 +125,7 @@ def test_lists_in_groups_come_as_text_from_a_command_line() -> None:
 def test_a_stages_own_settings_name_their_section_in_complaints() -> None:
     for content, words in (
         ({"voltage_kv": 200}, "parameter simulate.voltage_kv: now microscope.voltage_kv"),
-        ({"microscope": {"voltage_kv": 0}}, "parameter microscope.voltage_kv = 0: input should be greater than 0"),
+        ({"microscope": {"voltage_kv": 0}}, "parameter microscope.voltage_kv = 0: input should be greater than or equal to 10"),
         ({"scheme": "none"}, "parameter simulate.scheme = 'none': "),
     ):
         with pytest.raises(ValidationError) as refusal:
@@ -186,3 +190,110 @@ def test_the_shipped_models_card_is_read_by_the_present_names() -> None:
     assert (settings.optimizer.name, settings.optimizer.weight_averaging_fraction) == ("muon", 0.55)
     assert card.training["start"]["settings"]["loss"]["top_view_weight"] == 8
     assert ModelCard.model_validate(json.loads(card.model_dump_json())) == card
+
+
+def _numbers(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, list[dict[str, Any]], int]]:
+    """Every parameter that holds numbers: its name, the JSON schema of each number, and how many a list has (0: it is none)."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _numbers(kind, f"{prefix}{name}.")
+            continue
+        shape = TypeAdapter(Annotated[kind, field]).json_schema()  # type: ignore[valid-type]
+        for option in shape.get("anyOf", [shape]):
+            items = option.get("prefixItems", [option.get("items", option)])
+            if items[0].get("type") in ("number", "integer"):
+                yield prefix + name, items, len(items) if option["type"] == "array" else 0
+
+
+NUMBERS = list(_numbers(Settings))
+
+
+def _nested(name: str, value: Any) -> dict[str, Any]:
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _beyond(shape: Mapping[str, Any]) -> list[float]:
+    """The nearest numbers on either side that the schema does not allow."""
+
+    def past(bound: float, side: float) -> float:
+        return bound + side if shape["type"] == "integer" else float(np.nextafter(bound, side * np.inf))
+
+    below = shape["exclusiveMinimum"] if "exclusiveMinimum" in shape else past(shape["minimum"], -1)
+    above = shape["exclusiveMaximum"] if "exclusiveMaximum" in shape else past(shape["maximum"], 1)
+    return [below, above]
+
+
+def test_there_are_as_many_parameters_with_numbers_as_there_are() -> None:
+    assert len(NUMBERS) > 90
+    assert {"seed", "design.tilt_step_deg", "tetris.shape_voxels", "train.band_pass_angstrom"} <= {
+        name for name, _, _ in NUMBERS
+    }
+
+
+@pytest.mark.parametrize(("name", "shapes", "count"), NUMBERS, ids=[name for name, _, _ in NUMBERS])
+def test_every_number_has_bounds_and_nonsense_is_refused_in_a_line_that_names_it(
+    name: str, shapes: list[dict[str, Any]], count: int
+) -> None:
+    default = flat(Settings().model_dump())[name]
+    for place, shape in enumerate(shapes):
+        assert {"minimum", "exclusiveMinimum"} & set(shape), f"{name} has no least value"
+        assert {"maximum", "exclusiveMaximum"} & set(shape), f"{name} has no greatest value"
+        nonsense = [math.inf, -math.inf, math.nan, "inf", "nan", 1e300, -1e300, True, "1O", "3 4", *_beyond(shape)]
+        for wrong in nonsense:
+            given = [wrong]
+            if count:
+                rest = list(default or [1] * count)
+                held = [*rest[:place], wrong, *rest[place + 1 :]]
+                given = [held, json.dumps(held) if not isinstance(wrong, str) else held]
+                given += [wrong] if count == 1 else []
+            for value in given:
+                with pytest.raises(BadInput) as refusal:
+                    check_settings(_nested(name, value))
+                assert str(refusal.value).startswith(f"parameter {name} = "), (value, str(refusal.value))
+                assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", [name for name, _, count in NUMBERS if count == 1 and not name.startswith("finetune.")])
+def test_a_single_number_is_taken_for_a_list_of_one(name: str) -> None:
+    one = flat(Settings().model_dump())[name][0]
+    for given in (one, str(one), f"[{one}]", [one]):
+        assert flat(check_settings(_nested(name, given)).model_dump())[name] == [one]
+
+
+def test_lists_of_words_and_pairs_come_as_a_command_line_has_them() -> None:
+    settings = check_settings({"export": {"formats": "csv", "class_names": "[]"}, "train": {"band_pass_angstrom": "3, 40"}})
+    assert settings.export.formats == ["csv"]
+    assert settings.export.class_names == []
+    assert settings.train.band_pass_angstrom == (3, 40)
+    assert check_settings({"train": {"band_pass_angstrom": "none"}, "label": {"grey_level": "null"}}).label.grey_level is None
+    with pytest.raises(BadInput, match=r"^parameter tetris\.shape_voxels = 64: 3 values, as in 1,2,3, were expected$"):
+        check_settings({"tetris": {"shape_voxels": 64}})
+
+
+@pytest.mark.parametrize(
+    ("design", "words"),
+    [
+        ({"tilt_step_deg": 50, "tilt_range_deg": [60, 40]}, "tilt_step_deg = 50 with tilt_range_deg = 40"),
+        ({"defocus_um": [-0.01 * n for n in range(300)], "ice_density_g_per_cm3": [0.01 * n for n in range(1, 100)]}, "237600"),
+    ],
+)
+def test_designs_that_cannot_be_made_are_refused(design: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        check_settings({"design": design})
+    assert str(refusal.value).startswith("parameter design.")
+    assert words in str(refusal.value)
+
+
+def test_a_design_table_has_the_bounds_of_the_designs_settings() -> None:
+    row = {"id": "a", "total_dose_e_per_angstrom2": 90, "defocus_um": -2, "tilt_range_deg": 60, "tilt_step_deg": 3}
+    row |= {"ice_density_g_per_cm3": 0.9}
+    DesignRow.model_validate(row)
+    for name, items, _ in NUMBERS:
+        column = name.removeprefix("design.").removeprefix("nuisances.")
+        if name.startswith("design.") and column in DesignRow.model_fields:
+            for wrong in (math.inf, math.nan, *_beyond(items[0])):
+                with pytest.raises(ValidationError):
+                    DesignRow.model_validate({**row, column: wrong})

@@ -8,7 +8,8 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 
-from template_learning.common.errors import BadInput, Fault
+from template_learning.common.errors import UNREADABLE, BadInput, Fault, in_words
+from template_learning.common.files import read_json
 from template_learning.settings import SettingsSection, complaints
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -26,12 +27,8 @@ def _model(path: Path | None, model: type[Model]) -> Model:
     """``model`` from a JSON file, or its defaults; bad values are one line each (exit code 2)."""
     if path is None:
         return model()
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file")
     try:
-        return model.model_validate(json.loads(path.read_text()))
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{path}: not JSON ({error})") from None
+        return model.model_validate(read_json(path))
     except ValidationError as error:
         if issubclass(model, SettingsSection):
             raise BadInput(f"{path}: {complaints(error, model)}") from None
@@ -436,12 +433,23 @@ def crate(
 
 
 def main() -> None:
-    """Run the command line; BadInput exits with 2 and Fault with 3, each with one line."""
+    """Run the command line; what goes wrong with files or for want of memory is one line, and its exit code says what it is.
+
+    BadInput exits with 2, Fault with 3, and 137 is what is tried again with more memory.  Any other error is a mistake of this
+    program, and shows where it is.
+    """
     try:
         app()
-    except BadInput as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except Fault as error:
-        print(f"fault: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(3)
+    except (BadInput, Fault) as error:
+        _end(error)
+    except UNREADABLE as error:
+        _end(in_words(error))
+    except MemoryError as error:
+        print(f"fault: not enough memory ({' '.join(str(error).split()) or 'no more said'})", file=sys.stderr)
+        sys.exit(137)
+
+
+def _end(error: BadInput | Fault) -> None:
+    bad = isinstance(error, BadInput)
+    print(f"{'error' if bad else 'fault'}: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2 if bad else 3)

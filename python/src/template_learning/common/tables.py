@@ -1,19 +1,35 @@
 """The rows of the tables that stages hand to one another, as CSV."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Split = Literal["train", "validation", "test"]
+# How a tilt series is taken, by the design's settings and in its table alike: e/Å^2, um (underfocus), degrees, g/cm^3, Å.
+Share = Annotated[float, Field(ge=0, le=1)]
+Slope = Annotated[float, Field(ge=0, lt=1)]
+Dose = Annotated[float, Field(gt=0, le=10_000)]
+Defocus = Annotated[float, Field(ge=-20, le=0)]
+PhaseShift = Annotated[float, Field(ge=0, le=180)]
+TiltRange = Annotated[float, Field(gt=0, le=89)]
+TiltStep = Annotated[float, Field(ge=0.1, le=60)]
+IceDensity = Annotated[float, Field(gt=0, le=2)]
+Beads = Annotated[float, Field(ge=0, le=100_000)]
+Drift = Annotated[float, Field(ge=0, le=1000)]
+Turn = Annotated[float, Field(ge=0, le=180)]
 
 
 class TableRow(BaseModel):
     """A row of one of the product's own tables: unknown columns are refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+FINITE = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""Of rows whose numbers are measures or places, not figures of merit."""
 
 
 class MoleculeInput(TableRow):
@@ -27,6 +43,8 @@ class MoleculeInput(TableRow):
 
 class LibraryRow(TableRow):
     """One molecule of the library: a conformer of a template, or a distractor.  Files lie beside the table."""
+
+    model_config = FINITE
 
     molecule: str
     species: str
@@ -43,20 +61,31 @@ class LibraryRow(TableRow):
 class DesignRow(TableRow):
     """One simulated tomogram: how it is imaged."""
 
+    model_config = FINITE
+
     id: str
     split: Split = "train"
-    total_dose_e_per_angstrom2: float = Field(gt=0)
-    defocus_um: float = Field(description="negative = underfocus, as in Parakeet's c_10 and the paper")
-    phase_shift_deg: float = Field(default=0.0, description="0 = no phase plate")
-    tilt_range_deg: float = Field(gt=0, le=89, description="tilts run from -range to +range")
-    tilt_step_deg: float = Field(gt=0)
-    ice_density_g_per_cm3: float = Field(gt=0)
-    gold_fiducials: float = Field(default=0.0, ge=0, description="gold beads of 10 nm on the ice, mean number (Poisson)")
-    carbon_edge: float = Field(default=0.0, ge=0, le=1, description="share of the field that a carbon film reaches over")
-    shift_error_angstrom: float = Field(default=0.0, ge=0, description="each tilt's misalignment in x and y, sigma")
-    rotation_error_deg: float = Field(default=0.0, ge=0, description="each tilt's rotation in the image plane, sigma")
-    motion_angstrom: float = Field(default=0.0, ge=0, description="drift during each exposure, in a random direction")
-    uneven_illumination: float = Field(default=0.0, ge=0, lt=1, description="slope of the beam's intensity over the field")
+    total_dose_e_per_angstrom2: Dose
+    defocus_um: Defocus = Field(description="negative = underfocus, as in Parakeet's c_10 and the paper")
+    phase_shift_deg: PhaseShift = Field(default=0.0, description="0 = no phase plate")
+    tilt_range_deg: TiltRange = Field(description="tilts run from -range to +range")
+    tilt_step_deg: TiltStep
+    ice_density_g_per_cm3: IceDensity
+    gold_fiducials: Beads = Field(default=0.0, description="gold beads of 10 nm on the ice, mean number (Poisson)")
+    carbon_edge: Share = Field(default=0.0, description="share of the field that a carbon film reaches over")
+    shift_error_angstrom: Drift = Field(default=0.0, description="each tilt's misalignment in x and y, sigma")
+    rotation_error_deg: Turn = Field(default=0.0, description="each tilt's rotation in the image plane, sigma")
+    motion_angstrom: Drift = Field(default=0.0, description="drift during each exposure, in a random direction")
+    uneven_illumination: Slope = Field(default=0.0, description="slope of the beam's intensity over the field")
+
+    @model_validator(mode="after")
+    def _has_tilts(self) -> "DesignRow":
+        if self.tilt_step_deg > self.tilt_range_deg:
+            raise ValueError(
+                f"tilt_step_deg = {self.tilt_step_deg:g} with tilt_range_deg = {self.tilt_range_deg:g}: "
+                "a step of the range at most was expected"
+            )
+        return self
 
 
 class ParticleRow(TableRow):
@@ -64,6 +93,8 @@ class ParticleRow(TableRow):
 
     Positions are in ångström from the centre of voxel (0, 0, 0) of the volume that the table's sidecar names.
     """
+
+    model_config = FINITE
 
     particle: int = Field(ge=1, description="id, and the value in the instance label volume")
     molecule: str = ""
@@ -85,6 +116,8 @@ class ParticleRow(TableRow):
 
 class PickRow(TableRow):
     """A molecule that was found."""
+
+    model_config = FINITE
 
     pick: int = Field(ge=1)
     class_id: int = Field(ge=1)

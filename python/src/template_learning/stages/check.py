@@ -1,6 +1,5 @@
 """CHECK: parameters and input files, looked at before any work starts."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,8 +9,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from template_learning.common.errors import BadInput, first_problem
-from template_learning.common.files import checked_id, existing, read_rows, read_table
+from template_learning.common.errors import UNREADABLE, BadInput, first_problem, in_words
+from template_learning.common.files import checked_id, read_json, read_rows, read_table
 from template_learning.common.geometry import Grid
 from template_learning.common.log import listening, tell
 from template_learning.common.mrc import read_mask, read_tomogram
@@ -19,7 +18,7 @@ from template_learning.common.provenance import sha256_of, write_json
 from template_learning.common.stages import ORDER
 from template_learning.common.tables import DesignRow, MoleculeInput, ParticleRow
 from template_learning.learning.fit import check_fits, check_size, doubts
-from template_learning.learning.model_card import ModelCard, read_card
+from template_learning.learning.model_card import ModelCard, check_whole, read_card
 from template_learning.packing.limits import check_assemblies, check_fits_box
 from template_learning.picking.annotations import check_annotations, read_annotations
 from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
@@ -82,7 +81,7 @@ def check_run(request: Path, output: Path) -> None:
     The request is JSON with ``params``, and lists ``templates``, ``distractors`` and ``tomograms`` of rows whose
     ``file`` is relative to the request.  Raises BadInput with one line.
     """
-    content = json.loads(existing(request).read_text(encoding="utf-8"))
+    content = read_json(request)
     folder = request.parent
     settings = check_settings(content["params"])
     for name, table in content.get("tables", {}).items():
@@ -361,6 +360,7 @@ def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings, card: 
 
 def _check_model(path: str, file: Path, settings: Settings) -> ModelCard:
     card: ModelCard = _named(path, file, read_card)
+    _named(path, file, check_whole)
     if settings.start_at == "finetune" or settings.cluster.has_thresholds:
         return card
     check_segments(
@@ -396,5 +396,8 @@ def _named(path: str, staged: Path, read: Any) -> Any:
     """``read(staged)``, with the user's own path in a complaint instead of the staged one."""
     try:
         return read(staged)
+    except UNREADABLE as error:
+        told = in_words(error, staged)
+        raise type(told)(str(told).replace(str(staged), path)) from None
     except BadInput as error:
         raise BadInput(str(error).replace(str(staged), path)) from None
