@@ -122,8 +122,8 @@ def broken_weights(folder):
             for name, content in parts.items():
                 archive.writestr(name, content)
         whole = bytearray(path.read_bytes())
-        place = bytes(whole).index(parts["model.weights.h5"][:64]) + 5000
-        whole[place : place + 400] = bytes(400)
+        place = bytes(whole).index(parts["model.weights.h5"][:64])
+        whole[place + 9000] ^= 0xFF
         path.write_bytes(whole)
 
     return a_model(folder, spoil)

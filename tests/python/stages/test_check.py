@@ -265,7 +265,7 @@ def test_parameters_that_nothing_looks_at_get_a_word(checked_with_model):
         GREY, 8.0, reconstruct={"voxel_size_angstrom": 10}, match={"templates": 2, "angular_step_deg": 9}
     )
     assert notes[0].startswith("parameter reconstruct.voxel_size_angstrom = 10: not used with --model")
-    assert notes[1] == "without match.run not used: parameter match.templates, match.angular_step_deg"
+    assert notes[1] == "not used: parameter match.templates, match.angular_step_deg: counts only with match.run"
 
 
 def test_a_mask_of_another_shape_is_refused(request_file, tmp_path):

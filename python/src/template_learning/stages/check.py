@@ -22,6 +22,7 @@ from template_learning.learning.model_card import ModelCard, check_whole, read_c
 from template_learning.packing.limits import check_assemblies, check_fits_box
 from template_learning.picking.annotations import check_annotations, read_annotations
 from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
+from template_learning.pipeline.unused import Given, unused
 from template_learning.settings import Settings, complaints, flat
 from template_learning.simulation.parakeet import NOT_MODELLED, check_asked
 from template_learning.structures.molecules import PDB_ID, check_molecule
@@ -108,7 +109,8 @@ def check_run(request: Path, output: Path) -> None:
         if settings.model is not None and content.get("model_file"):
             card = _check_model(settings.model, folder / content["model_file"], settings)
         _check_shared_annotations(tomograms, [_check_tomogram(tomogram, folder, settings, card) for tomogram in tomograms])
-        _tell_of_unused(settings, card)
+        given = Given(tomograms=bool(tomograms), annotations=any(row.annotations for row in tomograms))
+        _tell_of_unused(settings, card, given, content.get("presets", {}))
     if settings.design_table is not None:
         table = folder / content.get("design_table_file", settings.design_table)
         designed = _named(settings.design_table, table, lambda path: read_table(path, DesignRow))
@@ -371,25 +373,18 @@ def _check_model(path: str, file: Path, settings: Settings) -> ModelCard:
     return card
 
 
-def _tell_of_unused(settings: Settings, card: ModelCard | None) -> None:
+def _tell_of_unused(settings: Settings, card: ModelCard | None, given: Given, presets: Mapping[str, str]) -> None:
     """Say which parameters were given that no stage of this run looks at."""
-    plain = Settings()
     voxel = settings.reconstruct.voxel_size_angstrom
-    if card is not None and voxel not in (plain.reconstruct.voxel_size_angstrom, card.voxel_size_angstrom):
-        tell(
-            f"parameter reconstruct.voxel_size_angstrom = {voxel:g}: not used with --model, which has voxels of"
-            f" {card.voxel_size_angstrom:g} Å; tomograms are brought to those"
-        )
-    unused = [] if settings.match.run else [name for name in _changed(settings, plain) if name.startswith("match.")]
-    if unused:
-        tell(f"without match.run not used: parameter {', '.join(unused)}")
-
-
-def _changed(settings: Settings, plain: Settings) -> list[str]:
-    """Dotted names of the parameters that are not at their defaults."""
-    usual = flat(plain.model_dump(mode="json"))
-    derived = "simulate.pixel_size_angstrom"  # follows from another where it is not given
-    return [name for name, value in flat(settings.model_dump(mode="json")).items() if value != usual[name] and name != derived]
+    if card is not None:
+        if voxel not in (Settings().reconstruct.voxel_size_angstrom, card.voxel_size_angstrom):
+            tell(
+                f"parameter reconstruct.voxel_size_angstrom = {voxel:g}: not used with --model, which has voxels of"
+                f" {card.voxel_size_angstrom:g} Å; tomograms are brought to those"
+            )
+    told = {"reconstruct.voxel_size_angstrom"} if card is not None else set()
+    for line in unused(settings, given, [yaml.safe_load(text) or {} for text in presets.values()], told):
+        tell(line)
 
 
 def _named(path: str, staged: Path, read: Any) -> Any:
