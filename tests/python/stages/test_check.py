@@ -259,6 +259,50 @@ def test_tomograms_are_set_beside_the_models_card(checked_with_model, case):
         assert check() == []
 
 
+@pytest.mark.parametrize(
+    ("voxel", "given", "words"),
+    [
+        (13.0, None, None),
+        (9.0, None, None),
+        (13.0, 1.3, "1.3 Å by the table and 13 Å by its header; this run's are 13 Å"),
+        (6.5, None, "voxels of 6.5 Å by its header, a field of 150 x 150 nm; this run's are 13 Å. Is that so?"),
+        (1.3, None, "In nanometres?"),
+        (1.0, None, "1 Å is what programs write that were not told the size"),
+        (1.0, 13.0, None),
+        (26.0, None, "26 Å by its header"),
+    ],
+)
+def test_tomograms_are_set_beside_what_a_run_trains_on(request_file, tmp_path, voxel, given, words):
+    data = np.random.default_rng(1).standard_normal((32, 230, 230)).astype(np.float32)
+    write_mrc(tmp_path / "tomogram.mrc", data, voxel)
+    row = {"id": "one", "path": "my/tomogram.mrc", "file": "tomogram.mrc", "voxel_size_angstrom": given}
+    check_run(request_file(tomograms=[row]), tmp_path / "out")
+    notes = json.loads((tmp_path / "out/inputs.json").read_text())["notes"]
+    assert len(notes) == (words is not None), notes
+    assert words is None or words in notes[0]
+
+
+def test_a_header_is_doubted_where_there_is_nothing_to_set_it_beside(request_file, tmp_path):
+    write_mrc(tmp_path / "tomogram.mrc", GREY, 1.0)
+    params = {"start_at": "segment", "from_results": "r"}
+    check_run(request_file(params=params, templates=[], distractors=[]), tmp_path / "out")
+    (note,) = json.loads((tmp_path / "out/inputs.json").read_text())["notes"]
+    assert "were not told the size" in note
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"design": {"test_tomograms": 40, "validation_tomograms": 8}}, "leave none of 48 rows for training"),
+        ({"simulate": {"pixel_size_angstrom": 14}}, "at most reconstruct.voxel_size_angstrom, 13, was expected"),
+    ],
+)
+def test_what_design_and_reconstruct_would_refuse_is_refused_before_any_work(request_file, tmp_path, params, words):
+    with pytest.raises(BadInput) as refusal:
+        check_run(request_file(params=params), tmp_path / "out")
+    assert words in str(refusal.value)
+
+
 def test_parameters_that_nothing_looks_at_get_a_word(checked_with_model):
     assert checked_with_model(GREY, 8.0, reconstruct={"voxel_size_angstrom": 8}) == []
     notes = checked_with_model(

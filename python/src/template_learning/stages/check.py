@@ -22,9 +22,10 @@ from template_learning.learning.model_card import ModelCard, check_whole, read_c
 from template_learning.packing.limits import check_assemblies, check_fits_box
 from template_learning.picking.annotations import check_annotations, read_annotations
 from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
-from template_learning.pipeline.unused import Given, unused
+from template_learning.pipeline.unused import Given, stages_of, unused
 from template_learning.settings import Settings, complaints, flat
 from template_learning.simulation.parakeet import NOT_MODELLED, check_asked
+from template_learning.stages.design import design_rows
 from template_learning.structures.molecules import PDB_ID, check_molecule
 
 FLEXED = 1.1
@@ -94,6 +95,7 @@ def check_run(request: Path, output: Path) -> None:
     tomograms = _rows(TomogramInput, content.get("tomograms", []), "tomograms", settings)
     _check_order(settings, bool(templates), bool(tomograms))
     _check_engines(settings)
+    _check_simulation(settings)
     _check_room(settings)
     _check_unique([row.id for row in templates + distractors], "templates and distractors")
     _check_unique([row.id for row in tomograms], "tomograms")
@@ -108,7 +110,10 @@ def check_run(request: Path, output: Path) -> None:
     with listening() as heard:
         if settings.model is not None and content.get("model_file"):
             card = _check_model(settings.model, folder / content["model_file"], settings)
-        _check_shared_annotations(tomograms, [_check_tomogram(tomogram, folder, settings, card) for tomogram in tomograms])
+        shown, whose = (card, "the model's") if card is not None else (_to_be_trained(settings, templates), "this run's")
+        _check_shared_annotations(
+            tomograms, [_check_tomogram(tomogram, folder, settings, shown, whose) for tomogram in tomograms]
+        )
         given = Given(tomograms=bool(tomograms), annotations=any(row.annotations for row in tomograms))
         _tell_of_unused(settings, card, given, content.get("presets", {}))
     if settings.design_table is not None:
@@ -231,6 +236,18 @@ def _check_unique(ids: Sequence[str], where: str) -> None:
         raise BadInput(f"{where}: the id {doubled[0]!r} stands there twice; each id once was expected")
 
 
+def _check_simulation(settings: Settings) -> None:
+    """Refuse a design or a pixel that DESIGN or RECONSTRUCT would refuse, the latter after all simulations."""
+    stages = stages_of(settings)
+    if "design" in stages and settings.design_table is None:
+        design_rows(settings.design, settings.seed)
+    pixel, voxel = settings.simulate.pixel_size_angstrom, settings.reconstruct.voxel_size_angstrom
+    if {"simulate", "reconstruct"} <= stages and pixel is not None and voxel < pixel * 0.999:
+        raise BadInput(
+            f"parameter simulate.pixel_size_angstrom = {pixel:g}: at most reconstruct.voxel_size_angstrom, {voxel:g}, was expected"
+        )
+
+
 def _check_engines(settings: Settings) -> None:
     if settings.simulate.engine == "parakeet":
         check_asked({name: max(getattr(settings.design.nuisances, name)) for name in NOT_MODELLED}, settings.simulate)
@@ -334,7 +351,22 @@ def _check_shared_annotations(rows: Sequence[TomogramInput], particles: Sequence
                 )
 
 
-def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings, card: ModelCard | None) -> Sequence[ParticleRow]:
+def _to_be_trained(settings: Settings, templates: Sequence[StructureInput]) -> ModelCard | None:
+    """What the model that this run trains will be shown; none where it trains none."""
+    if settings.model is not None or "train" not in stages_of(settings) or not templates:
+        return None
+    classes = sorted({row.class_name for row in templates})
+    return ModelCard(
+        voxel_size_angstrom=settings.reconstruct.voxel_size_angstrom,
+        classes={number: [name] for number, name in enumerate(classes, start=1)},
+        filters=settings.train.filters,
+        patch_voxels=settings.train.patch_voxels,
+    )
+
+
+def _check_tomogram(
+    row: TomogramInput, folder: Path, settings: Settings, card: ModelCard | None, whose: str
+) -> Sequence[ParticleRow]:
     """The tomogram's annotations."""
     assert row.file is not None
     needs_header = row.voxel_size_angstrom is None
@@ -342,9 +374,17 @@ def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings, card: 
     grid = Grid(shape=data.shape, voxel_size_angstrom=row.voxel_size_angstrom or voxel_size)
     check_size(grid.shape, row.path)
     if card is not None:
-        check_fits(grid, card, row.path)
-        for doubt in doubts(data, grid, card, size_given=not needs_header, contrast=settings.segment.contrast):
-            tell(f"{row.path}: {doubt}")
+        check_fits(grid, card, row.path, whose)
+    for doubt in doubts(
+        data,
+        grid,
+        card,
+        header_angstrom=voxel_size,
+        size_given=not needs_header,
+        contrast=settings.segment.contrast,
+        whose=whose,
+    ):
+        tell(f"{row.path}: {doubt}")
     del data
     for kind, path, file in (("annotations", row.annotations, row.annotations_file), ("mask", row.mask, row.mask_file)):
         if path is not None and file is None:
@@ -376,12 +416,11 @@ def _check_model(path: str, file: Path, settings: Settings) -> ModelCard:
 def _tell_of_unused(settings: Settings, card: ModelCard | None, given: Given, presets: Mapping[str, str]) -> None:
     """Say which parameters were given that no stage of this run looks at."""
     voxel = settings.reconstruct.voxel_size_angstrom
-    if card is not None:
-        if voxel not in (Settings().reconstruct.voxel_size_angstrom, card.voxel_size_angstrom):
-            tell(
-                f"parameter reconstruct.voxel_size_angstrom = {voxel:g}: not used with --model, which has voxels of"
-                f" {card.voxel_size_angstrom:g} Å; tomograms are brought to those"
-            )
+    if card is not None and voxel not in (Settings().reconstruct.voxel_size_angstrom, card.voxel_size_angstrom):
+        tell(
+            f"parameter reconstruct.voxel_size_angstrom = {voxel:g}: not used with --model, which has voxels of"
+            f" {card.voxel_size_angstrom:g} Å; tomograms are brought to those"
+        )
     told = {"reconstruct.voxel_size_angstrom"} if card is not None else set()
     for line in unused(settings, given, [yaml.safe_load(text) or {} for text in presets.values()], told):
         tell(line)
