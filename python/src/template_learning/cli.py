@@ -62,10 +62,12 @@ def prepare(
     output: Output,
     assembly: Annotated[str | None, typer.Option(help="number of the biological assembly to build")] = None,
     resolution_angstrom: Annotated[
-        float | None, typer.Option(min=0.1, help="map: its resolution [twice the voxel size]")
+        float | None, typer.Option(min=0.1, max=1000, help="map: its resolution [twice the voxel size]")
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="map: grey value that bounds the molecule [Otsu's]")] = None,
-    mass_dalton: Annotated[float | None, typer.Option(min=1.0, help="map: the molecule's mass [from the volume]")] = None,
+    mass_dalton: Annotated[
+        float | None, typer.Option(min=1.0, max=1e10, help="map: the molecule's mass [from the volume]")
+    ] = None,
 ) -> None:
     """Clean a molecule, build its assembly, or turn a density map into pseudo-atoms: <id>.cif.gz."""
     from template_learning.common.tables import MoleculeInput
@@ -82,9 +84,11 @@ def distractors(
     folder: Annotated[Path, typer.Argument(help="structures to choose from, searched through")],
     output: Annotated[Path, typer.Option(help="the table to write: id, path, share")],
     count: Annotated[int, typer.Option(min=1, help="how many at most")] = 100,
-    minimum_kilodalton: Annotated[float, typer.Option(help="lightest")] = 30.0,
-    maximum_kilodalton: Annotated[float, typer.Option(help="heaviest")] = 1000.0,
-    minimum_dissimilarity: Annotated[float, typer.Option(help="least relative difference in size or shape of any two")] = 0.02,
+    minimum_kilodalton: Annotated[float, typer.Option(min=0, max=1e6, help="lightest")] = 30.0,
+    maximum_kilodalton: Annotated[float, typer.Option(min=0, max=1e6, help="heaviest")] = 1000.0,
+    minimum_dissimilarity: Annotated[
+        float, typer.Option(min=0, max=1, help="least relative difference in size or shape of any two")
+    ] = 0.02,
     template: Annotated[list[Path] | None, typer.Option(help="structure to keep away from; may be repeated")] = None,
     by_mass: Annotated[bool, typer.Option("--by-mass", help="shares of equal mass instead of equal number")] = False,
 ) -> None:
@@ -292,7 +296,7 @@ def segment(
     identifier: Identifier,
     output: Output,
     settings: SettingsFile = None,
-    voxel_size_angstrom: Annotated[float | None, typer.Option(min=0.01, help="instead of the header's")] = None,
+    voxel_size_angstrom: Annotated[float | None, typer.Option(min=0.05, max=1000, help="instead of the header's")] = None,
     simulated: Annotated[
         bool, typer.Option("--simulated", help="from SIMULATE: protein dark, whatever segment.contrast says of the user's")
     ] = False,
@@ -334,7 +338,7 @@ def match(
         typer.Option(help="<id>.tilts.mrc.json of a simulated tomogram; without it the settings say how it was taken"),
     ] = None,
     contrast: Annotated[str, typer.Option(help="protein_dark or protein_bright")] = "protein_dark",
-    voxel_size_angstrom: Annotated[float | None, typer.Option(min=0.01, help="instead of the header's")] = None,
+    voxel_size_angstrom: Annotated[float | None, typer.Option(min=0.05, max=1000, help="instead of the header's")] = None,
 ) -> None:
     """Search one tomogram by template matching (pytme or pytom-match-pick): <id>.picks.csv and <id>.scores.mrc."""
     from template_learning.settings import MatchCommandSettings

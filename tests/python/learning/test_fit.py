@@ -74,6 +74,12 @@ CASES = [
         "at least 16 along y and x were expected",
     ),
     Case("voxels of 320 Å, the cell in one voxel", given(voxel=320.0), "refused", "GiB; 36 at most were expected"),
+    Case(
+        "a segmentation where a tomogram is wanted",
+        lambda: ((bodies(-1) > 1.0).astype(np.int8), 8.0, None, "protein_dark"),
+        "warning",
+        "as in a mask or a segmentation",
+    ),
     Case("bright bodies", given(sign=1), "warning", "set segment.contrast = protein_bright"),
     Case("bright bodies with `segment.contrast: protein_bright`", given(sign=1, contrast="protein_bright"), "taken"),
     Case("dark bodies with `segment.contrast: protein_bright`", given(contrast="protein_bright"), "warning", "= protein_dark"),

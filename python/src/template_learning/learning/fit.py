@@ -22,6 +22,7 @@ LEAST_LIKELY_ANGSTROM = 1.5
 """Tomograms are binned to more than this before anything is looked for in them."""
 DISAGREEMENT = 0.05
 """Of the table's voxel size and the header's; smaller ones are calibrations."""
+FEWEST_VALUES = 16
 LONGEST, THINNEST = 1.5, 0.5
 """Slices over the longer edge, and the shorter edge over slices, from which on axes look exchanged."""
 COLUMN = "column voxel_size_angstrom of the tomograms' table stands in for the header's"
@@ -80,6 +81,9 @@ def doubts(
     found = [
         doubt for doubt in (_doubted_size(grid, card, header_angstrom, size_given, whose), _doubted_axes(grid.shape)) if doubt
     ]
+    values = len(np.unique(data.ravel()[:: max(1, data.size // 1_000_000)]))
+    if values <= FEWEST_VALUES:
+        return [*found, f"{values} grey values in all, as in a mask or a segmentation; a tomogram has many"]
     factor = card.voxel_size_angstrom / grid.voxel_size_angstrom if card is not None else 1.0
     memory = memory_gib(grid, card) if card is not None else 0.0
     if memory > LARGEST_GIB / 3:
