@@ -680,6 +680,14 @@ class SegmentSettings(SettingsSection):
         "auto", description="gpu: an error without one; auto takes one where there is one"
     )
 
+    @model_validator(mode="after")
+    def _tiles_go_on(self) -> "SegmentSettings":
+        if 2 * self.overlap_voxels > self.tile_voxels:
+            raise ValueError(
+                f"overlap_voxels = {self.overlap_voxels}: half of tile_voxels, {self.tile_voxels}, at most was expected"
+            )
+        return self
+
 
 class ClusterSettings(SettingsSection):
     """CLUSTER: picks from segmentations."""
@@ -782,10 +790,10 @@ class EvaluateSettings(SettingsSection):
     """EVALUATE: picks scored against what is there."""
 
     match_radius_voxels: float = Field(
-        10.0, gt=0, le=1000, description="a pick within this distance of an annotation is right (paper: 10)"
+        10.0, ge=0.5, le=1000, description="a pick within this distance of an annotation is right (paper: 10)"
     )
     also_within_voxels: float | None = Field(
-        None, gt=0, le=1000, description="the figures are given a second time, with this distance; none = once"
+        None, ge=0.5, le=1000, description="the figures are given a second time, with this distance; none = once"
     )
     border_voxels: int = Field(0, ge=0, le=10_000, description="picks and annotations nearer to the border are left out")
     rank: Literal["size", "score"] = Field(

@@ -290,6 +290,57 @@ def test_a_header_is_doubted_where_there_is_nothing_to_set_it_beside(request_fil
     assert "were not told the size" in note
 
 
+DESIGN_HEAD = "id,split,total_dose_e_per_angstrom2,defocus_um,tilt_range_deg,tilt_step_deg,ice_density_g_per_cm3"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (f"{DESIGN_HEAD}\na,train,90,-2,60,3,0.9\nb,validation,90,-2,60,3,0.9\n", None),
+        (f"{DESIGN_HEAD}\r\na,train,90,-2,60,3,0.9\r\n", None),
+        (f"\ufeff{DESIGN_HEAD}\na,train,90,-2,60,3,0.9\n", "not as plain as a design is read"),
+        (f"{DESIGN_HEAD}\na,train,90,-2,60,3,0.9\n".replace(",", ";"), "not as plain"),
+        (f'{DESIGN_HEAD}\n"a",train,90,-2,60,3,0.9\n', "not as plain"),
+        (f"{DESIGN_HEAD}\na, train,90,-2,60,3,0.9\n", "not as plain"),
+        (f"# mine\n{DESIGN_HEAD}\na,train,90,-2,60,3,0.9\n", "not as plain"),
+        (f"{DESIGN_HEAD}\na,train,90,2,60,3,0.9\n", "line 2, column 'defocus_um'"),
+        (f"{DESIGN_HEAD}\na,train,90,-2,60,inf,0.9\n", "line 2, column 'tilt_step_deg'"),
+        (f"{DESIGN_HEAD}\na,train,90,-2,40,50,0.9\n", "a step of the range at most was expected"),
+    ],
+)
+def test_a_design_table_is_read_as_the_pipeline_does(request_file, tmp_path, content, words):
+    (tmp_path / "d.csv").write_bytes(content.encode("utf-8"))
+    request = request_file(params={"design_table": "my/d.csv"}, design_table_file="d.csv")
+    if words is None:
+        check_run(request, tmp_path / "out")
+        return
+    with pytest.raises(BadInput) as refusal:
+        check_run(request, tmp_path / "out")
+    assert str(refusal.value).startswith("my/d.csv: ")
+    assert words in str(refusal.value)
+
+
+def test_a_class_that_the_model_does_not_know_is_told_before_any_work(checked_with_model, tmp_path, request_file):
+    (tmp_path / "staged.csv").write_text("x_angstrom,y_angstrom,z_angstrom,class_id\n100,120,90,1\n200,20,100,2\n")
+    checked_with_model(GREY, 8.0)  # writes the model
+    row = {"id": "one", "path": "t.mrc", "file": "tomogram.mrc", "annotations": "a.csv", "annotations_file": "staged.csv"}
+
+    def request(**params):
+        return request_file(params={"model": "model.keras", **params}, tomograms=[row], model_file="model.keras")
+
+    with pytest.raises(BadInput, match=r"a\.csv: class 2; the model knows 1"):
+        check_run(request(start_at="finetune"), tmp_path / "bad")
+    check_run(request(), tmp_path / "out")
+    (note,) = json.loads((tmp_path / "out/inputs.json").read_text())["notes"]
+    assert note == "a.csv: class 2, of which no pick can be; the model's are 1"
+
+
+def test_a_column_that_is_not_known_is_answered_with_those_that_are(request_file, tmp_path):
+    row = {"id": "a", "path": "p", "file": "t.cif.gz", "clas": "x"}
+    with pytest.raises(BadInput, match=r"column 'clas': there is no such column; allowed: .*class"):
+        check_run(request_file(templates=[row]), tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("params", "words"),
     [

@@ -22,11 +22,12 @@ from template_learning.learning.model_card import ModelCard, check_whole, read_c
 from template_learning.packing.limits import check_assemblies, check_fits_box
 from template_learning.picking.annotations import check_annotations, read_annotations
 from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
+from template_learning.pipeline.sizes import check_sizes
 from template_learning.pipeline.unused import Given, stages_of, unused
 from template_learning.settings import Settings, complaints, flat
 from template_learning.simulation.parakeet import NOT_MODELLED, check_asked
 from template_learning.stages.design import design_rows
-from template_learning.structures.molecules import PDB_ID, check_molecule
+from template_learning.structures.molecules import PDB_ID, Checked, check_molecule
 
 FLEXED = 1.1
 """A conformer's length at most, to its template's: room that is left for it."""
@@ -103,11 +104,14 @@ def check_run(request: Path, output: Path) -> None:
     modes = settings.flex.modes if flexed else 0
     targets = [(row, _check_structure(row, folder, settings, modes)) for row in templates]
     _check_one_role(targets, [(row, _check_structure(row, folder, settings, 0)) for row in distractors])
+    doubted = check_sizes(settings, stages_of(settings), [one.diameter_angstrom for _, one in targets])
     if templates and settings.from_results is None:
         species = {row.id for row in templates + distractors}
         check_assemblies(settings.tetris, settings.volume.voxel_size_angstrom, species)
     card = None
     with listening() as heard:
+        for line in doubted:
+            tell(f"parameter {line}")
         if settings.model is not None and content.get("model_file"):
             card = _check_model(settings.model, folder / content["model_file"], settings)
         shown, whose = (card, "the model's") if card is not None else (_to_be_trained(settings, templates), "this run's")
@@ -119,6 +123,7 @@ def check_run(request: Path, output: Path) -> None:
     if settings.design_table is not None:
         table = folder / content.get("design_table_file", settings.design_table)
         designed = _named(settings.design_table, table, lambda path: read_table(path, DesignRow))
+        _named(settings.design_table, table, _check_plain)
         if not designed:
             raise BadInput(f"{settings.design_table}: a header and no rows; one row a tomogram was expected")
         _check_unique([checked_id(row.id) for row in designed], settings.design_table)
@@ -209,6 +214,9 @@ def _rows(model: type[Any], rows: Sequence[Mapping[str, Any]], table: str, setti
             checked.append(model.model_validate(cells))
         except ValidationError as error:
             column, problem = first_problem(error)
+            if error.errors()[0]["type"] == "extra_forbidden":
+                names = [field.alias or name for name, field in model.model_fields.items() if not name.endswith("file")]
+                problem = f"there is no such column; allowed: {', '.join(names)}"
             raise BadInput(f"{table}: row {number}, column {column!r}: {problem}") from None
         checked_id(checked[-1].id, f"{table}: id")
         if isinstance(checked[-1], StructureInput):
@@ -293,22 +301,25 @@ def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
         )
 
 
-def _check_one_role(targets: Sequence[tuple[StructureInput, str]], distractors: Sequence[tuple[StructureInput, str]]) -> None:
-    """Refuse one molecule under two ids as target and distractor; each comes with its fingerprint."""
-    known = {fingerprint: row for row, fingerprint in targets}
-    for row, fingerprint in distractors:
-        if fingerprint in known:
-            other = known[fingerprint]
+Molecules = Sequence[tuple[StructureInput, Checked]]
+
+
+def _check_one_role(targets: Molecules, distractors: Molecules) -> None:
+    """Refuse one molecule under two ids as target and distractor."""
+    known = {molecule.fingerprint: row for row, molecule in targets}
+    for row, molecule in distractors:
+        if molecule.fingerprint in known:
+            other = known[molecule.fingerprint]
             raise BadInput(
                 f"{row.path}: the distractor {row.id!r} is the same molecule as the template {other.id!r} ({other.path}); "
                 "another was expected"
             )
 
 
-def _check_structure(row: StructureInput, folder: Path, settings: Settings, modes: int) -> str:
-    """The molecule's fingerprint."""
+def _check_structure(row: StructureInput, folder: Path, settings: Settings, modes: int) -> Checked:
+    """What is known of the molecule."""
     assert row.file is not None
-    checked = _named(row.path, folder / row.file, lambda path: check_molecule(path, row.reading()))
+    checked: Checked = _named(row.path, folder / row.file, lambda path: check_molecule(path, row.reading()))
     for note in checked.notes:
         tell(f"{row.id}: {note}")
     if modes and checked.nodes is not None and (checked.nodes < 3 or 3 * checked.nodes - 6 < modes):
@@ -318,7 +329,7 @@ def _check_structure(row: StructureInput, folder: Path, settings: Settings, mode
         check_fits_box(settings.tetris, settings.volume.voxel_size_angstrom, settings.volume.resolution_angstrom, diameter)
     except BadInput as error:
         raise BadInput(f"{row.path}: {error}") from None
-    return str(checked.fingerprint)
+    return checked
 
 
 def _check_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -335,6 +346,19 @@ def _check_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
                 raise BadInput(
                     f"{path}: line {line}, column {column!r}: {cells[column]!r}, which the pipeline reads as {theirs.get(column)!r}; {repair}"
                 )
+
+
+def _check_plain(path: Path) -> None:
+    """Refuse a design table that is not as the pipeline reads it to name its tasks: commas, nothing quoted, UTF-8 without a mark."""
+    columns, rows = read_rows(path)
+    text = path.read_bytes().decode("utf-8", "replace").replace("\r\n", "\n")
+    plain = [line.split(",") for line in text.split("\n") if line.strip()]
+    theirs = [dict(zip(plain[0], cells, strict=False)) for cells in plain[1:]]
+    if [{name: cells.get(name, "") for name in columns} for cells in theirs] != [cells for _, cells in rows]:
+        raise BadInput(
+            f"{path}: not as plain as a design is read: save it as UTF-8 with commas between its cells, points in its numbers, no "
+            "blanks, remarks or quotation marks (as design/design.csv is)"
+        )
 
 
 def _check_shared_annotations(rows: Sequence[TomogramInput], particles: Sequence[Sequence[ParticleRow]]) -> None:
@@ -396,6 +420,13 @@ def _check_tomogram(
             row.annotations, folder / row.annotations_file, lambda path: read_annotations(path, row.id, grid)
         )
         _named(row.annotations, folder / row.annotations_file, lambda path: check_annotations(found, grid, path))
+        unknown = sorted({one.class_id for one in found} - {0, *card.classes}) if card is not None else []
+        if unknown and settings.start_at == "finetune":
+            raise BadInput(f"{row.annotations}: class {unknown[0]}; the model knows {', '.join(map(str, card.classes))}")
+        if unknown:
+            tell(
+                f"{row.annotations}: class {unknown[0]}, of which no pick can be; {whose} are {', '.join(map(str, card.classes))}"
+            )
         return found
     return []
 
