@@ -66,7 +66,7 @@ def prepare(
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="map: grey value that bounds the molecule [Otsu's]")] = None,
     mass_dalton: Annotated[
-        float | None, typer.Option(min=1.0, max=1e10, help="map: the molecule's mass [from the volume]")
+        float | None, typer.Option(min=1000.0, max=1e10, help="map: the molecule's mass [from the volume]")
     ] = None,
 ) -> None:
     """Clean a molecule, build its assembly, or turn a density map into pseudo-atoms: <id>.cif.gz."""

@@ -96,7 +96,7 @@ VesicleRadius = Annotated[float, Field(ge=60, le=100_000)]
 BoxEdge = Annotated[int, Field(ge=2, le=8192)]
 Filled = Annotated[float, Field(gt=0, le=1)]
 Sigma = Annotated[float, Field(ge=0, le=10_000)]
-LearningRate = Annotated[float, Field(gt=0, le=10)]
+LearningRate = Annotated[float, Field(gt=0, le=1)]
 MOST_ROWS = 65536
 """Of a design."""
 

@@ -26,6 +26,18 @@ def bodies(sign: int, slices: int = 32, shape: tuple[int, int] = (40, 40)) -> ND
     return data
 
 
+def with_voxel(grey: float) -> NDArray[np.float32]:
+    data = bodies(-1)
+    data[3, 20, 20] = -grey
+    return data
+
+
+def half_empty() -> NDArray[np.float32]:
+    data = bodies(-1)
+    data[:, :, 20:] = 0
+    return data
+
+
 def given(
     voxel: float = 8.0,
     by_user: float | None = None,
@@ -79,6 +91,14 @@ CASES = [
         lambda: ((bodies(-1) > 1.0).astype(np.int8), 8.0, None, "protein_dark"),
         "warning",
         "as in a mask or a segmentation",
+    ),
+    Case("a voxel of 1e9", lambda: (with_voxel(1e9), 8.0, None, "protein_dark"), "warning", "clip them"),
+    Case("half of it one value", lambda: (half_empty(), 8.0, None, "protein_dark"), "warning", "a padding or a mask?"),
+    Case(
+        "the same slice throughout",
+        lambda: (np.repeat(bodies(-1)[8:9], 32, axis=0), 8.0, None, "protein_dark"),
+        "warning",
+        "slices are the same",
     ),
     Case("bright bodies", given(sign=1), "warning", "set segment.contrast = protein_bright"),
     Case("bright bodies with `segment.contrast: protein_bright`", given(sign=1, contrast="protein_bright"), "taken"),

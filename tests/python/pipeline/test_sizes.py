@@ -35,6 +35,9 @@ def test_what_no_memory_holds_and_no_voxel_shows_is_refused(params: dict[str, An
         ({"train": {"patch_voxels": 256}}, "train.patch_voxels = 256"),
         ({"reconstruct": {"voxel_size_angstrom": 50}, "train": {"patch_voxels": 48}}, "2.2 voxels, too few"),
         ({"label": {"kind": "sphere", "sphere_radius_angstrom": 120}}, "more than twice as large as the largest template"),
+        ({"design": {"phase_shift_deg": 1.57}}, "in radians, or in pi?"),
+        ({"design": {"tilt_range_deg": 1.05, "tilt_step_deg": 0.1}}, "design.tilt_range_deg = 1.05: in radians?"),
+        ({"design": {"total_dose_e_per_angstrom2": 1.5}}, "of a tilt?"),
         ({"label": {"kind": "sphere", "sphere_radius_angstrom": 5}}, "less than a voxel"),
     ],
 )

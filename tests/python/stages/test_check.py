@@ -205,7 +205,8 @@ def test_a_model_is_looked_at_before_any_work(request_file, tmp_path):
         archive.writestr(CARD, json.dumps(card))
     check()
     other = {"segment": {"probability_threshold": 0.2}, "cluster": {"probability_threshold": 0.2}}
-    check(**other, start_at="finetune")  # chooses another
+    with pytest.raises(BadInput, match="have annotations"):  # it chooses another threshold, and goes on to what it lacks here
+        check(**other, start_at="finetune")
     check(segment=other["segment"], cluster={"probability_threshold": 0.2, "minimum_size_voxels": 30})
     for params, words in (
         (
@@ -333,6 +334,37 @@ def test_a_class_that_the_model_does_not_know_is_told_before_any_work(checked_wi
     check_run(request(), tmp_path / "out")
     (note,) = json.loads((tmp_path / "out/inputs.json").read_text())["notes"]
     assert note == "a.csv: class 2, of which no pick can be; the model's are 1"
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        (["1"], "1 of 1 tomograms have annotations; at least two were expected"),
+        ([None, "1"], "1 of 2 tomograms have annotations"),
+        (["0", "0"], "no annotation of a class above 0"),
+        (["1", "0"], None),
+    ],
+)
+def test_a_fine_tuning_without_something_to_teach_is_refused(request_file, tmp_path, checked_with_model, tables, words):
+    checked_with_model(GREY, 8.0)  # writes the model
+    rows = []
+    for number, class_id in enumerate(tables):
+        row = {"id": f"t{number}", "path": f"t{number}.mrc", "file": "tomogram.mrc"}
+        if class_id is not None:
+            head = "x_angstrom,y_angstrom,z_angstrom,class_id"
+            (tmp_path / f"{number}.csv").write_text(f"{head}\n{100 + number},120,90,{class_id}\n")
+            row |= {"annotations": f"{number}.csv", "annotations_file": f"{number}.csv"}
+        rows.append(row)
+    params = {"model": "model.keras", "start_at": "finetune"}
+    request = request_file(params=params, tomograms=rows, model_file="model.keras")
+    if words is not None:
+        with pytest.raises(BadInput) as refusal:
+            check_run(request, tmp_path / "bad")
+        assert words in str(refusal.value)
+        return
+    check_run(request, tmp_path / "out")
+    notes = json.loads((tmp_path / "out/inputs.json").read_text())["notes"]
+    assert any(note.endswith("the same tomogram as that of 't0', under the id 't1'") for note in notes)
 
 
 def test_a_column_that_is_not_known_is_answered_with_those_that_are(request_file, tmp_path):

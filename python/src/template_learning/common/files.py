@@ -218,6 +218,10 @@ def _read_decimal_commas(path: Path, rows: Sequence[tuple[int, dict[str, str]]])
         raise BadInput(
             f"{path}: decimal commas (line {with_comma[0]}) and decimal points (line {with_point[0]}); one of them was expected"
         )
+    commas = [(line, cell) for line, cells in rows for cell in cells.values() if DECIMAL_COMMA.fullmatch(cell)]
+    if commas and all(re.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}", cell) for _, cell in commas):
+        line, cell = commas[0]
+        tell(f"{path}: line {line}: {cell!r} is read as {cell.replace(',', '.')}, with a decimal comma; not thousands?")
     for _, cells in rows:
         for name, cell in cells.items():
             if DECIMAL_COMMA.fullmatch(cell):

@@ -36,9 +36,13 @@ class MoleculeInput(TableRow):
     """How a molecule is read from its file; what is not given is as the file has it, or found by rule."""
 
     assembly: str | None = Field(default=None, description="structures: biological assembly to build, as the file numbers it")
-    resolution_angstrom: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="maps: their resolution")
+    resolution_angstrom: float | None = Field(
+        default=None, gt=0, le=1000, allow_inf_nan=False, description="maps: their resolution"
+    )
     threshold: float | None = Field(default=None, allow_inf_nan=False, description="maps: grey value that bounds the molecule")
-    mass_dalton: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="maps: the molecule's mass")
+    mass_dalton: float | None = Field(
+        default=None, ge=1000, le=1e10, allow_inf_nan=False, description="maps: the molecule's mass"
+    )
 
 
 class LibraryRow(TableRow):

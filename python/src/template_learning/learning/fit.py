@@ -23,6 +23,9 @@ LEAST_LIKELY_ANGSTROM = 1.5
 DISAGREEMENT = 0.05
 """Of the table's voxel size and the header's; smaller ones are calibrations."""
 FEWEST_VALUES = 16
+MOST_CONSTANT = 0.25
+LARGEST_SPREAD = 5.0
+"""Standard deviation over that of the middle half of the voxels; gold makes it 2 or so."""
 LONGEST, THINNEST = 1.5, 0.5
 """Slices over the longer edge, and the shorter edge over slices, from which on axes look exchanged."""
 COLUMN = "column voxel_size_angstrom of the tomograms' table stands in for the header's"
@@ -84,6 +87,7 @@ def doubts(
     values = len(np.unique(data.ravel()[:: max(1, data.size // 1_000_000)]))
     if values <= FEWEST_VALUES:
         return [*found, f"{values} grey values in all, as in a mask or a segmentation; a tomogram has many"]
+    found += _doubted_voxels(data, card)
     factor = card.voxel_size_angstrom / grid.voxel_size_angstrom if card is not None else 1.0
     memory = memory_gib(grid, card) if card is not None else 0.0
     if memory > LARGEST_GIB / 3:
@@ -119,6 +123,32 @@ def _doubted_size(grid: Grid, card: ModelCard | None, header_angstrom: float, si
             f"voxels of {voxel:g} Å by its header, a field of {y:.0f} x {x:.0f} nm{beside}. Is that so?{unset}{unit} {COLUMN}"
         )
     return None
+
+
+def _doubted_voxels(data: NDArray[np.generic], card: ModelCard | None) -> list[str]:
+    found = []
+    if (data[1:] == data[:-1]).all():
+        found.append(f"all {len(data)} slices are the same; a tomogram's differ")
+    if card is not None and card.normalisation == "robust":
+        return found
+    some = np.asarray(data.ravel()[:: max(1, data.size // 1_000_000)], dtype=np.float64)
+    median = float(np.median(some))
+    constant = float((some == median).mean())
+    if constant > MOST_CONSTANT:
+        found.append(
+            f"{constant:.0%} of the voxels are {median:g}, a padding or a mask? They change the scale that the network sees the rest on; "
+            "cut them off (a model trained with train.normalisation = robust minds them not)"
+        )
+        return found
+    inner = np.percentile(some, [25, 75])
+    spread, whole = float(inner[1] - inner[0]) / 1.349, float(data.std(dtype=np.float64))
+    if spread > 0 and whole > LARGEST_SPREAD * spread:
+        highest = max(data.min(), data.max(), key=lambda value: abs(float(value) - median))
+        found.append(
+            f"a few voxels, up to {float(highest):.3g}, spread the grey values {whole / spread:.0f} times as wide as the rest; "
+            "clip them, or the network sees the rest flat"
+        )
+    return found
 
 
 def _doubted_axes(shape: tuple[int, ...]) -> str | None:

@@ -15,6 +15,7 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from template_learning.common.errors import BadInput, first_problem
@@ -150,6 +151,25 @@ def check_annotations(particles: Sequence[ParticleRow], grid: Grid, path: Path) 
             f"{path}: {doubled} of {count} annotations lie at the place of another of their class (the first is number "
             f"{int(first_of[same > 1].min()) + 1}); each once was expected: rows twice, or expanded by symmetry?"
         )
+    _tell_of_doubts(particles, position, voxel, path)
+
+
+def _tell_of_doubts(particles: Sequence[ParticleRow], position: NDArray[np.float64], voxel_angstrom: float, path: Path) -> None:
+    count = len(particles)
+    classes = np.array([p.class_id for p in particles])
+    near = {
+        place
+        for number in np.unique(classes)
+        for pair in KDTree(position[classes == number]).query_pairs(voxel_angstrom)
+        for place in np.flatnonzero(classes == number)[list(pair)].tolist()
+    }
+    if near:
+        tell(
+            f"{path}: {len(near)} of {count} annotations lie within a voxel of another of their class; is a particle there twice?"
+        )
+    angles = np.array([[getattr(p, name) or 0.0 for name in ANGLES] for p in particles])
+    if count > 1 and angles.any() and np.abs(angles).max() <= np.pi + 1e-3:
+        tell(f"{path}: all angles lie within 3.14; in radians? degrees were expected")
 
 
 def _inside(position_angstrom: NDArray[np.float64], grid: Grid) -> NDArray[np.bool_]:

@@ -9,6 +9,9 @@ from template_learning.settings import Settings
 MOST_VOXELS = 2_000_000_000
 """Of one volume or tilt series: 8 GB of floats."""
 LEAST_SLICES = 4
+RADIANS = 3.15
+LEAST_DOSE = 10.0
+"""Electrons per Å^2 of a whole series, of which fewer show nothing."""
 LEAST_ACROSS = 3.0
 """Voxels across a molecule, of which fewer show no shape."""
 
@@ -50,7 +53,7 @@ def _doubts(
     settings: Settings, stages: Collection[str], diameter_angstrom: Sequence[float], narrowest_voxels: float
 ) -> list[str]:
     voxel, label = settings.reconstruct.voxel_size_angstrom, settings.label
-    found = []
+    found = _doubted_units(settings) if "simulate" in stages and settings.design_table is None else []
     if "train" in stages and settings.train.patch_voxels > narrowest_voxels + 1:
         found.append(
             f"train.patch_voxels = {settings.train.patch_voxels}: larger than the simulated tomograms, {narrowest_voxels:.0f} voxels "
@@ -70,6 +73,22 @@ def _doubts(
             )
         if radius < voxel:
             found.append(f"label.sphere_radius_angstrom = {radius:g}: less than a voxel ({voxel:g} Å) is labelled")
+    return found
+
+
+def _doubted_units(settings: Settings) -> list[str]:
+    """Of the design: what looks like another unit than the parameter's."""
+    design = settings.design
+    found = []
+    if 0 < design.phase_shift_deg <= RADIANS:
+        found.append(f"design.phase_shift_deg = {design.phase_shift_deg:g}: in radians, or in pi? degrees were expected")
+    if max(design.tilt_range_deg) <= RADIANS:
+        found.append(f"design.tilt_range_deg = {max(design.tilt_range_deg):g}: in radians? degrees were expected")
+    if max(design.total_dose_e_per_angstrom2) < LEAST_DOSE:
+        found.append(
+            f"design.total_dose_e_per_angstrom2 = {max(design.total_dose_e_per_angstrom2):g}: of a tilt? that of the whole series was "
+            "expected"
+        )
     return found
 
 

@@ -47,7 +47,7 @@ class StructureInput(_InputRow, MoleculeInput):
     """A template or distractor: its file, and how it is read."""
 
     class_name: str = Field(default="target", alias="class")
-    share: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    share: float = Field(default=1.0, gt=0, le=1e6, allow_inf_nan=False)
 
     def reading(self) -> MoleculeInput:
         """How the file is read."""
@@ -115,9 +115,10 @@ def check_run(request: Path, output: Path) -> None:
         if settings.model is not None and content.get("model_file"):
             card = _check_model(settings.model, folder / content["model_file"], settings)
         shown, whose = (card, "the model's") if card is not None else (_to_be_trained(settings, templates), "this run's")
-        _check_shared_annotations(
-            tomograms, [_check_tomogram(tomogram, folder, settings, shown, whose) for tomogram in tomograms]
-        )
+        annotated = [_check_tomogram(tomogram, folder, settings, shown, whose) for tomogram in tomograms]
+        _check_shared_annotations(tomograms, annotated)
+        _check_taught(settings, annotated)
+        _tell_of_same_files(folder, tomograms)
         given = Given(tomograms=bool(tomograms), annotations=any(row.annotations for row in tomograms))
         _tell_of_unused(settings, card, given, content.get("presets", {}))
     if settings.design_table is not None:
@@ -359,6 +360,34 @@ def _check_plain(path: Path) -> None:
             f"{path}: not as plain as a design is read: save it as UTF-8 with commas between its cells, points in its numbers, no "
             "blanks, remarks or quotation marks (as design/design.csv is)"
         )
+
+
+def _check_taught(settings: Settings, annotated: Sequence[Sequence[ParticleRow]]) -> None:
+    """Refuse a fine-tuning without something to teach, and without a tomogram to test on."""
+    if settings.start_at != "finetune":
+        return
+    with_some = [found for found in annotated if found]
+    if len(with_some) < 2:
+        raise BadInput(
+            f"parameter tomograms: {len(with_some)} of {len(annotated)} tomograms have annotations; at least two were expected for "
+            "start_at = 'finetune', one of them to test on"
+        )
+    if not any(one.class_id for found in with_some for one in found):
+        raise BadInput("parameter tomograms: no annotation of a class above 0; something to teach was expected")
+
+
+def _tell_of_same_files(folder: Path, rows: Sequence[TomogramInput]) -> None:
+    """Say where one tomogram is there under two ids: scores on held-out ones are worth nothing then."""
+    known: dict[tuple[int, bytes], str] = {}
+    for row in rows:
+        assert row.file is not None
+        path = folder / row.file
+        size = path.stat().st_size
+        with path.open("rb") as handle:
+            parts = [handle.seek(place) and handle.read(65536) for place in (size // 4, size // 2, size - min(size, 65536))]
+        other = known.setdefault((size, b"".join(part or b"" for part in parts)), row.id)
+        if other != row.id:
+            tell(f"{row.path}: the same tomogram as that of {other!r}, under the id {row.id!r}")
 
 
 def _check_shared_annotations(rows: Sequence[TomogramInput], particles: Sequence[Sequence[ParticleRow]]) -> None:
