@@ -90,7 +90,7 @@ def make_tomogram(row: DesignRow, library: Path, chosen: Settings, folder: Path)
     if (folder / "data" / f"{row.id}.particles.csv").is_file():
         return
     placed = pack_sample([library], row.id, chosen.tetris, chosen.seed, folder / "packed")
-    simulate_sample(placed, [library], row, chosen.simulate, chosen.seed, folder / "series")
+    simulate_sample(placed, [library], row, chosen.for_stage("simulate"), chosen.seed, folder / "series")
     reconstruct_and_label(row, placed, library, chosen, folder / "series", folder / "data")
 
 
