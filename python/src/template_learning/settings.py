@@ -682,9 +682,9 @@ class SegmentSettings(SettingsSection):
 
     @model_validator(mode="after")
     def _tiles_go_on(self) -> "SegmentSettings":
-        if 2 * self.overlap_voxels > self.tile_voxels:
+        if 4 * self.overlap_voxels > 3 * self.tile_voxels:
             raise ValueError(
-                f"overlap_voxels = {self.overlap_voxels}: half of tile_voxels, {self.tile_voxels}, at most was expected"
+                f"overlap_voxels = {self.overlap_voxels}: three quarters of tile_voxels, {self.tile_voxels}, at most were expected"
             )
         return self
 

@@ -449,13 +449,12 @@ def _check_tomogram(
             row.annotations, folder / row.annotations_file, lambda path: read_annotations(path, row.id, grid)
         )
         _named(row.annotations, folder / row.annotations_file, lambda path: check_annotations(found, grid, path))
-        unknown = sorted({one.class_id for one in found} - {0, *card.classes}) if card is not None else []
+        known = card.classes if card is not None else {}
+        unknown = sorted({one.class_id for one in found} - {0, *known}) if known else []
         if unknown and settings.start_at == "finetune":
-            raise BadInput(f"{row.annotations}: class {unknown[0]}; the model knows {', '.join(map(str, card.classes))}")
+            raise BadInput(f"{row.annotations}: class {unknown[0]}; the model knows {', '.join(map(str, known))}")
         if unknown:
-            tell(
-                f"{row.annotations}: class {unknown[0]}, of which no pick can be; {whose} are {', '.join(map(str, card.classes))}"
-            )
+            tell(f"{row.annotations}: class {unknown[0]}, of which no pick can be; {whose} are {', '.join(map(str, known))}")
         return found
     return []
 
