@@ -18,6 +18,7 @@ from template_learning.settings import (
     CalibrateSettings,
     FinetuneCommandSettings,
     MatchCommandSettings,
+    RandomImagingSettings,
     ReconstructSettings,
     Settings,
     SimulateCommandSettings,
@@ -46,6 +47,7 @@ ADDED = {
     "tetris.centre_margin_angstrom",
     "tetris.erosion_voxels",
     "tetris.grey_level",
+    *(f"train.augmentation.random_imaging.{name}" for name in RandomImagingSettings.model_fields),
 }
 """Parameters that version 0.1.0 did not have."""
 MODELS_CARD = ROOT / "models/nucleosome_8A.keras"

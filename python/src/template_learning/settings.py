@@ -96,6 +96,8 @@ VesicleRadius = Annotated[float, Field(ge=60, le=100_000)]
 BoxEdge = Annotated[int, Field(ge=2, le=8192)]
 Filled = Annotated[float, Field(gt=0, le=1)]
 Sigma = Annotated[float, Field(ge=0, le=10_000)]
+Noise = Annotated[float, Field(gt=0, le=1000)]
+Exponent = Annotated[float, Field(ge=-10, le=10)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 MOST_ROWS = 65536
 """Of a design."""
@@ -510,6 +512,43 @@ class LabelSettings(SettingsSection):
     )
 
 
+class RandomImagingSettings(SettingsSection):
+    """How training tomograms are imaged and treated anew: transfer, gold, noise and filters (docs/explanation/real_tomograms.md)."""
+
+    fraction: float = Field(
+        0.0, ge=0, le=1, description="share of what is learnt that is imaged anew; 0 = none, the tomograms as they were made"
+    )
+    batches: int = Field(25, ge=1, le=100_000, description="a tomogram imaged anew serves so many batches, one patch of each")
+    noise_to_signal: tuple[Noise, Noise] = Field(
+        (0.1, 8.0), description="noise added: its amplitude over that of the tomogram, drawn on a logarithmic scale"
+    )
+    noiseless_fraction: float = Field(0.2, ge=0, le=1, description="share of those without added noise, as denoised ones are")
+    low_pass_voxels: tuple[Sigma, Sigma] = Field((0.0, 2.0), description="Gaussian filter: its standard deviation")
+    slope: tuple[Exponent, Exponent] = Field(
+        (-0.3, 1.0), description="the spectrum's slope is changed: amplitudes times frequency to the power of minus this"
+    )
+    largest_slope_across: float = Field(
+        1.2,
+        ge=0,
+        le=4,
+        description="the same across the tilt axis alone, as SIRT-like filters do: up to this, in half of those",
+    )
+    bumps: float = Field(0.25, ge=0, le=2, description="bumps of the filter: deviation of its logarithm")
+    defocus_um: tuple[Defocus, Defocus] = Field(
+        (-1.0, -7.0),
+        description="of tomograms whose series passes all frequencies alike (in focus, phase plate of 90 degrees): a transfer with"
+        " a defocus between these, as it is or corrected",
+    )
+    largest_b_factor_angstrom2: float = Field(300.0, ge=0, le=100_000, description="and a fall-off with a B factor up to this")
+    gold_fraction: float = Field(0.15, ge=0, le=1, description="share with gold beads of 5 to 15 nm")
+    turned_fraction: float = Field(
+        0.25, ge=0, le=1, description="share whose tilt axis lies along x in place of y: x and y are exchanged, which mirrors"
+    )
+    largest_scale_factor: float = Field(
+        1.5, ge=1, le=1000, description="grey values are multiplied by up to this, or divided, drawn on a logarithmic scale"
+    )
+
+
 class AugmentationSettings(SettingsSection):
     """How a training patch is changed each time that it is drawn."""
 
@@ -531,6 +570,7 @@ class AugmentationSettings(SettingsSection):
     missing_wedge_jitter_deg: float = Field(
         0.0, ge=0, lt=45, description="patches lose the tilts beyond the series' largest less up to this: a wider missing wedge"
     )
+    random_imaging: RandomImagingSettings = RandomImagingSettings()
 
 
 class LossSettings(SettingsSection):
@@ -594,10 +634,11 @@ class TrainSettings(SettingsSection):
     bootstrap: bool = Field(
         True, description="every class is drawn equally often, and of it every tomogram, however many particles they have"
     )
-    normalisation: Literal["tomogram", "robust", "patch"] = Field(
+    normalisation: Literal["tomogram", "robust", "percentile", "patch"] = Field(
         "tomogram",
-        description="grey values by mean and standard deviation of whole tomograms, by median and median absolute deviation "
-        "of their voxels that are not constant (paddings, masks), or by mean and deviation of each patch (DeepFinder)",
+        description="grey values by mean and standard deviation of whole tomograms; by median and median absolute deviation "
+        "of their voxels that are not constant (paddings, masks); by median and a high percentile of those, which is that of the "
+        "molecules where there is little noise; or by mean and deviation of each patch (DeepFinder)",
     )
     band_pass_angstrom: tuple[Sigma, Sigma] | None = Field(
         None,

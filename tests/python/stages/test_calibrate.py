@@ -137,3 +137,34 @@ def test_calibration_by_score_also_at_the_lower_doses_that_the_model_was_trained
     assert min(start for start, _ in card.score_probability[1]) == pytest.approx(0.225 * share, abs=0.01)
     assert card.minimum_score[1] > 0.4  # chosen at the tomogram's own dose
     assert list(read_sidecar(tmp_path / "model.keras")["particles"]) == [row.id]
+
+
+def test_calibration_shows_a_network_what_its_training_imaged_anew(
+    toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from template_learning.stages import calibrate
+
+    row = next(row for row in read_table(toy[0], DesignRow) if row.split == "validation")
+    write_table(tmp_path / "design.csv", DesignRow, [row])
+    card = read_card(trained / "trained.keras")
+    augmentation = {"minimum_dose_e_per_angstrom2": 1, "random_imaging": {"fraction": 0.5}}
+    taught = {**card.training, "settings": {**card.training["settings"], "augmentation": augmentation}}
+    copy_model(trained / "trained.keras", tmp_path / "anew.keras", card.model_copy(update={"training": taught}))
+    seen = []
+
+    def sees_all(*arguments: Any) -> np.ndarray:
+        seen.append(np.asarray(arguments[2], dtype=np.float64))
+        target = np.asarray(read_mrc(toy[1] / f"{row.id}.labels.mrc")[0]).astype(np.float32) * 0.9
+        return np.stack([1 - target, target], axis=-1)
+
+    monkeypatch.setattr(calibrate, "segment_on_own_grid", sees_all)
+    sections = CalibrateSettings(evaluate=EvaluateSettings(rank="score", match_radius_voxels=4))
+    calibrate_model(tmp_path / "anew.keras", tmp_path / "design.csv", toy[1], sections, tmp_path)
+    own, *anew = seen
+    assert np.array_equal(own, read_mrc(toy[1] / f"{row.id}.mrc")[0])
+    assert len(anew) == 4
+    assert all(
+        np.abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.999 for one in seen for other in seen if one is not other
+    )
+    names = list(read_sidecar(tmp_path / "model.keras")["segments"])
+    assert names == [row.id, *(f"{row.id} imaged anew ({number})" for number in range(1, 5))]

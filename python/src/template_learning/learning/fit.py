@@ -129,7 +129,7 @@ def _doubted_voxels(data: NDArray[np.generic], card: ModelCard | None) -> list[s
     found = []
     if (data[1:] == data[:-1]).all():
         found.append(f"all {len(data)} slices are the same; a tomogram's differ")
-    if card is not None and card.normalisation == "robust":
+    if card is not None and card.normalisation in ("robust", "percentile"):
         return found
     some = np.asarray(data.ravel()[:: max(1, data.size // 1_000_000)], dtype=np.float64)
     median = float(np.median(some))

@@ -148,14 +148,14 @@ def network_input(
         raise BadInput("tomogram: grey values are NaN, infinite or all the same")
     sign = 1.0 if settings.contrast == "protein_dark" else -1.0
     grey = ((np.asarray(volume, dtype=np.float32) - mean) * (sign / std)).astype(np.float32)
-    constant = constant_voxels(volume) if normalisation == "robust" else None
+    constant = constant_voxels(volume) if normalisation in ("robust", "percentile") else None
     if constant is not None:
         grey[constant] = 0.0
     if settings.match_spectrum:
         grey = match_spectrum(grey, spectrum)
     if band_voxels is not None:
         grey = band_pass(grey, band_voxels)
-        grey /= band_deviation(grey, constant)
+        grey /= band_deviation(grey, constant, normalisation)
     return grey
 
 

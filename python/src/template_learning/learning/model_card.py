@@ -31,7 +31,7 @@ class ModelCard(BaseModel):
     network: Literal["deepfinder", "residual"] = "deepfinder"
     batch_normalisation: bool = False
     patch_voxels: int
-    normalisation: Literal["tomogram", "patch", "robust"] = Field(
+    normalisation: Literal["tomogram", "patch", "robust", "percentile"] = Field(
         default="tomogram", description="see TRAIN's setting of that name; models of before it had another carry none"
     )
     band_pass_angstrom: tuple[float, float] | None = Field(default=None, description="see TRAIN's setting of that name")

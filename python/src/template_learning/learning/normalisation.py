@@ -5,9 +5,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Normalisation = Literal["tomogram", "patch", "robust"]
+Normalisation = Literal["tomogram", "patch", "robust", "percentile"]
 NORMAL_QUARTILE = 0.6744897501960817
 """The normal distribution's median absolute deviation, in standard deviations."""
+PERCENTILE = 99.0
+NORMAL_PERCENTILE = 2.5758293035489004
+"""The normal distribution's percentile of absolute values, in standard deviations."""
 VALUES = 2**24
 """Medians are taken of about as many voxels at most, evenly chosen."""
 
@@ -19,17 +22,19 @@ def grey_statistics(data: NDArray[Any], normalisation: Normalisation = "tomogram
     are not constant.  Else mean and standard deviation of all, section by section (memory maps are not read whole).
     NaN, or a spread of 0, where there are no such voxels.
     """
-    if normalisation == "robust":
-        return _median_and_spread(np.asarray(data)[~constant_voxels(data)])
+    if normalisation in ("robust", "percentile"):
+        return _median_and_spread(np.asarray(data)[~constant_voxels(data)], normalisation)
     total = sum(float(np.sum(section, dtype=np.float64)) for section in data)
     mean = total / data.size
     squares = sum(float(np.sum((section.astype(np.float64) - mean) ** 2)) for section in data)
     return mean, float(np.sqrt(squares / data.size))
 
 
-def band_deviation(band: NDArray[np.float32], constant: NDArray[np.bool_] | None) -> float:
-    """Standard deviation of a filtered volume; with ``constant``, the robust one of what was not constant before."""
-    return float(band.std()) if constant is None else _median_and_spread(band[~constant])[1]
+def band_deviation(
+    band: NDArray[np.float32], constant: NDArray[np.bool_] | None, normalisation: Normalisation = "robust"
+) -> float:
+    """Standard deviation of a filtered volume; with ``constant``, the spread by ``normalisation`` of what was not constant before."""
+    return float(band.std()) if constant is None else _median_and_spread(band[~constant], normalisation)[1]
 
 
 def constant_voxels(data: NDArray[Any]) -> NDArray[np.bool_]:
@@ -55,9 +60,12 @@ def without_constants(data: NDArray[Any], level: float) -> NDArray[np.float32]:
     return np.where(constant_voxels(data), np.float32(level), np.asarray(data, dtype=np.float32))
 
 
-def _median_and_spread(values: NDArray[Any]) -> tuple[float, float]:
+def _median_and_spread(values: NDArray[Any], normalisation: Normalisation) -> tuple[float, float]:
     if not values.size:
         return float("nan"), 0.0
     chosen = values[:: -(-values.size // VALUES)].astype(np.float32)
     median = float(np.median(chosen))
-    return median, float(np.median(np.abs(chosen - np.float32(median)))) / NORMAL_QUARTILE
+    distance = np.abs(chosen - np.float32(median))
+    if normalisation == "percentile":
+        return median, float(np.percentile(distance, PERCENTILE)) / NORMAL_PERCENTILE
+    return median, float(np.median(distance)) / NORMAL_QUARTILE

@@ -5,6 +5,7 @@ batches that it would have seen.
 """
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,13 @@ from scipy.spatial import KDTree
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, read_table
+from template_learning.common.geometry import Grid
 from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import generator_for
 from template_learning.common.tables import DesignRow, ParticleRow, positions
 from template_learning.learning.noise import MARGIN_VOXELS, NoiseBank, added_noise, noise_bank, noise_share
 from template_learning.learning.normalisation import Normalisation, band_deviation, constant_voxels, grey_statistics
+from template_learning.learning.random_imaging import imaged_anew, passes_all
 from template_learning.learning.spectrum import band_pass, band_pass_inside
 from template_learning.settings import TrainSettings
 
@@ -58,6 +61,7 @@ class TrainingTomogram:
     tilt_range_deg: float = 60.0
     tilt_step_deg: float = 3.0
     total_dose_e_per_angstrom2: float = 0.0
+    passes_all: bool = False
 
     def normalised(self) -> NDArray[np.float32]:
         """Its grey values, in memory, brought to level 0 and spread 1 (``mean`` and ``std`` are what its normalisation takes)."""
@@ -98,6 +102,7 @@ def open_tomogram(
         species=tuple(row.species for row in rows),
         class_names={row.class_id: row.class_name for row in rows if row.class_name},
         **({name: getattr(row, name) for name in IMAGING} if row else {}),
+        passes_all=row is not None and passes_all(row),
     )
 
 
@@ -136,6 +141,15 @@ class ViewWeights:
             voxels = np.nonzero(labels == number)
             weight[voxels] = of_particle[tree.query(np.column_stack(voxels) + start)[1]]
         return weight
+
+
+@dataclass(frozen=True)
+class ImagedAnew:
+    """A tomogram of the training as a network sees it when it is imaged anew, [z, y, x]; empty: as it was made."""
+
+    number: int
+    grey: NDArray[np.float32]
+    turned: bool
 
 
 class Patches(keras.utils.PyDataset):
@@ -188,6 +202,8 @@ class Patches(keras.utils.PyDataset):
             if settings.loss.top_view_weight != 1
         ]
         self.banks: dict[tuple[Any, ...], NoiseBank] = {}
+        self.anew: dict[int, tuple[int, ImagedAnew]] = {}  # slot of a batch to the number of what serves there
+        self.locks = [threading.Lock() for _ in range(settings.batch_size)]
         groups = np.unique(table[:, 0]) if settings.bootstrap else [0]
         for group in groups:
             self.particles[int(group)] = table[table[:, 0] == group, 1:] if settings.bootstrap else table[:, 1:]
@@ -202,7 +218,10 @@ class Patches(keras.utils.PyDataset):
         generator = generator_for(self.root_seed, "train", f"patches-{self.split}-{self.first + index}")
         progress = self.progress(self.first + index)
         greys, labels = zip(
-            *(self._patch(generator, self.tomograms_admitted(progress), progress) for _ in range(settings.batch_size)),
+            *(
+                self._patch(generator, self.tomograms_admitted(progress), progress, self._imaged_anew(self.first + index, slot))
+                for slot in range(settings.batch_size)
+            ),
             strict=True,
         )
         return np.stack(greys, dtype=np.float32)[..., None], np.stack(labels)
@@ -212,8 +231,10 @@ class Patches(keras.utils.PyDataset):
         if self.settings.band_pass_angstrom is None:
             return None
         short, long = (sigma / tomogram.voxel_size_angstrom for sigma in self.settings.band_pass_angstrom)
-        constant = constant_voxels(tomogram.data) if self.settings.normalisation == "robust" else None
-        return (short, long), band_deviation(band_pass(tomogram.normalised(), (short, long)), constant)
+        constant = constant_voxels(tomogram.data) if self.settings.normalisation in ("robust", "percentile") else None
+        return (short, long), band_deviation(
+            band_pass(tomogram.normalised(), (short, long)), constant, self.settings.normalisation
+        )
 
     def _noise_share_of(self, tomogram: TrainingTomogram) -> float | None:
         """How much of the tomogram's variance is noise, where its patches get more of it."""
@@ -242,29 +263,71 @@ class Patches(keras.utils.PyDataset):
         first_with_particles = min(int(rows[0, 0]) for rows in self.particles.values())
         return max(1 + first_with_particles, math.ceil((0.2 + 0.8 * progress) * len(self.tomograms)))
 
+    def _imaged_anew(self, batch: int, slot: int) -> ImagedAnew | None:
+        """What the patch of a slot is cut from in that batch where it is a tomogram imaged anew; the slots change theirs one by one."""
+        chosen = self.settings.augmentation.random_imaging
+        if not chosen.fraction:
+            return None
+        ahead = slot * chosen.batches // self.settings.batch_size
+        number = (batch + ahead) // chosen.batches
+        with self.locks[slot]:
+            kept, imaged = self.anew.get(slot, (-1, None))
+            if imaged is None or kept != number:
+                generator = generator_for(self.root_seed, "train", f"imaged-{self.split}-{slot}-{number}")
+                imaged = self._image(generator, self.progress(max(0, number * chosen.batches - ahead)))
+                self.anew[slot] = number, imaged
+        return imaged if imaged.grey.size else None
+
+    def _image(self, generator: np.random.Generator, progress: float) -> ImagedAnew:
+        chosen = self.settings.augmentation.random_imaging
+        number, _ = self._place(generator, self.tomograms_admitted(progress))
+        if generator.random() >= chosen.fraction:
+            return ImagedAnew(number, np.empty(0, dtype=np.float32), False)
+        tomogram = self.tomograms[number]
+        band_voxels, _ = self.band[number] or (None, 1.0)
+        grid = Grid(shape=tomogram.data.shape, voxel_size_angstrom=tomogram.voxel_size_angstrom)
+        tilts = tomogram.tilt_range_deg, tomogram.tilt_step_deg
+        grey = imaged_anew(tomogram.normalised(), grid, *tilts, tomogram.passes_all, chosen, generator, band_voxels)
+        mean, std = grey_statistics(grey, self.settings.normalisation)
+        scale = chosen.largest_scale_factor ** generator.uniform(-1, 1)
+        return ImagedAnew(
+            number, (grey - np.float32(mean)) * np.float32(scale / std), bool(generator.random() < chosen.turned_fraction)
+        )
+
+    def _place(
+        self, generator: np.random.Generator, tomograms_admitted: int, only: int | None = None
+    ) -> tuple[int, NDArray[np.int64]]:
+        """The tomogram that a patch is cut from, ``only`` that one where it is given, and the voxel of its middle."""
+        settings = self.settings
+        if generator.random() >= settings.background_fraction:
+            first, last = (0, tomograms_admitted) if only is None else (only, only + 1)
+            choices = {
+                group: rows[slice(*np.searchsorted(rows[:, 0], [first, last]))] for group, rows in self.particles.items()
+            }
+            there = [group for group, rows in choices.items() if len(rows)]
+            if there:
+                rows = choices[int(generator.choice(there))]
+                if settings.bootstrap and only is None:
+                    number = int(generator.choice(np.unique(rows[:, 0])))
+                    rows = rows[slice(*np.searchsorted(rows[:, 0], [number, number + 1]))]
+                row = rows[generator.integers(len(rows))]
+                reach = settings.augmentation.random_shift_voxels
+                return int(row[0]), row[1:] + generator.integers(-reach, reach + 1, size=3)
+        number = int(generator.integers(tomograms_admitted)) if only is None else only
+        return number, generator.integers(0, np.array(self.tomograms[number].data.shape))
+
     def _patch(
-        self, generator: np.random.Generator, tomograms_admitted: int, progress: float
+        self, generator: np.random.Generator, tomograms_admitted: int, progress: float, imaged: ImagedAnew | None = None
     ) -> tuple[NDArray[np.float32], NDArray[Any]]:
         settings = self.settings
         edge = settings.patch_voxels
-        if generator.random() < settings.background_fraction:
-            number = int(generator.integers(tomograms_admitted))
-            centre = generator.integers(0, np.array(self.tomograms[number].data.shape))
-        else:
-            admitted = {group: int(np.searchsorted(rows[:, 0], tomograms_admitted)) for group, rows in self.particles.items()}
-            group = int(generator.choice([group for group, count in admitted.items() if count > 0]))
-            rows = self.particles[group][: admitted[group]]
-            if settings.bootstrap:
-                number = int(generator.choice(np.unique(rows[:, 0])))
-                rows = rows[slice(*np.searchsorted(rows[:, 0], [number, number + 1]))]
-            row = rows[generator.integers(len(rows))]
-            number = int(row[0])
-            reach = settings.augmentation.random_shift_voxels
-            centre = row[1:] + generator.integers(-reach, reach + 1, size=3)
+        number, centre = self._place(generator, tomograms_admitted, None if imaged is None else imaged.number)
         tomogram = self.tomograms[number]
         shape = tomogram.data.shape
         start = np.clip(centre - edge // 2, 0, np.maximum(0, np.array(shape) - edge))
         window = tuple(slice(int(begin), min(count, int(begin) + edge)) for begin, count in zip(start, shape, strict=True))
+        if imaged is not None:
+            return self._of_imaged(imaged, window, start, generator)
         margin = MARGIN_VOXELS if self.band[number] else 0
         wide = tuple(slice(max(0, axis.start - margin), axis.stop + margin) for axis in window)
         grey = np.asarray(tomogram.data[wide], dtype=np.float32)
@@ -302,8 +365,24 @@ class Patches(keras.utils.PyDataset):
             grey = grey * np.float32(1 + scale)
             if self.band[number] is None:
                 grey += np.float32(offset)
-        labels: NDArray[Any] = np.asarray(tomogram.labels[window], dtype=np.int32)
+        return np.flip(grey, axes), np.flip(self._labels(number, window, start), axes)
+
+    def _of_imaged(
+        self, imaged: ImagedAnew, window: tuple[slice, ...], start: NDArray[np.int64], generator: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        grey = imaged.grey[window]
+        grey = np.pad(grey, [(0, self.settings.patch_voxels - count) for count in grey.shape], mode="reflect")
+        labels = self._labels(imaged.number, window, start)
+        if imaged.turned:  # by 90 degrees about z
+            grey, labels = (np.flip(np.swapaxes(one, 1, 2), 1) for one in (grey, labels))
+        turns = FLIPS[self.settings.augmentation.rotation]
+        axes = turns[generator.integers(len(turns))]
+        return np.flip(grey, axes), np.flip(labels, axes)
+
+    def _labels(self, number: int, window: tuple[slice, ...], start: NDArray[np.int64]) -> NDArray[Any]:
+        """Of a patch: its classes, and with ``top_view_weight`` the weights of its voxels."""
+        labels: NDArray[Any] = np.asarray(self.tomograms[number].labels[window], dtype=np.int32)
+        beyond = [(0, self.settings.patch_voxels - count) for count in labels.shape]
         if self.weights:
             labels = np.stack([labels, self.weights[number].of_voxels(labels, start)], axis=-1, dtype=np.float32)
-        labels = np.pad(labels, [*beyond, *[(0, 0)] * (labels.ndim - 3)], mode="reflect")
-        return np.flip(grey, axes), np.flip(labels, axes)
+        return np.pad(labels, [*beyond, *[(0, 0)] * (labels.ndim - 3)], mode="reflect")

@@ -21,11 +21,14 @@ from template_learning.learning.model_file import copy_model, load_model
 from template_learning.learning.network import device_scope
 from template_learning.learning.noise import noise_share, of_lower_dose
 from template_learning.learning.normalisation import grey_statistics
+from template_learning.learning.random_imaging import imaged_anew, passes_all
 from template_learning.picking.calibration import choose_selection
 from template_learning.picking.segments import find_picks
 from template_learning.picking.selection import segments_by
-from template_learning.settings import CalibrateSettings
+from template_learning.settings import CalibrateSettings, RandomImagingSettings
 
+IMAGED_ANEW = 4
+"""So often each tomogram is imaged anew, where the training did that."""
 TRAINING_TOMOGRAMS = 2
 """How many training tomograms stand in where there are none for validation."""
 
@@ -37,8 +40,8 @@ def calibrate_model(
 
     It is on the segments' size or on their score, as ``settings.evaluate.rank`` says; with the score the card also gets how
     often segments of a score are right (``score_probability``), also at lower doses than the tomograms', down to the least
-    that the network was trained for (``train.augmentation.minimum_dose_e_per_angstrom2``).  A class of which nothing was
-    found keeps a threshold of 1.
+    that the network was trained for (``train.augmentation.minimum_dose_e_per_angstrom2``).  A network that learnt tomograms
+    imaged anew is shown these so here too.  A class of which nothing was found keeps a threshold of 1.
 
     Parameters
     ----------
@@ -79,8 +82,7 @@ def calibrate_model(
             particles = read_table(data / f"{row.id}.particles.csv", ParticleRow)
             grid = Grid(shape=tomogram.shape, voxel_size_angstrom=voxel_size)
             shares = shares_of_dose(row, card) if settings.evaluate.rank == "score" else [1.0]
-            for share, seen in at_shares_of_dose(tomogram, row, shares, card):
-                name = row.id if share == 1 else f"{row.id} at {share:g} of its dose"
+            for name, seen in [*at_shares_of_dose(tomogram, row, shares, card), *imaged_otherwise(tomogram, grid, row, card)]:
                 probability = segment_on_own_grid(network, card, seen, voxel_size, segment, str(path))
                 # Every segment counts here: the settings' own threshold is about picking.
                 picks[name] = find_picks(*classes_and_probability(probability, segment), voxel_size, settings.cluster, {})
@@ -109,10 +111,12 @@ def calibrate_model(
 def shares_of_dose(row: DesignRow, card: ModelCard) -> list[float]:
     """1 and smaller shares of a tomogram's dose, evenly spaced in their logarithm and at most a factor of two apart.
 
-    The last one leaves the least dose that the model was trained for; where there is none, 1 alone.
+    The last one leaves the least dose that the model was trained for; 1 alone where there is none, or where the noise of low
+    doses is part of what is imaged anew.
     """
-    least = card.training.get("settings", {}).get("augmentation", {}).get("minimum_dose_e_per_angstrom2")
-    if not least or least >= row.total_dose_e_per_angstrom2:
+    augmentation = card.training.get("settings", {}).get("augmentation", {})
+    least = augmentation.get("minimum_dose_e_per_angstrom2")
+    if augmentation.get("random_imaging", {}).get("fraction") or not least or least >= row.total_dose_e_per_angstrom2:
         return [1.0]
     lowest = least / row.total_dose_e_per_angstrom2
     return [float(share) for share in np.geomspace(1.0, lowest, 1 + math.ceil(-math.log2(lowest)))]
@@ -120,9 +124,9 @@ def shares_of_dose(row: DesignRow, card: ModelCard) -> list[float]:
 
 def at_shares_of_dose(
     tomogram: NDArray[Any], row: DesignRow, shares: Sequence[float], card: ModelCard
-) -> Iterator[tuple[float, NDArray[Any]]]:
-    """Each of ``shares``, the first of them 1, and the tomogram as it gives it: as it is, below of zero mean and unit deviation, noisier."""
-    yield shares[0], tomogram
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """By name the tomogram at each of ``shares``, the first of them 1: as it is, below of zero mean and unit deviation, noisier."""
+    yield row.id, tomogram
     if len(shares) == 1:
         return
     mean, std = grey_statistics(tomogram)
@@ -131,4 +135,19 @@ def at_shares_of_dose(
     noisy = noise_share(grey, 0.0, 1.0, *tilts)
     for share in shares[1:]:
         generator = generator_for(card.training.get("seed", 0), "calibrate", f"{row.id}-{share:g}")
-        yield share, of_lower_dose(grey, share, noisy, *tilts, generator)
+        yield f"{row.id} at {share:g} of its dose", of_lower_dose(grey, share, noisy, *tilts, generator)
+
+
+def imaged_otherwise(tomogram: NDArray[Any], grid: Grid, row: DesignRow, card: ModelCard) -> Iterator[tuple[str, NDArray[Any]]]:
+    """By name the tomogram imaged anew a few times, as the model's training did it; none where it did not."""
+    settings = RandomImagingSettings.model_validate(
+        card.training.get("settings", {}).get("augmentation", {}).get("random_imaging", {})
+    )
+    if not settings.fraction:
+        return
+    mean, std = grey_statistics(tomogram)
+    grey = ((np.asarray(tomogram, dtype=np.float32) - mean) / std).astype(np.float32)
+    for number in range(1, IMAGED_ANEW + 1):
+        generator = generator_for(card.training.get("seed", 0), "calibrate", f"{row.id}-imaged-{number}")
+        tilts = row.tilt_range_deg, row.tilt_step_deg
+        yield f"{row.id} imaged anew ({number})", imaged_anew(grey, grid, *tilts, passes_all(row), settings, generator)
