@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from template_learning.common.stages import ORDER
-from template_learning.settings import Settings, flat, series_pixel_size_angstrom
+from template_learning.settings import RandomImagingSettings, Settings, flat, series_pixel_size_angstrom
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "flex": ("flex",),
@@ -122,6 +122,11 @@ CONDITIONS: tuple[Condition, ...] = (
         ("train.augmentation.*",),
         "TRAIN, or finetune.augmentation = train",
         lambda s, stages, _: "train" in stages or s.finetune.augmentation == "train",
+    ),
+    Condition(
+        tuple(f"train.augmentation.random_imaging.{name}" for name in RandomImagingSettings.model_fields if name != "fraction"),
+        "train.augmentation.random_imaging.fraction",
+        lambda s, _, __: s.train.augmentation.random_imaging.fraction > 0,
     ),
     Condition(("finetune.sphere_radius_angstrom",), "finetune.labels = sphere", lambda s, _, __: s.finetune.labels == "sphere"),
     Condition(("segment.contrast",), "tomograms of yours", lambda _, __, given: given.tomograms),
