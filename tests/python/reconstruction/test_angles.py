@@ -60,7 +60,7 @@ def test_what_comes_of_tilt_angles(tmp_path, case):
     said = " ".join(heard)
     assert bool(said) == (case.outcome == "warning")
     assert case.words in said
-    if "gap" not in case.what:
+    if "gap" not in case.what and "few degrees" not in case.what:
         np.testing.assert_array_equal(np.unique(found), TILTS)
 
 
