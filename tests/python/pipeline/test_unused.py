@@ -159,6 +159,7 @@ def test_a_whole_run_looks_at_all_but_what_counts_with_others_only(name: str) ->
         ("export.tilt_series_pixel_size_angstrom", {"export__formats": ["csv"]}, {}),
         ("reconstruct.voxel_size_angstrom", {"start_at": "train", "from_results": "r"}, {}),
         ("train.epochs", {"stop_after": "label"}, {}),
+        ("train.augmentation.random_imaging.bumps", {}, {"train__augmentation__random_imaging__fraction": 0.5}),
         ("templates", {"model": "m"}, {}),
         ("design_table", {"model": "m"}, {}),
         ("training_state", {"stop_after": "label"}, {}),
