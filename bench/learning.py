@@ -26,7 +26,7 @@ from scenes import train_timed
 from template_learning.common.files import read_table, write_table
 from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.tables import DesignRow, ParticleRow
-from template_learning.learning.inference import classes_and_probability, segment_on_own_grid, segment_volume
+from template_learning.learning.inference import classes_and_log_odds, segment_on_own_grid, segment_volume
 from template_learning.learning.model_file import load_model
 from template_learning.learning.patches import open_tomogram
 from template_learning.learning.training import Training
@@ -203,11 +203,11 @@ def f1_deepfinder_2019() -> dict[str, float]:
         calibrate_model(folder / "trained.keras", folder / "design.csv", folder, chosen, folder)
         network, card = load_model(folder / "model.keras")
         tomogram, _ = read_mrc(folder / "t5.mrc")
-        classes, probability = classes_and_probability(
+        classes, log_odds = classes_and_log_odds(
             segment_on_own_grid(network, card, tomogram, VOXEL, chosen.segment, "t5"), chosen.segment
         )
         labels, _ = read_mrc(folder / "t5.labels.mrc")
-        found = find_picks(classes, probability, VOXEL, chosen.cluster, card.minimum_size_voxels or {})
+        found = find_picks(classes, log_odds, VOXEL, chosen.cluster, card.minimum_size_voxels or {})
         picks = np.array(
             [(p.class_id, p.x_angstrom / VOXEL, p.y_angstrom / VOXEL, p.z_angstrom / VOXEL) for p in found if p.selected]
         ).reshape(-1, 4)

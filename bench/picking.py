@@ -40,7 +40,7 @@ from template_learning.common.files import read_table, write_table
 from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import write_json
 from template_learning.common.tables import DesignRow, ParticleRow, PickRow
-from template_learning.learning.inference import classes_and_probability, segment_on_own_grid
+from template_learning.learning.inference import classes_and_log_odds, segment_on_own_grid
 from template_learning.learning.model_card import read_card
 from template_learning.learning.model_file import copy_model, load_model
 from template_learning.learning.training import HistoryRow
@@ -148,7 +148,7 @@ class Segmented:
     """What a model makes of a tomogram, and what its card says of picks in it."""
 
     classes: NDArray[np.uint8]
-    probability: NDArray[np.float32]
+    log_odds: NDArray[np.float32]
     voxel_size_angstrom: float
     radius_voxels: float
     selection: Selection
@@ -156,7 +156,7 @@ class Segmented:
     def picks(self, cluster: ClusterSettings) -> NDArray[np.float64]:
         """Positions (Å) of those that the model selects."""
         cluster = cluster.model_copy(update={"radius_voxels": self.radius_voxels})
-        found, _ = select_picks(self.classes, self.probability, self.voxel_size_angstrom, cluster, self.selection)
+        found, _ = select_picks(self.classes, self.log_odds, self.voxel_size_angstrom, cluster, self.selection)
         return positions([pick for pick in found if pick.selected])
 
 
@@ -165,10 +165,10 @@ def segmented(model: Path, tomogram: Path, chosen: Settings) -> Segmented:
     network, card = load_model(model)
     data, voxel_size = read_mrc(tomogram)
     probabilities = segment_on_own_grid(network, card, data, voxel_size, chosen.segment, str(tomogram))
-    classes, probability = classes_and_probability(probabilities, chosen.segment)
+    classes, log_odds = classes_and_log_odds(probabilities, chosen.segment)
     return Segmented(
         classes=classes,
-        probability=probability,
+        log_odds=log_odds,
         voxel_size_angstrom=voxel_size,
         radius_voxels=chosen.cluster.radius_voxels * card.voxel_size_angstrom / voxel_size,
         selection=selection_of(card, voxel_size),

@@ -130,7 +130,7 @@ def chromatin(model: Path | None) -> dict[str, float]:
     for crop in every:
         segments, selection = picker.every_pick(crop.data, crop.voxel_angstrom, crop.name)
         place = np.array([(pick.x_angstrom, pick.y_angstrom, pick.z_angstrom) for pick in segments]).reshape(-1, 3)
-        sure = np.array([confidence(pick, selection.whole_size_voxels) for pick in segments])
+        sure = np.array([confidence(pick, selection.whole_size_voxels, selection.score_kind) for pick in segments])
         chosen = np.array([pick.selected for pick in segments], dtype=bool)
         counts = crop.counts(place[chosen])
         ranked.append((crop, place, sure))
@@ -188,7 +188,7 @@ def ribosomes(model: Path | None) -> dict[str, float]:
         return figures
     picker = Picker.of(model)
     segments, selection = picker.every_pick(data, voxel, "tomo171_left")
-    sure = np.array([confidence(pick, selection.whole_size_voxels) for pick in segments])
+    sure = np.array([confidence(pick, selection.whole_size_voxels, selection.score_kind) for pick in segments])
     place = np.array([(pick.x_angstrom, pick.y_angstrom, pick.z_angstrom) for pick in segments]).reshape(-1, 3)
     chosen = place[np.array([pick.selected for pick in segments], dtype=bool)]
     place = place[np.argsort(-sure, kind="stable")]

@@ -28,7 +28,8 @@ from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import generator_for, write_json
 from template_learning.common.tables import DesignRow, PickRow, positions
 from template_learning.labelling.labels import molecule_axis
-from template_learning.learning.inference import classes_and_probability, segment_on_own_grid
+from template_learning.learning.contrast import find_contrast
+from template_learning.learning.inference import classes_and_log_odds, segment_on_own_grid
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import load_model
 from template_learning.learning.patches import TrainingTomogram
@@ -296,13 +297,17 @@ class Picker:
 
     def every_pick(self, data: NDArray[Any], voxel_size_angstrom: float, name: str) -> tuple[list[PickRow], Selection]:
         """All segments of a tomogram [z, y, x], those selected marked, and what the model selects by."""
-        probabilities = segment_on_own_grid(self.network, self.card, data, voxel_size_angstrom, self.settings.segment, name)
-        classes, probability = classes_and_probability(probabilities, self.settings.segment)
+        segment = self.settings.segment
+        if segment.contrast == "auto":
+            found = find_contrast(self.network, self.card, data, voxel_size_angstrom, segment)
+            segment = segment.model_copy(update={"contrast": found.sign})
+        probabilities = segment_on_own_grid(self.network, self.card, data, voxel_size_angstrom, segment, name)
+        classes, log_odds = classes_and_log_odds(probabilities, segment)
         # The settings' radius is in the model's voxels.
         radius = self.settings.cluster.radius_voxels * self.card.voxel_size_angstrom / voxel_size_angstrom
         cluster = self.settings.cluster.model_copy(update={"radius_voxels": radius})
         selection = selection_of(self.card, voxel_size_angstrom)
-        return select_picks(classes, probability, voxel_size_angstrom, cluster, selection)[0], selection
+        return select_picks(classes, log_odds, voxel_size_angstrom, cluster, selection)[0], selection
 
     def picks(
         self, data: NDArray[Any], voxel_size_angstrom: float, name: str
@@ -319,6 +324,6 @@ class Picker:
         found = []
         for pick in picks:
             start, probability = np.array(selection.score_probability[pick.class_id], dtype=float).reshape(-1, 2).T
-            reached = np.searchsorted(start, confidence(pick, selection.whole_size_voxels), side="right")
+            reached = np.searchsorted(start, confidence(pick, selection.whole_size_voxels, selection.score_kind), side="right")
             found.append(float(np.concatenate([[0.0], probability])[reached]))
         return np.array(found)

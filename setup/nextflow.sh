@@ -14,6 +14,12 @@ on_path() {
     [ -n "$found" ] && [ "$(printf '25.04\n%s\n' "$found" | sort -V | head -1)" = 25.04 ]
 }
 
+# Java reads paths in the locale's letters: with LANG=C none beyond ASCII.
+if [ "$(locale charmap 2>/dev/null)" != UTF-8 ]; then
+    LC_ALL=$(locale -a 2>/dev/null | grep -iEm1 '^(C|en_US)\.utf-?8$' || echo C.UTF-8)
+    export LC_ALL
+fi
+
 case "${1:-}" in
 --have) on_path || [ -f "$home/complete" ] ;;
 --install)

@@ -1,6 +1,8 @@
 """Runs of the pipeline as a user starts them, their comparison, and killing one: for tests/pipeline and tests/cluster."""
 
 import csv
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -25,9 +27,13 @@ class Run:
     printed: str
     outdir: Path
 
+    def record(self, kind: str) -> Path:
+        """Nextflow's newest trace, report, timeline or dag among the results."""
+        return max((self.outdir / "pipeline_info").glob(f"{kind}_*"))
+
     def trace(self) -> list[dict[str, str]]:
         """Nextflow's trace: one row a task with name, status and exit."""
-        with (self.outdir / "pipeline_info/trace.txt").open(newline="") as handle:
+        with self.record("trace").open(newline="") as handle:
             return list(csv.DictReader(handle, delimiter="\t"))
 
     def tasks(self, status: str) -> list[str]:
@@ -106,6 +112,18 @@ class Pipeline:
         except OSError:
             return False
         return here and stage.encode() in words and any(word.endswith(b"template-learning") for word in words)
+
+
+def assert_the_index_is_what_lies_there(results: Path) -> set[str]:
+    """index.json lists every published file and no other, each as long as it is and with its SHA-256; the paths."""
+    there = {str(path.relative_to(results)): path for path in results.rglob("*") if path.is_file()}
+    there = {name: path for name, path in there.items() if not name.startswith("pipeline_info/")}
+    entries = {entry["path"]: entry for entry in json.loads((results / "index.json").read_text())["files"]}
+    assert entries.keys() == there.keys()
+    for name in there.keys() - {"index.json", "ro-crate-metadata.json"}:
+        content = there[name].read_bytes()
+        assert (entries[name]["bytes"], entries[name]["sha256"]) == (len(content), hashlib.sha256(content).hexdigest()), name
+    return set(there)
 
 
 def few_structures_in(folder: Path) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 // A run's inputs: from parameters to what CHECK is asked, and from its answer to what the workflow takes.
 
-include { json         } from './json'
-include { stage_names  } from './stages'
-include { checked_file } from './results'
+include { json                                       } from './json'
+include { stage_names                                } from './stages'
+include { checked_file; earlier_listing; taken_of    } from './results'
 
 // The file that a cell of an input table names: an entry of the Protein Data Bank (pdb:1abc; Nextflow fetches and stages it
 // like any remote file), an address, or a path, relative to ``folder`` where it does not start at the root.
@@ -25,15 +25,17 @@ def input_rows(source, file_columns) {
             [id: text.replaceFirst(/(?i)^pdb:/, ''), path: text, files: one.exists() ? [path: one] : [:]]
         }
     }
-    if (!source.toString().endsWith('.csv')) {
-        def found = files(source.toString()).toSorted { one -> one.name }
+    def table = input_table(source)
+    if (!table) {
+        // With links to nothing and folders, which CHECK refuses by name: a glob alone leaves them out.
+        def found = files(source.toString(), type: 'any', followLinks: false).toSorted { one -> one.name }
         return found
-            ? found.collect { one -> [id: one.name.replaceFirst(/(?i)\.(cif|mmcif|bcif|pdb|ent|mrc|map|ccp4|rec)(\.gz|\.bz2|\.xz)?$/, ''), path: one.toString(), files: [path: checked_file(one)]] }
+            ? found.collect { one ->
+                def id = one.name.replaceFirst(/(?i)\.(cif|mmcif|bcif|pdb|ent|mrc|map|ccp4|rec)(\.gz|\.bz2|\.xz)?$/, '')
+                def instead = !checked_file(one).exists() ? 'a link to nothing' : one.isDirectory() ? 'a folder' : null
+                [id: id, path: one.toString(), instead: instead, files: instead ? [:] : [path: one]]
+            }
             : [[id: 'none', path: source.toString(), files: [:]]]
-    }
-    def table = file(source.toString())
-    if (!table.exists()) {
-        return [[id: 'none', path: source.toString(), files: [:]]]
     }
     return table.splitCsv(header: true, strip: true, quote: '"').collect { row ->
         def named = file_columns.findAll { column -> row[column] }.collectEntries { column -> [column, input_file(row[column].toString(), table.parent)] }
@@ -41,10 +43,17 @@ def input_rows(source, file_columns) {
     }
 }
 
+// The CSV that a source names, null where it is a glob, ids, or nothing that is there.
+def input_table(source) {
+    return source && source.toString().toLowerCase().endsWith('.csv') && file(source.toString(), glob: false).isFile() ? checked_file(source) : null
+}
+
 // What the user gave: rows of the tables, the model and the design table or null.  With a model no structures are read:
 // a preset that names some can pick without them, and without a network.
 def given_inputs() {
+    def sources = [templates: params.model ? null : params.templates, distractors: params.model ? null : params.distractors, tomograms: params.tomograms]
     return [
+        tables: sources.collectEntries { name, source -> [name, input_table(source)] }.findAll { _name, table -> table },
         templates: params.model ? [] : input_rows(params.templates, ['path']),
         distractors: params.model ? [] : input_rows(params.distractors, ['path']),
         tomograms: input_rows(params.tomograms, ['path', 'annotations', 'mask']),
@@ -80,10 +89,19 @@ def joined_presets() {
 }
 
 // What CHECK is asked, one line of JSON.
-def request(given) {
+def request(given, plan) {
+    def staged = plan.earlier.findAll { one -> one.file.exists() }.withIndex().collectEntries { one, index ->
+        [one.path, "earlier/${index + 1}/${one.file.name}".toString()]
+    }
     return json([
         params: params.findAll { name, _value -> name != 'help' },
         presets: joined_presets(),
+        tables: given.tables.keySet().withIndex().collectEntries { name, index -> [name, "tables/${index + 1}/${given.tables[name].name}".toString()] },
+        earlier: plan.from ? [
+            exists: plan.from.isDirectory(),
+            index: plan.earlier_index ? 'earlier_index/index.json' : '',
+            files: plan.earlier.collect { one -> [path: one.path, file: staged[one.path]] },
+        ] : null,
         templates: staged_rows(given.templates, [path: 'templates']),
         distractors: staged_rows(given.distractors, [path: 'distractors']),
         tomograms: staged_rows(given.tomograms, [path: 'tomograms', annotations: 'annotations', mask: 'masks']),
@@ -102,17 +120,25 @@ def checked_tomograms(answers, rows) {
     return [answers, rows].transpose().collect { meta, row -> [meta, row.files.path, row.files.annotations ?: [], row.files.mask ?: []] }
 }
 
-// What the workflow has to know before anything runs: runs (stage -> boolean), labels (of FINETUNE), from (results folder or
-// null), model, design_table (file or null), about (what only Nextflow knows, for the crate).
+// What the workflow has to know before anything runs: runs (stage -> boolean), labels (of FINETUNE), from (folder of an earlier
+// run's results or null), takes (stage -> endings of the files read from there), earlier (those files), earlier_index (or null),
+// model, design_table (file or null), about (what only Nextflow knows, for the crate).
 def plan_of(given, image_sha256) {
     def start = params.model && params.start_at == 'flex' ? 'segment' : params.start_at
     def first = stage_names().indexOf(start)
     def last = stage_names().indexOf(params.stop_after)
     def asked = stage_names().withIndex().collectEntries { stage, index -> [stage, index >= first && index <= last] }
+    def runs = asked + [finetune: asked.finetune && start == 'finetune', match: asked.match && params.match.run]
+    def from = params.from_results ? checked_file(params.from_results) : null
+    def takes = taken_of(from, runs, given, params.finetune.labels)
+    def index = from ? from.resolve('index.json') : null
     return [
-        runs: asked + [finetune: asked.finetune && start == 'finetune', match: asked.match && params.match.run],
+        runs: runs,
         labels: params.finetune.labels,
-        from: params.from_results ? checked_file(params.from_results) : null,
+        from: from,
+        takes: takes,
+        earlier: from ? earlier_listing(from, takes) : [],
+        earlier_index: index?.exists() ? index : null,
         model: given.model,
         design_table: given.design_table,
         about: [nextflow: nextflow.version.toString(), revision: workflow.commitId ?: git_revision(), image_sha256: image_sha256],

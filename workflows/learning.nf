@@ -37,7 +37,7 @@ workflow LEARNING {
         )
         network = TRAIN.out.network.first()
     }
-    else if (plan.runs.calibrate) {
+    else if (plan.takes.train) {
         network = Channel.value(file("${plan.from}/train/trained.keras", checkIfExists: true))
     }
 
@@ -55,7 +55,7 @@ workflow LEARNING {
     else if (plan.model) {
         model = Channel.value(plan.model)
     }
-    else if (plan.runs.segment || plan.runs.finetune) {
+    else if (plan.takes.calibrate) {
         model = Channel.value(file("${plan.from}/calibrate/model.keras", checkIfExists: true))
     }
     if (plan.runs.finetune) {

@@ -22,7 +22,7 @@ workflow LIBRARY {
         )
         conformers = FLEX.out.conformers
     }
-    else if (plan.runs.volume) {
+    else if (plan.takes.flex) {
         conformers = Channel.fromPath("${plan.from}/flex/*_c*.cif.gz", checkIfExists: true)
             .map { file -> [[id: checked_id(file.name.replaceFirst(/_c\d+\.cif\.gz$/, ''))], checked_file(file)] }
             .groupTuple()
@@ -51,7 +51,7 @@ workflow LIBRARY {
         )
         library = VOLUME.out.library.toSortedList { a, b -> a.name <=> b.name }
     }
-    else if (plan.runs.tetris || plan.runs.simulate || plan.runs.label || plan.runs.match || (plan.runs.finetune && plan.labels == 'shape')) {
+    else if (plan.takes.volume) {
         library = Channel.fromPath("${plan.from}/volume/*", type: 'dir', checkIfExists: true)
             .map { folder -> checked_file(folder) }
             .toSortedList { a, b -> a.name <=> b.name }

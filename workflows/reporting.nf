@@ -3,7 +3,7 @@
 include { json } from './json'
 include { REPORT } from '../modules/report/main'
 include { CRATE } from '../modules/crate/main'
-include { id_of; files_among; stage_of; published_name; published_names } from './results'
+include { id_of; files_among; stage_of; published_name } from './results'
 
 workflow REPORTING {
     take:
@@ -44,19 +44,20 @@ workflow REPORTING {
         page = REPORT.out.page
     }
 
-    listing = published.mix(page)
-        .flatMap { one -> published_names(one) }
-        .mix(Channel.of('index.json', 'ro-crate-metadata.json'))
-        .toSortedList()
-        .map { names -> names.toUnique().join('\n') }
-    sidecars = known.filter { one -> stage_of(one) != 'check' }
-        .mix(library.flatMap { all -> all.collectMany { folder -> folder.listFiles().toList() } })
+    // Two tasks that publish one name: the later would take the other's place.
+    all_published = published.mix(page)
+        .toSortedList { a, b -> published_name(a) <=> published_name(b) }
+        .map { all ->
+            all.countBy { one -> published_name(one) }.each { name, count -> count == 1 ?: error("${count} tasks publish ${name}; one was expected") }
+            [all.collect { one -> published_name(one) }, all]
+        }
+    others = files_among(earlier)
+        .mix(plan.runs.volume ? Channel.empty() : library.flatMap { all -> all.collectMany { folder -> folder.listFiles().toList() } })
         .filter { one -> one.name.endsWith('.json') }
         .toSortedList { a, b -> a.toString() <=> b.toString() }
     CRATE(
-        listing,
+        all_published,
         missing.map { all -> json(plan.about + [left_out: all]) },
-        published.filter { one -> stage_of(one) == 'check' }.toSortedList(),
-        sidecars,
+        others,
     )
 }

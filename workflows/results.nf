@@ -18,7 +18,51 @@ def checked_file(options = [:], source) {
 
 // The part of a file's name before the first of the endings that stages give their files.
 def id_of(file) {
-    return file.name.replaceFirst(/\.(placed\.csv|tilts\.mrc|tlt|labels\.mrc|instances\.mrc|particles\.csv|segmentation\.mrc|probability\.mrc|picks\.csv|scores\.mrc|mrc)(\.json)?$/, '')
+    return file.name.replaceFirst(/\.(placed\.csv|tilts\.mrc|tlt|labels\.mrc|instances\.mrc|particles\.csv|segmentation\.mrc|log_odds\.mrc|picks\.csv|scores\.mrc|mrc)(\.json)?$/, '')
+}
+
+// What a run reads of an earlier one: stage -> the endings of its files, for each stage that there is something of.
+// ``runs`` says which stages run, ``given`` has the model and the design table or null, ``labels`` are those of FINETUNE.
+def taken_of(from, runs, given, labels) {
+    def trains = runs.train || runs.calibrate
+    def shown = trains || runs.segment || runs.report
+    def tilts = runs.reconstruct ? ['.tilts.mrc', '.tilts.mrc.json', '.tlt'] : runs.match ? ['.tilts.mrc.json'] : []
+    def wanted = [
+        flex: runs.volume ? ['.cif.gz'] : [],
+        volume: runs.tetris || runs.simulate || runs.label || runs.match || (runs.finetune && labels == 'shape') ? [''] : [],
+        design: given.design_table ? [] : ['design.csv'],
+        tetris: runs.simulate || runs.label ? ['.placed.csv', '.placed.csv.json'] : [],
+        simulate: tilts,
+        reconstruct: shown || runs.label || runs.match ? ['.mrc'] : [],
+        label: shown || runs.evaluate ? ['.labels.mrc', '.instances.mrc', '.particles.csv'] : [],
+        train: runs.calibrate ? ['trained.keras'] : [],
+        calibrate: (runs.segment || runs.finetune) && !given.model ? ['model.keras'] : [],
+        segment: runs.cluster || runs.export || runs.match ? ['.segmentation.mrc', '.log_odds.mrc', '.segmentation.mrc.json'] : [],
+        cluster: runs.export || runs.evaluate ? ['.picks.csv', '.picks.csv.json'] : [],
+        match: runs.evaluate ? ['.picks.csv', '.picks.csv.json'] : [],
+    ]
+    return wanted.collectEntries { stage, endings -> [stage, from && !runs[stage] && listed(from, stage, endings) ? endings : []] }
+}
+
+// The files of a stage, links to nothing included, hidden ones not; an ending that begins with no point is a whole name.
+def listed(from, stage, endings) {
+    def folder = from.resolve(stage)
+    def all = folder.isDirectory() ? folder.listFiles().findAll { one -> !one.name.startsWith('.') } : []
+    return all.findAll { one -> endings.any { ending -> ending.startsWith('.') ? one.name.endsWith(ending) : ending in ['', one.name] } }
+}
+
+// The files that a run takes from an earlier one, for CHECK: [[path below from_results, file], ...], sorted.
+def earlier_listing(from, takes) {
+    return takes.collectMany { stage, endings ->
+        def found = listed(from, stage, endings)
+        def files = stage == 'volume' ? found.findAll { one -> one.isDirectory() }.collectMany { one -> checked_file(one).listFiles().toList() } : found
+        files.collect { one ->
+            if (!(stage in ['volume', 'design', 'train', 'calibrate'])) {
+                checked_id(stage == 'flex' ? one.name - '.cif.gz' : id_of(one))
+            }
+            [path: from.relativize(checked_file(one)).toString(), file: one]
+        }
+    }.toSorted { a, b -> a.path <=> b.path }
 }
 
 // What an earlier run published, as [meta, file of the first ending, file of the second, ...].
@@ -27,11 +71,6 @@ def earlier_files(from, stage, endings) {
         def id = checked_id(id_of(checked_file(file)))
         [[id: id]] + endings.collect { ending -> file.resolveSibling("${id}${ending}") }
     }
-}
-
-// Whether there is an earlier run with results of a stage.
-def has_earlier(from, stage) {
-    return from && file("${from}/${stage}").exists()
 }
 
 // Items with their id in place of their meta map, to be joined by.
@@ -44,16 +83,13 @@ def files_among(items) {
     return items.flatten().filter { one -> one instanceof Path }
 }
 
-// Where a file or folder of a task, or of earlier results, is published below outdir: a module writes into a folder of its stage's word.
+// Where a file or folder is published below outdir.  Tasks write into their folder as it is published; what an earlier run
+// published lies in its stage's folder.
 def published_name(one) {
-    return "${one.parent.name}/${one.name}".toString()
+    def own = one.toString() =~ /^.*\/[0-9a-f]{2}\/[0-9a-f]{30}\/(.+)$/
+    return own.matches() ? own.group(1) : "${one.parent.name}/${one.name}".toString()
 }
 
 def stage_of(one) {
-    return one.parent.name
-}
-
-// The published names of a file, or of all files below a folder.
-def published_names(one, name = published_name(one)) {
-    return one.isDirectory() ? one.listFiles().collectMany { inner -> published_names(inner, "${name}/${inner.name}".toString()) } : [name]
+    return published_name(one).tokenize('/')[0]
 }

@@ -7,12 +7,13 @@ include { RECONSTRUCT                } from '../modules/reconstruct/main'
 include { LABEL                      } from '../modules/label/main'
 include { json; section; with_section } from './json'
 include { checked_id                 } from './results'
-include { earlier_files; has_earlier } from './results'
+include { earlier_files              } from './results'
 include { left_out                   } from './left_out'
 
 workflow SIMULATED_TOMOGRAMS {
     take:
     settings            // value: map of the seed, and of each stage to what its tasks are given
+    own_design          // value: the user's table as CHECK read it, or empty
     library             // value: [library folders]
     plan                // map
 
@@ -23,7 +24,7 @@ workflow SIMULATED_TOMOGRAMS {
     // --- which tomograms
     design = Channel.empty()
     if (plan.design_table) {
-        design = Channel.value(plan.design_table)
+        design = own_design
     }
     else if (plan.runs.design) {
         DESIGN(
@@ -32,7 +33,7 @@ workflow SIMULATED_TOMOGRAMS {
         )
         design = DESIGN.out.table.first()
     }
-    else if (has_earlier(plan.from, 'design/design.csv')) {
+    else if (plan.takes.design) {
         design = Channel.value(file("${plan.from}/design/design.csv"))
         earlier = earlier.mix(design)
     }
@@ -49,7 +50,7 @@ workflow SIMULATED_TOMOGRAMS {
         )
         placed = TETRIS.out.placed
     }
-    else if (plan.runs.simulate || plan.runs.label) {
+    else if (plan.takes.tetris) {
         placed = earlier_files(plan.from, 'tetris', ['.placed.csv', '.placed.csv.json'])
         earlier = earlier.mix(placed)
     }
@@ -69,7 +70,7 @@ workflow SIMULATED_TOMOGRAMS {
         )
         tilts = SIMULATE.out.tilts
     }
-    else if (plan.runs.reconstruct) {
+    else if (plan.takes.simulate && plan.runs.reconstruct) {
         tilts = earlier_files(plan.from, 'simulate', ['.tilts.mrc', '.tilts.mrc.json', '.tlt'])
         earlier = earlier.mix(tilts)
     }
@@ -83,7 +84,7 @@ workflow SIMULATED_TOMOGRAMS {
         )
         simulated = RECONSTRUCT.out.tomogram
     }
-    else if ((plan.runs.label || plan.runs.train || plan.runs.calibrate || plan.runs.segment || plan.runs.match || plan.runs.report) && has_earlier(plan.from, 'reconstruct')) {
+    else if (plan.takes.reconstruct) {
         simulated = earlier_files(plan.from, 'reconstruct', ['.mrc'])
         earlier = earlier.mix(simulated)
     }
@@ -97,7 +98,7 @@ workflow SIMULATED_TOMOGRAMS {
         )
         truth = LABEL.out.truth
     }
-    else if ((plan.runs.train || plan.runs.calibrate || plan.runs.segment || plan.runs.evaluate || plan.runs.report) && has_earlier(plan.from, 'label')) {
+    else if (plan.takes.label) {
         truth = earlier_files(plan.from, 'label', ['.labels.mrc', '.instances.mrc', '.particles.csv'])
         earlier = earlier.mix(truth)
     }

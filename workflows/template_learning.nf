@@ -9,6 +9,7 @@ include { REPORTING           } from './reporting'
 workflow TEMPLATE_LEARNING {
     take:
     settings            // value: map of the seed, and of each stage to what its tasks are given
+    own_design          // value: the user's design table as CHECK read it, or empty
     templates           // [meta (id, role, class_name, class_id, share, reading), structure or map]
     distractors         // [meta, structure or map]
     tomograms           // [meta (id, voxel_size_angstrom or null), tomogram, annotations or [], mask or []]: the user's
@@ -23,6 +24,7 @@ workflow TEMPLATE_LEARNING {
     )
     SIMULATED_TOMOGRAMS(
         settings,
+        own_design,
         LIBRARY.out.library,
         plan,
     )

@@ -3,7 +3,7 @@ process CLUSTER {
     label 'medium'
 
     input:
-    tuple val(meta), path(segmentation), path(probability), path(facts)
+    tuple val(meta), path(segmentation), path(log_odds), path(facts)
     val settings
 
     output:
@@ -14,7 +14,7 @@ process CLUSTER {
     cat > settings.json <<'SETTINGS'
     ${settings}
     SETTINGS
-    template-learning cluster --segmentation ${segmentation} --probability ${probability} --id ${meta.id} --settings settings.json --output cluster
+    template-learning cluster --segmentation ${segmentation} --log-odds ${log_odds} --id ${meta.id} --settings settings.json --output cluster
     """
 
     stub:

@@ -1,25 +1,24 @@
 process CRATE {
     tag 'index and provenance'
-    label 'quick'
+    label 'medium'
 
     input:
-    val listing                                     // the published files, one relative path a line
+    tuple val(names), path(files, stageAs: 'files/?/*')      // all that is published, by its name below outdir, sorted
     val about                                       // JSON of what only Nextflow knows: its version, git revision, images' hashes
-    path check, stageAs: 'run/check/*'
-    path sidecars, stageAs: 'run/?/*'
+    path earlier, stageAs: 'earlier/?/*'            // sidecars of an earlier run that this one goes on from
 
     output:
     path 'index.json'
     path 'ro-crate-metadata.json'
 
     script: // no stub: what a run publishes is its wiring
+    def links = [names, [files].flatten()].transpose()
     """
-    cat > listing.txt <<'LISTING'
-    ${listing.replace('\n', '\n    ')}
-    LISTING
+    mkdir -p ${names.collect { name -> "run/${name}".replaceFirst('/[^/]+$', '') }.unique().join(' ')}
+    ${links.collect { name, one -> "ln -s \"\$PWD\"/${one} 'run/${name}'" }.join('\n    ')}
     cat > about.json <<'ABOUT'
     ${about}
     ABOUT
-    template-learning crate listing.txt --data run --about about.json --output .
+    template-learning crate run --earlier earlier --about about.json --output .
     """
 }

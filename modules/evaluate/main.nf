@@ -3,11 +3,12 @@ process EVALUATE {
     label 'medium'
 
     input:
-    tuple val(meta), val(table), path(picks, stageAs: 'picks/*'), path(truth, stageAs: 'truth/?/*'), path(masks, stageAs: 'masks/?/*')
+    tuple val(meta), val(table), path(picks, stageAs: 'picks/*'), path(truth, stageAs: 'truth/?/*'), path(masks, stageAs: 'masks/?/*'), path(tomograms, stageAs: 'tomograms/?/*')
     val settings
 
     output:
     tuple val(meta), path("evaluate/${meta.id}.evaluation.json"), path("evaluate/${meta.id}.curve.csv"), path("evaluate/${meta.id}.per_tomogram.csv"), topic: published
+    path "evaluate/${meta.id}.blobs_curve.csv", optional: true, topic: published     // a plain peer, where tomograms are given
 
     script:
     """
@@ -24,5 +25,6 @@ process EVALUATE {
     """
     mkdir evaluate
     touch evaluate/${meta.id}.evaluation.json evaluate/${meta.id}.curve.csv evaluate/${meta.id}.per_tomogram.csv
+    ${tomograms ? "touch evaluate/${meta.id}.blobs_curve.csv" : ''}
     """
 }

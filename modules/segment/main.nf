@@ -9,7 +9,7 @@ process SEGMENT {
     val settings
 
     output:
-    tuple val(meta), path("segment/${meta.id}.segmentation.mrc"), path("segment/${meta.id}.probability.mrc"), path("segment/${meta.id}.segmentation.mrc.json"), emit: segmentation, topic: published
+    tuple val(meta), path("segment/${meta.id}.segmentation.mrc"), path("segment/${meta.id}.log_odds.mrc"), path("segment/${meta.id}.segmentation.mrc.json"), emit: segmentation, topic: published
     path "segment/${meta.id}.probabilities.mrc.gz", optional: true, topic: published     // with segment.keep_probabilities
 
     script:
@@ -25,6 +25,6 @@ process SEGMENT {
     stub:
     """
     mkdir segment
-    touch segment/${meta.id}.segmentation.mrc segment/${meta.id}.probability.mrc segment/${meta.id}.segmentation.mrc.json
+    touch segment/${meta.id}.segmentation.mrc segment/${meta.id}.log_odds.mrc segment/${meta.id}.segmentation.mrc.json
     """
 }

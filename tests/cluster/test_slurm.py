@@ -109,4 +109,4 @@ def test_parakeet_simulates_two_nucleosomes_in_its_image(slurm, structures, new_
     facts = (run.outdir / "simulate/t001.tilts.mrc.json").read_text()
     assert '"engine": "parakeet"' in facts
     assert mrcfile.read(run.outdir / "reconstruct/t001.mrc").std() > 0
-    print((run.outdir / "pipeline_info/trace.txt").read_text())
+    print(run.record("trace").read_text())

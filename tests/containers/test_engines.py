@@ -136,15 +136,15 @@ def test_deepfinder_trains_segments_and_picks(tmp_path: Path) -> None:
     for name in ("segment", "native"):
         call = ["--model", "trained.keras", "--tomogram", "t1.mrc", "--id", name, "--settings", f"{name}.json", "--output", "."]
         inside(sif, tmp_path, "template-learning", "segment", *call)
-    theirs, ours = (read_mrc(tmp_path / f"{name}.probability.mrc")[0] for name in ("segment", "native"))
+    theirs, ours = (read_mrc(tmp_path / f"{name}.log_odds.mrc")[0] for name in ("segment", "native"))
     # The two divide a tomogram in their own ways; `make bench BENCH=parity` compares the networks themselves.
     assert theirs.shape == ours.shape
     assert 0 <= theirs.min() < theirs.max() <= 1
     assert theirs.mean() == pytest.approx(ours.mean(), rel=0.05)
     truth, _ = read_mrc(tmp_path / "t1.labels.mrc")
     write_mrc(tmp_path / "l.segmentation.mrc", truth.astype(np.uint8), 10.0)
-    write_mrc(tmp_path / "l.probability.mrc", (truth > 0).astype(np.float32), 10.0)
-    files = ["--segmentation", "l.segmentation.mrc", "--probability", "l.probability.mrc", "--id", "l"]
+    write_mrc(tmp_path / "l.log_odds.mrc", np.where(truth > 0, 9.0, -9.0).astype(np.float32), 10.0)
+    files = ["--segmentation", "l.segmentation.mrc", "--log-odds", "l.log_odds.mrc", "--id", "l"]
     inside(sif, tmp_path, "template-learning", "cluster", *files, "--settings", "cluster.json", "--output", ".")
     picks = read_table(tmp_path / "l.picks.csv", PickRow)
     assert sum(pick.size_voxels for pick in picks) == int((truth > 0).sum())

@@ -139,6 +139,62 @@ def test_slurm_is_asked_for_the_gpus_that_the_user_asks_for(slurm_run):
     assert all("#SBATCH -c 2\n" in job and "#SBATCH --mem 2048M\n" in job and "#SBATCH -t 01:00:00\n" in job for job in jobs)
 
 
+@pytest.mark.parametrize("parser", ["v1", "v2"])
+def test_a_sites_own_options_join_our_request_for_gpus(slurm_run, pipeline, monkeypatch, parser):
+    monkeypatch.setenv("NXF_SYNTAX_PARSER", parser)
+    ours = "".join(f"includeConfig '{ROOT}/conf/{name}.config'\n" for name in ("slurm", "gpu"))
+    site = "process.clusterOptions = '--account=me --qos=x'\nprocess { withLabel: gpu { clusterOptions = { ['--a=' + task.tag, '--b'] } } }\n"
+    # The strict parser looks for a profile in each file of configuration.
+    (pipeline.folder / "site.config").write_text(site if parser == "v1" else ours + site)
+    _, jobs = slurm_run(SBATCH, "-c", "site.config", *(("-profile", "slurm,gpu") if parser == "v1" else ()))
+    asked = re.compile(r"^#SBATCH (--(?:account|a|b|gres)\b.*)$", re.M)
+    found = ["|".join(asked.findall(job)) for job in jobs if "#SBATCH --array" not in job]
+    assert sorted(found) == [f"--a={number}|--b|--gres=gpu:1" for number in (1, 2, 3)]
+
+
+# What a site asks for (Groovy), and what a task with two GPUs then asks for.
+OPTIONS = [
+    ("null", ["--gres=gpu:2"]),
+    ("'--account=me --qos=x'", ["--account=me --qos=x", "--gres=gpu:2"]),
+    ("['--a', '--b']", ["--a", "--b", "--gres=gpu:2"]),
+    ("{ task.tag == 'x' ? '--a' : null }", ["--a", "--gres=gpu:2"]),
+    ("{ null }", ["--gres=gpu:2"]),
+    ("'--gres=scratch:10 --b'", ["--gres=scratch:10,gpu:2 --b"]),
+    ("['--gres scratch:10']", ["--gres scratch:10,gpu:2"]),
+    ("'--gres=gpu:a100:4'", ["--gres=gpu:a100:4"]),
+    ("'--gpus-per-node=4'", ["--gpus-per-node=4"]),
+    ("'--b -G 4'", ["--b -G 4"]),
+]
+
+
+def test_what_slurm_is_asked_for_beside_a_sites_options(pipeline):
+    pipeline.main = pipeline.folder / "script"
+    pipeline.main.mkdir()
+    (pipeline.main / "lib").symlink_to(ROOT / "lib")
+    (pipeline.main / "main.nf").write_text(
+        """
+        def asked(theirs, task) {
+            def options = ClusterOptions.joined(theirs)
+            options.delegate = [task: task]
+            return groovy.json.JsonOutput.toJson(options.call())
+        }
+        workflow {
+            def gpus = [executor: 'slurm', tag: 'x', accelerator: [request: 2]]
+        """
+        + "\n".join(f"println('asked ' + asked({theirs}, gpus))" for theirs, _ in OPTIONS)
+        + """
+            println('asked ' + asked('--a', [executor: 'slurm', accelerator: null]))
+            println('asked ' + asked(null, [executor: 'slurm', accelerator: null]))
+            println('asked ' + asked('--a', [executor: 'sge', accelerator: [request: 2]]))
+        }
+        """
+    )
+    run = pipeline.run()
+    assert run.status == 0, run.printed
+    found = [json.loads(line.removeprefix("asked ")) for line in run.printed.splitlines() if line.startswith("asked ")]
+    assert found == [*(expected for _, expected in OPTIONS), ["--a"], None, ["--a"]]
+
+
 def test_a_job_that_left_no_exit_code_is_tried_again_with_more(slurm_run):
     # The one job that is no array begins and is gone.
     gone = 'if ! grep -q "^#SBATCH --array" "$1" && mkdir ../../gone; then touch .command.begin; echo "Submitted batch job $$"; exit; fi'

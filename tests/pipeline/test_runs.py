@@ -4,9 +4,10 @@ import csv
 import json
 import time
 
+import copick
 import pytest
 
-from ..runs import ROOT, Pipeline, assert_same_results, few_structures_in
+from ..runs import ROOT, Pipeline, assert_same_results, assert_the_index_is_what_lies_there, few_structures_in
 
 pytestmark = pytest.mark.long
 TINY = ("-profile", "demo", "-params-file", str(ROOT / "tests/data/tiny.yml"))
@@ -28,25 +29,19 @@ def undisturbed(tmp_path_factory, few_structures):
 
 def test_everything_promised_is_there(undisturbed):
     _, run = undisturbed
+    assert_the_index_is_what_lies_there(run.outdir)
     index = json.loads((run.outdir / "index.json").read_text())
-    listed = {entry["path"] for entry in index["files"]}
-    published = {
-        str(path.relative_to(run.outdir))
-        for path in run.outdir.rglob("*")
-        if path.is_file() and path.relative_to(run.outdir).parts[0] != "pipeline_info"
-    }
-    assert published - {"index.json"} == listed - {"index.json"}
     assert all(entry["what"] for entry in index["files"])
     page = (run.outdir / "report/report.html").read_text()
     assert "<html" in page
-    for name in ("trace.txt", "report.html", "timeline.html", "dag.html"):
-        assert (run.outdir / "pipeline_info" / name).is_file()
+    for kind in ("trace", "report", "timeline", "dag"):
+        assert run.record(kind).is_file()
 
 
 def test_every_output_carries_settings_versions_and_seed(undisturbed):
     _, run = undisturbed
     for path in run.outdir.rglob("*.mrc"):
-        if "volume" in path.parts or path.name.endswith("probability.mrc"):
+        if "volume" in path.parts or path.name.endswith("log_odds.mrc"):
             continue
         beside = json.loads(path.with_name(path.name + ".json").read_text())
         assert beside["versions"]["template-learning"]
@@ -79,7 +74,7 @@ def test_another_seed_gives_another_packing(tmp_path, undisturbed, few_structure
         assert (other.outdir / table).read_bytes() != (undisturbed[1].outdir / table).read_bytes()
 
 
-def test_picks_from_a_model_and_tomograms(tmp_path, undisturbed):
+def test_picks_from_a_model_and_tomograms(tmp_path, undisturbed, monkeypatch):
     _, first = undisturbed
     truth = first.outdir / "label/t001.particles.csv"
     table = tmp_path / "my tomograms.csv"
@@ -97,7 +92,13 @@ def test_picks_from_a_model_and_tomograms(tmp_path, undisturbed):
     )
     assert run.status == 0, run.printed
     stages = {name.split(" ")[0] for name in run.tasks("COMPLETED")}
-    assert stages == {"CHECK", "SEGMENT", "CLUSTER", "EXPORT", "EVALUATE_EXPERIMENTAL", "REPORT", "CRATE"}
+    expected = {"CHECK", "SEGMENT", "CLUSTER", "EXPORT", "COPICK_CONFIG", "EVALUATE_EXPERIMENTAL", "REPORT", "CRATE"}
+    assert stages == expected
+    assert_the_index_is_what_lies_there(run.outdir)
+    monkeypatch.chdir(run.outdir / "export/copick")
+    project = copick.from_file("copick_config.json")
+    assert sorted(one.name for one in project.runs) == ["held_out", "second"]
+    assert all(len(one.picks) == len(project.pickable_objects) == len(one.segmentations) == 1 for one in project.runs)
     with (run.outdir / "cluster/held_out.picks.csv").open() as mine, (first.outdir / "cluster/t001.picks.csv").open() as theirs:
         assert list(csv.reader(mine)) == list(csv.reader(theirs))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from template_learning.common.mrc import write_mrc
 
-from ..runs import ROOT, Pipeline
+from ..runs import ROOT, Pipeline, assert_the_index_is_what_lies_there
 
 STAGES = [
     "FLEX",
@@ -63,23 +63,14 @@ def test_demo_runs_every_stage(demo):
     assert (demo.outdir / "index.json").is_file()
 
 
-def published_files(run):
-    """All files below outdir, but Nextflow's own records."""
-    files = (path.relative_to(run.outdir) for path in run.outdir.rglob("*") if path.is_file())
-    return {str(path) for path in files if path.parts[0] != "pipeline_info"}
-
-
-def indexed_files(run):
-    return {entry["path"] for entry in json.loads((run.outdir / "index.json").read_text())["files"]}
-
-
 def test_the_index_lists_every_file_that_is_published_and_no_other(demo):
-    assert indexed_files(demo) == published_files(demo)
-    assert len(published_files(demo)) > 100
+    assert len(assert_the_index_is_what_lies_there(demo.outdir)) > 100
+    runs = {path.name for path in (demo.outdir / "export/copick/ExperimentRuns").iterdir()}
+    assert runs == {path.name.split(".")[0] for path in (demo.outdir / "cluster").iterdir()} == {"t001", "t002"}
 
 
 def test_all_that_a_stage_writes_is_published():
-    for module in ROOT.glob("modules/*/main.nf"):
+    for module in ROOT.glob("modules/*/*.nf"):
         output = module.read_text().split("    output:\n")[1].split("    script:")[0]
         lines = [line for line in output.splitlines() if "path" in line]
         assert lines, module
@@ -111,7 +102,7 @@ def strict_demo(tmp_path_factory):
 
 def test_the_strict_parser_runs_the_same_demo(demo, strict_demo):
     assert counts(strict_demo) == counts(demo)
-    assert published_files(strict_demo) == published_files(demo) == indexed_files(strict_demo)
+    assert assert_the_index_is_what_lies_there(strict_demo.outdir) == assert_the_index_is_what_lies_there(demo.outdir)
 
 
 def test_the_strict_parser_starts_from_earlier_results(tmp_path, strict_demo):
@@ -120,8 +111,8 @@ def test_the_strict_parser_starts_from_earlier_results(tmp_path, strict_demo):
         "-profile", "demo", "-stub", "--start_at", "segment", "--stop_after", "export", "--from_results", str(strict_demo.outdir)
     )  # fmt: skip
     assert run.status == 0, run.printed
-    assert counts(run) == {"CHECK": 1, "SEGMENT": 2, "CLUSTER": 2, "EXPORT": 2, "CRATE": 1}
-    assert indexed_files(run) == published_files(run)
+    assert counts(run) == {"CHECK": 1, "SEGMENT": 2, "CLUSTER": 2, "EXPORT": 2, "COPICK_CONFIG": 1, "CRATE": 1}
+    assert_the_index_is_what_lies_there(run.outdir)
 
 
 @pytest.mark.parametrize("environment", [None, STRICT], ids=["usual parser", "strict parser"])
@@ -132,9 +123,10 @@ def test_tomograms_are_picked_with_a_model(tmp_path, environment):
     model = ("--model", str(ROOT / "models/nucleosome_8A.keras"), "-profile", "workstation")
     run = Pipeline(tmp_path, process={"env": environment}).run("-stub", *model, "--tomograms", str(tmp_path / "tomograms.csv"))
     assert run.status == 0, run.printed
-    once = ("CHECK", "EVALUATE_EXPERIMENTAL", "REPORT", "CRATE")
+    once = ("CHECK", "COPICK_CONFIG", "EVALUATE_EXPERIMENTAL", "REPORT", "CRATE")
     assert counts(run) == {"SEGMENT": 2, "CLUSTER": 2, "EXPORT": 2, **dict.fromkeys(once, 1)}
-    assert indexed_files(run) == published_files(run)
+    assert_the_index_is_what_lies_there(run.outdir)
+    assert {path.name for path in (run.outdir / "export/copick/ExperimentRuns").iterdir()} == {"a1", "bare"}
 
 
 def test_a_preset_that_names_structures_picks_with_a_model_and_fetches_none(tmp_path):
@@ -177,7 +169,17 @@ def test_resume_runs_nothing_again_and_one_more_row_only_its_own(demo_pipeline, 
 def test_a_later_stages_setting_leaves_the_earlier_cached(demo_pipeline, demo):
     changed = demo_pipeline.run("-profile", "demo", "-stub", "-resume", "--evaluate.match_radius_voxels", "4")
     stages = {name.split(" ")[0] for name in changed.tasks("COMPLETED")}
-    assert stages == {"CHECK", "CALIBRATE", "SEGMENT", "CLUSTER", "EXPORT", "EVALUATE_SIMULATED", "REPORT", "CRATE"}
+    assert stages == {
+        "CHECK",
+        "CALIBRATE",
+        "SEGMENT",
+        "CLUSTER",
+        "EXPORT",
+        "COPICK_CONFIG",
+        "EVALUATE_SIMULATED",
+        "REPORT",
+        "CRATE",
+    }
 
 
 def test_simulation_only_and_going_on_from_it(pipeline, tmp_path):
@@ -199,7 +201,7 @@ def test_simulation_only_and_going_on_from_it(pipeline, tmp_path):
     assert second.status == 0, second.printed
     second.outdir = tmp_path / "second"
     after = counts(second)
-    assert set(after) == {"CHECK", *STAGES[STAGES.index("TRAIN") :], "EVALUATE_SIMULATED", "REPORT", "CRATE"}
+    assert set(after) == {"CHECK", *STAGES[STAGES.index("TRAIN") :], "COPICK_CONFIG", "EVALUATE_SIMULATED", "REPORT", "CRATE"}
     assert after["SEGMENT"] == 2
     assert before["LABEL"] > 2
     assert json.loads((second.outdir / "check/settings.json").read_text())["start_at"] == "train"
@@ -253,7 +255,8 @@ def test_a_run_may_start_and_stop_anywhere(pipeline, demo, tmp_path):
         run.outdir = folder
         first = next(index for index, stage in enumerate(STAGES_IN_ORDER) if stage.lower().startswith(start))
         last = next(index for index, stage in enumerate(STAGES_IN_ORDER) if stage.lower().startswith(stop))
-        assert set(counts(run)) == {"CHECK", *STAGES_IN_ORDER[first : last + 1], "CRATE"}
+        assert set(counts(run)) - {"COPICK_CONFIG"} == {"CHECK", *STAGES_IN_ORDER[first : last + 1], "CRATE"}
+        assert_the_index_is_what_lies_there(folder)
         assert (folder / "ro-crate-metadata.json").is_file()
 
 
@@ -276,7 +279,16 @@ def test_template_matching_runs_on_the_results_of_a_run(pipeline, demo, tmp_path
     run = pipeline.run("-profile", "demo", "-stub", *arguments, "--outdir", str(tmp_path / "matched"))
     assert run.status == 0, run.printed
     run.outdir = tmp_path / "matched"
-    expected = {"CHECK": 1, "MATCH": 2, "EXPORT": 2, "EVALUATE_SIMULATED": 1, "EVALUATE_MATCHED": 1, "REPORT": 1, "CRATE": 1}
+    expected = {
+        "CHECK": 1,
+        "MATCH": 2,
+        "EXPORT": 2,
+        "COPICK_CONFIG": 1,
+        "EVALUATE_SIMULATED": 1,
+        "EVALUATE_MATCHED": 1,
+        "REPORT": 1,
+        "CRATE": 1,
+    }
     assert counts(run) == expected
     assert (run.outdir / "evaluate/simulated_matched.evaluation.json").is_file()
 
@@ -299,7 +311,14 @@ def test_fine_tuning_is_one_call_on_annotated_tomograms(tmp_path, demo, labels, 
     staged = [line.split()[-1] for line in staging.read_text().splitlines() if "ln -s" in line]
     assert sorted(one for one in staged if one.startswith("tomograms/")) == ["tomograms/1/a.mrc", "tomograms/2/a.mrc"]
     assert any(one.startswith("library/") for one in staged) == (labels == "shape")
-    assert (run.outdir / "finetune/finetuning.csv").is_file()
+    assert "finetune/finetuning.csv" in assert_the_index_is_what_lies_there(run.outdir)
+    assert {path.name for path in (run.outdir / "export/copick/ExperimentRuns").iterdir()} == {
+        "a1",
+        "a2",
+        "bare",
+        "t001",
+        "t002",
+    }
 
 
 def test_without_a_scheduler_no_task_asks_for_more_than_this_machine_has(pipeline):

@@ -39,7 +39,7 @@ def test_help_says_what_a_command_does(name):
         ["volume", "--molecules", "gone.json", "--output", "out"],
         ["tetris", "--library", "gone", "--id", "a", "--output", "out"],
         ["reconstruct", "--tilts", "gone.mrc", "--angles", "gone.tlt", "--id", "a", "--output", "out"],
-        ["cluster", "--segmentation", "gone.mrc", "--probability", "gone.mrc", "--id", "a", "--output", "out"],
+        ["cluster", "--segmentation", "gone.mrc", "--log-odds", "gone.mrc", "--id", "a", "--output", "out"],
         ["evaluate", "--table", "gone.csv", "--id", "a", "--output", "out"],
         ["segment", "--model", "gone.keras", "--tomogram", "gone.mrc", "--id", "a", "--output", "out"],
         ["train", "--design", "gone.csv", "--data", "gone", "--output", "out"],

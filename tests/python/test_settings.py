@@ -40,8 +40,10 @@ from template_learning.template_matching.search import TiltSeriesOptics
 ROOT = Path(__file__).parents[2]
 OLD: dict[str, Any] = json.loads((ROOT / "tests/data/settings_0.1.0.json").read_text())
 """As CHECK of version 0.1.0 wrote it, with a value of its own for every parameter that has another name now."""
+OLD["cluster"]["minimum_score"] = 0.4  # came after 0.1.0, and is old already
 ADDED = {
-    "cluster.minimum_score",
+    "cluster.minimum_log_odds",
+    "cluster.minimum_mean_probability",
     "design.amplitude_contrast",
     "design.astigmatism_deg",
     "design.astigmatism_um",

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import yaml
 from template_learning.common.files import read_table
+from template_learning.common.provenance import read_sidecar
 from template_learning.common.tables import PickRow
+from template_learning.learning.domain import FAR
 from template_learning.learning.model_card import read_card
 from template_learning.picking.assignment import f_beta, match
 from template_learning.picking.selection import check_segments, segments_by
@@ -63,8 +65,23 @@ def test_the_networks_preset_is_what_its_card_says_that_trained_it() -> None:
 def test_nucleosomes_of_another_simulator_and_reconstruction(shared_data: Path, preset: Settings, tmp_path: Path) -> None:
     tomogram = shared_data / "imod_reference" / "tomogram_default.mrc.gz"
     segment_tomogram(NUCLEOSOME, tomogram, "t", preset.segment, tmp_path, VOXEL)
-    cluster_segmentation(tmp_path / "t.segmentation.mrc", tmp_path / "t.probability.mrc", "t", preset.cluster, tmp_path)
-    picks = [row for row in read_table(tmp_path / "t.picks.csv", PickRow) if row.selected]
+    cluster_segmentation(tmp_path / "t.segmentation.mrc", tmp_path / "t.log_odds.mrc", "t", preset.cluster, tmp_path)
+    segments = read_table(tmp_path / "t.picks.csv", PickRow)
+    picks = [row for row in segments if row.selected]
+    assert len({row.score for row in picks}) == len(picks)
+    # It is of 0.1.0, which went by mean probabilities; its steps and sizes say what it took.
+    card = read_card(NUCLEOSOME)
+    whole, steps = card.whole_size_voxels[1], np.array(card.score_probability[1])
+    sure = np.array([row.mean_probability * min(1, row.size_voxels / whole) for row in segments])
+    chance = np.concatenate([[0], steps[:, 1]])[np.searchsorted(steps[:, 0], sure, side="right")]
+    order = np.argsort(-sure)
+    right = np.cumsum(chance[order])
+    count = 1 + int((right / (np.arange(1, len(right) + 1) + right[-1])).argmax())
+    assert {row.pick for row in picks} == {segments[place].pick for place in order[:count] if chance[place] >= 0.25}
+    beside = read_sidecar(tmp_path / "t.picks.csv")
+    assert beside["contrast"] == "protein_dark"
+    assert beside["domain_distance"]["total"] < FAR
+    assert beside["expected"]["1"]["precision"] == pytest.approx(chance[order[:count]].mean(), abs=1e-6)
     found = np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in picks])
     rows = json.loads((shared_data / "parakeet_reference" / "truth.json").read_text())
     # Positions there count from the box's corner, half a voxel off the centre of voxel (0, 0, 0).

@@ -293,7 +293,7 @@ def finetune(
 @app.command()
 def segment(
     model: ModelFile,
-    tomogram: Annotated[Path, typer.Option(help="tomogram, protein dark")],
+    tomogram: Annotated[Path, typer.Option(help="tomogram")],
     identifier: Identifier,
     output: Output,
     settings: SettingsFile = None,
@@ -302,7 +302,7 @@ def segment(
         bool, typer.Option("--simulated", help="from SIMULATE: protein dark, whatever segment.contrast says of the user's")
     ] = False,
 ) -> None:
-    """Segment one tomogram: <id>.segmentation.mrc (classes) and <id>.probability.mrc."""
+    """Segment one tomogram: <id>.segmentation.mrc (classes) and <id>.log_odds.mrc."""
     from template_learning.settings import SegmentSettings
     from template_learning.stages.segment import segment_tomogram
 
@@ -315,7 +315,7 @@ def segment(
 @app.command()
 def cluster(
     segmentation: Annotated[Path, typer.Option(help="class labels, the sidecar beside it")],
-    probability: Annotated[Path, typer.Option(help="probability of the voxel's class")],
+    log_odds: Annotated[Path, typer.Option(help="log-odds of the voxel's class")],
     identifier: Identifier,
     output: Output,
     settings: SettingsFile = None,
@@ -324,7 +324,7 @@ def cluster(
     from template_learning.settings import ClusterSettings
     from template_learning.stages.cluster import cluster_segmentation
 
-    cluster_segmentation(segmentation, probability, identifier, _model(settings, ClusterSettings), output)
+    cluster_segmentation(segmentation, log_odds, identifier, _model(settings, ClusterSettings), output)
 
 
 @app.command()
@@ -338,15 +338,21 @@ def match(
         Path | None,
         typer.Option(help="<id>.tilts.mrc.json of a simulated tomogram; without it the settings say how it was taken"),
     ] = None,
-    contrast: Annotated[str, typer.Option(help="protein_dark or protein_bright")] = "protein_dark",
+    contrast: Annotated[
+        str, typer.Option(help="protein_dark, protein_bright, or auto: as SEGMENT found it, else by the grey values")
+    ] = "protein_dark",
+    segment_facts: Annotated[
+        Path | None,
+        typer.Option(help="<id>.segmentation.mrc.json of the same tomogram: what SEGMENT found, for --contrast auto"),
+    ] = None,
     voxel_size_angstrom: Annotated[float | None, typer.Option(min=0.05, max=1000, help="instead of the header's")] = None,
 ) -> None:
     """Search one tomogram by template matching (pytme or pytom-match-pick): <id>.picks.csv and <id>.scores.mrc."""
     from template_learning.settings import MatchCommandSettings
     from template_learning.stages.match import match_tomogram
 
-    if contrast not in ("protein_dark", "protein_bright"):
-        raise BadInput(f"--contrast {contrast}: protein_dark or protein_bright was expected")
+    if contrast not in ("auto", "protein_dark", "protein_bright"):
+        raise BadInput(f"--contrast {contrast}: auto, protein_dark or protein_bright was expected")
     match_tomogram(
         tomogram,
         library,
@@ -354,7 +360,8 @@ def match(
         _model(settings, MatchCommandSettings),
         output,
         tilt_facts=tilt_facts,
-        dark=contrast == "protein_dark",
+        contrast=contrast,
+        segment_facts=segment_facts,
         voxel_size_angstrom=voxel_size_angstrom,
     )
 
@@ -386,6 +393,17 @@ def export(
     from template_learning.stages.export import export_picks
 
     export_picks(picks, identifier, _model(settings, ExportSettings), output, segmentation)
+
+
+@app.command()
+def copick_config(
+    configs: Annotated[list[Path], typer.Argument(help="copick_config.json of each tomogram's export")],
+    output: Annotated[Path, typer.Option(help="the copick_config.json to write")],
+) -> None:
+    """Merge the copick configurations of tomograms that were exported one by one: one project of them all."""
+    from template_learning.export.copick import merge_configs
+
+    merge_configs(configs, output)
 
 
 @app.command()
@@ -425,16 +443,15 @@ def schema(
 
 @app.command()
 def crate(
-    listing: Annotated[Path, typer.Argument(help="text file with the published files' paths, one a line")],
-    data: Annotated[Path, typer.Option(help="folder with the files of a run, as published or collected")],
+    data: Annotated[Path, typer.Argument(help="folder with all files of a run, as they are published")],
     about: Annotated[Path, typer.Option(help="JSON with nextflow, revision and image_sha256")],
     output: Output,
+    earlier: Annotated[Path | None, typer.Option(help="folder with sidecars of the earlier run that it goes on from")] = None,
 ) -> None:
     """List every published file and describe the run as an RO-Crate: index.json and ro-crate-metadata.json."""
-    from template_learning.stages.crate import write_crate, write_index
+    from template_learning.stages.crate import write_crate
 
-    write_index(listing, output / "index.json")
-    write_crate(listing, data, about, output / "ro-crate-metadata.json")
+    write_crate(data, about, output, earlier)
 
 
 def main() -> None:

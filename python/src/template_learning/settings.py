@@ -88,6 +88,7 @@ RENAMED = {
     "cluster.probability": "cluster.probability_threshold",
     "cluster.select": "cluster.chosen_by",
     "cluster.least_chance": "cluster.minimum_probability",
+    "cluster.minimum_score": "cluster.minimum_mean_probability",
     "match.most_picks": "match.maximum_picks",
     "match.deviations": "match.threshold_sigma",
     "match.amplitude_contrast": "microscope.amplitude_contrast",
@@ -95,7 +96,7 @@ RENAMED = {
     "match.spherical_aberration_mm": "microscope.spherical_aberration_mm",
     "finetune.taught_share": "finetune.training_fraction",
 }
-"""A parameter's name in version 0.1.0 to its name now.  Some of the old names are groups now."""
+"""A parameter's name in version 0.1.0, or since, to its name now.  Some of the old names are groups now."""
 DROPPED = {"flex.spring_constant": "conformers do not depend on it"}
 """A parameter of version 0.1.0 that is gone, and why."""
 
@@ -913,8 +914,10 @@ class SegmentSettings(SettingsSection):
     )
     tile_voxels: int = Field(96, ge=16, le=2048, multiple_of=4, description="edge of a tile; memory grows with its cube")
     overlap_voxels: int = Field(16, ge=0, le=1024, description="voxels that neighbouring tiles share on each side")
-    contrast: Literal["protein_dark", "protein_bright"] = Field(
-        "protein_dark", description="sign of the tomograms; bright ones are inverted before the network sees them"
+    contrast: Literal["auto", "protein_dark", "protein_bright"] = Field(
+        "auto",
+        description="sign of the user's tomograms; bright ones are inverted before the network sees them; auto: found for each, by "
+        "its grey values and by what the network finds with either sign",
     )
     match_spectrum: bool = Field(
         False, description="filter tomograms to the training tomograms' radial spectrum (paper: for defocus data)"
@@ -969,14 +972,21 @@ class ClusterSettings(SettingsSection):
         None,
         ge=1,
         le=1_000_000_000,
-        description="smallest selected segment; none = the model's threshold (or none, where minimum_score is given: what is "
+        description="smallest selected segment; none = the model's threshold (or none, where one of the next two is given: what is "
         "given here stands in for all that the model selects by)",
     )
-    minimum_score: float | None = Field(
+    minimum_log_odds: float | None = Field(
+        None,
+        ge=-87,
+        le=87,
+        description="lowest score of a selected segment, the mean of its voxels' log-odds: 0 is even odds, 4.6 is 100 to 1, and no "
+        "upper end as a probability has; none = the model's threshold (or none, where another is given)",
+    )
+    minimum_mean_probability: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="lowest score of a selected segment; none = the model's threshold (or none, where minimum_size_voxels is given)",
+        description="the same on the mean of its voxels' probabilities (0.1.0: minimum_score), which tells the surest apart no more",
     )
     chosen_by: Literal["threshold", "expected_f1"] = Field(
         "threshold",
@@ -994,7 +1004,14 @@ class ClusterSettings(SettingsSection):
     @property
     def has_thresholds(self) -> bool:
         """Whether a size or score is given here, which stands in for all that the model selects by."""
-        return self.minimum_size_voxels is not None or self.minimum_score is not None
+        given = (self.minimum_size_voxels, self.minimum_log_odds, self.minimum_mean_probability)
+        return any(one is not None for one in given)
+
+    @model_validator(mode="after")
+    def _one_threshold_of_scores(self) -> "ClusterSettings":
+        if self.minimum_log_odds is not None and self.minimum_mean_probability is not None:
+            raise ValueError("minimum_log_odds and minimum_mean_probability: one of the two was expected")
+        return self
 
 
 class MatchSettings(SettingsSection):

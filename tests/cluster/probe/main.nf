@@ -19,5 +19,6 @@ process SIMULATE {
 }
 
 workflow {
+    ClusterOptions.join(nextflow.Global.session.config.process)
     SIMULATE(Channel.of(1..3)).view()
 }

@@ -1,8 +1,13 @@
+import os
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, read_table, replacing, write_table
+from template_learning.common.mrc import write_mrc
+from template_learning.common.provenance import write_json
 from template_learning.common.tables import ParticleRow
 
 
@@ -32,6 +37,20 @@ def test_nothing_half_written_is_left(tmp_path):
         fail_half_way()
     assert path.read_text() == "before"
     assert [one.name for one in tmp_path.iterdir()] == ["out.txt"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002, 0o007])
+def test_who_may_read_a_file_is_for_the_umask_to_say(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_table(tmp_path / "t.csv", ParticleRow, [])
+        write_mrc(tmp_path / "v.mrc", np.zeros((4, 4, 4), dtype=np.float32), 8.0)
+        write_json(tmp_path / "new/a.json", {})
+    finally:
+        os.umask(before)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) == 3
+    assert {path.stat().st_mode & 0o777 for path in written} == {0o666 & ~umask}
 
 
 def test_table_survives_the_round_trip(tmp_path):

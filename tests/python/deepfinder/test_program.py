@@ -69,7 +69,7 @@ def test_picks_by_deepfinder(monkeypatch) -> None:
 
     monkeypatch.setattr(deepfinder_program, "run", run)
     settings = ClusterSettings(engine="deepfinder", radius_voxels=5.2)
-    picks = find_picks(classes, np.where(classes > 0, 0.75, 0.0), 10.0, settings, {})
+    picks = find_picks(classes, np.where(classes > 0, 0.75, -9.0), 10.0, settings, {})
     assert [(p.class_id, p.x_angstrom, p.y_angstrom, p.z_angstrom, p.size_voxels, p.score) for p in picks] == [
         (2, 65.0, 55.0, 45.0, 64, 0.75),
         (5, 215.0, 165.0, 135.0, 64, 0.75),

@@ -7,12 +7,12 @@ import pytest
 from numpy.typing import NDArray
 from template_learning.common.geometry import Grid
 from template_learning.common.resampling import resample, resampled_shape
-from template_learning.learning.fit import memory_gib, smoothed_skewness
+from template_learning.learning.fit import blob_skewness, memory_gib
 from template_learning.learning.model_card import ModelCard
 
 from ..cases import Case
 
-CARD = ModelCard(voxel_size_angstrom=8.0, classes={1: ["x"]}, filters=4, patch_voxels=48)
+CARD = ModelCard(voxel_size_angstrom=8.0, classes={1: ["x"]}, filters=4, patch_voxels=48, label_radius_angstrom={1: 20.0})
 
 
 def bodies(sign: int, slices: int = 32, shape: tuple[int, int] = (40, 40)) -> NDArray[np.float32]:
@@ -102,6 +102,12 @@ CASES = [
     ),
     Case("bright bodies", given(sign=1), "warning", "set segment.contrast = protein_bright"),
     Case("bright bodies with `segment.contrast: protein_bright`", given(sign=1, contrast="protein_bright"), "taken"),
+    Case(
+        "bright bodies with `segment.contrast: auto`",
+        given(sign=1, contrast="auto"),
+        "taken",
+        note="SEGMENT finds out, and says it",
+    ),
     Case("dark bodies with `segment.contrast: protein_bright`", given(contrast="protein_bright"), "warning", "= protein_dark"),
 ]
 
@@ -119,7 +125,7 @@ def test_memory_is_that_of_grey_values_and_probabilities() -> None:
 
 
 def test_the_sign_of_what_stands_out_is_seen_through_noise() -> None:
-    assert smoothed_skewness(bodies(-1), 1.0) < -0.3
-    assert smoothed_skewness(bodies(1), 1.0) > 0.3
-    assert abs(smoothed_skewness(np.random.default_rng(0).standard_normal((40, 60, 60)), 1.0)) < 0.1
-    assert smoothed_skewness(np.ones((8, 20, 20)), 1.0) == 0
+    assert blob_skewness(bodies(-1), 2.5) < -0.3
+    assert blob_skewness(bodies(1), 2.5) > 0.3
+    assert abs(blob_skewness(np.random.default_rng(0).standard_normal((40, 60, 60)), 2.5)) < 0.2
+    assert blob_skewness(np.ones((8, 20, 20)), 2.5) == 0

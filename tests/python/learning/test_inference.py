@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from scipy.special import expit
 from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import read_sidecar
 from template_learning.common.resampling import resample
@@ -22,6 +23,8 @@ from ..toy_tomograms import VOXEL
 
 # Keras on NumPy 2 warns of its own saving and weight reading.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+DARK = SegmentSettings(contrast="protein_dark")
 
 
 @given(quarter=st.integers(4, 300), largest=st.integers(8, 32), overlap=st.integers(0, 31))
@@ -65,13 +68,23 @@ def test_an_inverted_tomogram_is_told_of(
 ) -> None:
     model, dark = trained / "trained.keras", toy[1] / "t3.mrc"
     write_mrc(tmp_path / "bright.mrc", -read_mrc(dark)[0], VOXEL)
-    segment_tomogram(model, dark, "dark", SegmentSettings(), tmp_path)
+    segment_tomogram(model, dark, "dark", SegmentSettings(contrast="protein_dark"), tmp_path)
     assert not capsys.readouterr().err
     segment_tomogram(model, tmp_path / "bright.mrc", "bright", SegmentSettings(contrast="protein_bright"), tmp_path)
     told = f"{tmp_path / 'bright.mrc'}: inverted for the network, as segment.contrast = protein_bright says"
     assert capsys.readouterr().err.splitlines() == [told]
-    same = [read_mrc(tmp_path / f"{name}.segmentation.mrc")[0] for name in ("dark", "bright")]
-    assert np.array_equal(*same)
+    for path in (dark, tmp_path / "bright.mrc"):  # and when nobody says so
+        name = f"found_{path.stem}"
+        segment_tomogram(model, path, name, SegmentSettings(), tmp_path)
+        metadata = read_sidecar(tmp_path / f"{name}.segmentation.mrc")
+        sign = "bright" if path.stem == "bright" else "dark"
+        assert metadata["contrast"] == f"protein_{sign}"
+        assert metadata["contrast_found"]["evidence_for_dark"] * (1 if sign == "dark" else -1) > 0
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"{path}: segment.contrast = auto: protein is {sign}")
+    names = ("dark", "bright", "found_t3", "found_bright")
+    first, *others = (read_mrc(tmp_path / f"{name}.segmentation.mrc")[0] for name in names)
+    assert all(np.array_equal(first, other) for other in others)
 
 
 def test_a_tomogram_of_other_voxels_is_resampled_there_and_back(toy: tuple[Path, Path], trained: Path, tmp_path: Path) -> None:
@@ -81,12 +94,12 @@ def test_a_tomogram_of_other_voxels_is_resampled_there_and_back(toy: tuple[Path,
     fine = ndimage.affine_transform(data, np.full(3, 0.5), output_shape=[2 * n - 1 for n in data.shape], order=1)
     write_mrc(tmp_path / "fine.mrc", fine, VOXEL / 2)
     segment_tomogram(tmp_path / "model.keras", tmp_path / "fine.mrc", "fine", SegmentSettings(), tmp_path)
-    probability, voxel_size = read_mrc(tmp_path / "fine.probability.mrc")
+    log_odds, voxel_size = read_mrc(tmp_path / "fine.log_odds.mrc")
     assert voxel_size == VOXEL / 2
-    assert probability.shape == fine.shape
+    assert log_odds.shape == fine.shape
     assert read_sidecar(tmp_path / "fine.segmentation.mrc")["minimum_size_voxels"] == {"1": 320}
     coarse = segment_volume(network, resample(fine, 2.0), SegmentSettings())[..., 1]
-    assert np.allclose(probability[::2, ::2, ::2], coarse, atol=1e-4)
+    assert np.allclose(expit(log_odds)[::2, ::2, ::2], coarse, atol=1e-4)
 
 
 @pytest.mark.parametrize("slices", [40, 17, 5])
@@ -98,8 +111,8 @@ def test_a_tomogram_thinner_than_the_patch_or_a_tile_is_picked_on_its_own_grid(
     copy_model(trained / "trained.keras", tmp_path / "model.keras", card.model_copy(update={"patch_voxels": 52}))
     thin = np.random.default_rng(0).standard_normal((slices, 46, 44)).astype(np.float32)
     write_mrc(tmp_path / "thin.mrc", thin, voxel)
-    segment_tomogram(tmp_path / "model.keras", tmp_path / "thin.mrc", "thin", SegmentSettings(), tmp_path)
-    for name in ("segmentation", "probability"):
+    segment_tomogram(tmp_path / "model.keras", tmp_path / "thin.mrc", "thin", DARK, tmp_path)
+    for name in ("segmentation", "log_odds"):
         found, size = read_mrc(tmp_path / f"thin.{name}.mrc")
         assert (found.shape, size) == (thin.shape, voxel)
     if voxel == VOXEL:
@@ -107,4 +120,4 @@ def test_a_tomogram_thinner_than_the_patch_or_a_tile_is_picked_on_its_own_grid(
         grey = (thin - thin.mean()) / thin.std()
         whole = np.pad(grey, [(0, -count % 4) for count in grey.shape], mode="reflect")
         expected = network.predict(whole[None, ..., None], verbose=0)[0, :slices, :46, :44, 1:].max(axis=-1)
-        np.testing.assert_allclose(found, expected, atol=1e-4)
+        np.testing.assert_allclose(expit(found), expected, atol=1e-4)

@@ -23,6 +23,8 @@ from ..toy_tomograms import SMALL, VOXEL
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 SHAPE = (40, 60, 64)
 
+DARK = SegmentSettings(contrast="protein_dark")
+
 
 def bodies_in_noise(kind: str) -> NDArray[np.generic]:
     """Noise with dark bodies far from zero, as floats or as bytes."""
@@ -84,9 +86,9 @@ def test_a_network_trained_so_finds_the_same_in_a_padded_tomogram_and_its_card_s
     assert read_card(trained / "trained.keras").normalisation == "tomogram"
     data, _ = read_mrc(toy[1] / "t3.mrc")
     write_mrc(tmp_path / "padded.mrc", np.pad(data, [(0, 40), (0, 0), (0, 0)]), VOXEL)
-    segment_tomogram(tmp_path / "trained.keras", toy[1] / "t3.mrc", "plain", SegmentSettings(), tmp_path)
-    segment_tomogram(tmp_path / "trained.keras", tmp_path / "padded.mrc", "padded", SegmentSettings(), tmp_path)
-    plain, padded = (read_mrc(tmp_path / f"{name}.probability.mrc")[0] for name in ("plain", "padded"))
+    segment_tomogram(tmp_path / "trained.keras", toy[1] / "t3.mrc", "plain", DARK, tmp_path)
+    segment_tomogram(tmp_path / "trained.keras", tmp_path / "padded.mrc", "padded", DARK, tmp_path)
+    plain, padded = (read_mrc(tmp_path / f"{name}.log_odds.mrc")[0] for name in ("plain", "padded"))
     np.testing.assert_allclose(padded[:12], plain[:12], atol=0.02)  # away from the border
 
 
@@ -96,8 +98,8 @@ def test_the_choice_changes_next_to_nothing_where_grey_values_are_normal(trained
     shutil.copy(trained / "trained.keras", tmp_path / "tomogram.keras")
     write_mrc(tmp_path / "noise.mrc", np.random.default_rng(3).normal(50, 9, SHAPE).astype(np.float32), VOXEL)
     for name in ("robust", "tomogram"):
-        segment_tomogram(tmp_path / f"{name}.keras", tmp_path / "noise.mrc", name, SegmentSettings(), tmp_path)
-    robust, tomogram = (read_mrc(tmp_path / f"{name}.probability.mrc")[0] for name in ("robust", "tomogram"))
+        segment_tomogram(tmp_path / f"{name}.keras", tmp_path / "noise.mrc", name, DARK, tmp_path)
+    robust, tomogram = (read_mrc(tmp_path / f"{name}.log_odds.mrc")[0] for name in ("robust", "tomogram"))
     np.testing.assert_allclose(robust, tomogram, atol=0.01)
 
 

@@ -7,12 +7,13 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy import fft, ndimage
+from scipy.special import expit
 from template_learning.common.errors import BadInput
 from template_learning.common.files import write_table
 from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.tables import DesignRow, ParticleRow
 from template_learning.deepfinder import program as deepfinder_program
-from template_learning.learning.inference import classes_and_probability, segment_volume
+from template_learning.learning.inference import classes_and_log_odds, segment_volume
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import load_model
 from template_learning.learning.patches import Patches, TrainingTomogram
@@ -150,17 +151,34 @@ def test_the_model_carries_its_band_and_segments_in_it(tmp_path: Path) -> None:
     assert change[card.band_voxels] < 0.2 * change[None]
     write_mrc(tmp_path / "sloped.mrc", sloped, VOXEL)
     segment_tomogram(tmp_path / "trained.keras", tmp_path / "sloped.mrc", "s", SegmentSettings(), tmp_path)
-    probability, _ = read_mrc(tmp_path / "s.probability.mrc")
-    np.testing.assert_allclose(probability, found[card.band_voxels][1][..., 1], atol=1e-5)
+    log_odds, _ = read_mrc(tmp_path / "s.log_odds.mrc")
+    np.testing.assert_allclose(expit(log_odds), found[card.band_voxels][1][..., 1], atol=1e-5)
 
 
 def test_voxels_count_from_the_probability_asked_for() -> None:
     probability = np.array([[0.6, 0.3, 0.1], [0.4, 0.15, 0.45], [0.85, 0.05, 0.1]], np.float32)[None, None]
-    classes, best = classes_and_probability(probability, SegmentSettings())
+    classes, log_odds = classes_and_log_odds(probability, SegmentSettings())
     assert classes.ravel().tolist() == [0, 2, 0]
-    np.testing.assert_allclose(best.ravel(), [0.3, 0.45, 0.1])
-    assert classes_and_probability(probability, SegmentSettings(probability_threshold=0.2))[0].ravel().tolist() == [1, 2, 0]
-    assert classes_and_probability(probability, SegmentSettings(probability_threshold=0.5))[0].ravel().tolist() == [0, 0, 0]
+    np.testing.assert_allclose(expit(log_odds).ravel(), [0.3, 0.45, 0.1], rtol=1e-5)
+    assert classes_and_log_odds(probability, SegmentSettings(probability_threshold=0.2))[0].ravel().tolist() == [1, 2, 0]
+    assert classes_and_log_odds(probability, SegmentSettings(probability_threshold=0.5))[0].ravel().tolist() == [0, 0, 0]
+
+
+def test_log_odds_tell_apart_what_probabilities_do_not() -> None:
+    """Two and three classes: the odds are the logits' own, however sure, and finite where nothing else is left."""
+    logits = np.array([5.0, 17.0, 18.0, 40.0, 80.0, -30.0, 300.0])
+    for others in (1, 2):
+        scores = np.zeros((1, 1, len(logits), 1 + others), np.float64)
+        scores[..., 1] = logits + np.log(others)  # as likely as all others together at 0
+        shifted = scores - scores.max(axis=-1, keepdims=True)
+        probability = (np.exp(shifted) / np.exp(shifted).sum(axis=-1, keepdims=True)).astype(np.float32)
+        assert (probability[0, 0, 1:5, 1] == probability[0, 0, 4, 1]).sum() > 1  # saturated
+        classes, log_odds = classes_and_log_odds(probability, SegmentSettings())
+        found = log_odds.ravel()
+        sure = logits > 0
+        assert (classes.ravel()[sure] == 1).all()
+        np.testing.assert_allclose(found[sure], np.minimum(logits, 87.34)[sure], atol=0.01)
+        assert np.isfinite(found).all()
 
 
 @pytest.mark.parametrize("band", [(20.0, 10.0), (-1.0, 10.0), (10.0, 10.0)])

@@ -70,5 +70,8 @@ def test_confidence_tells_crumbs_from_whole_molecules():
     assert [probability for _, probability in steps] == [0, 1]
     assert steps[1][0] == pytest.approx(0.6 * 40 / 99.5)
     by_size = choose_selection([1], picks, truth, grids, EvaluateSettings(match_radius_voxels=3))
-    assert by_size.whole_size_voxels == {}
+    assert (by_size.minimum_score, by_size.whole_size_voxels) == ({}, {1: 99.5})
+    assert by_size.score_probability == selection.score_probability  # what is expected of picks, whatever selects them
+    assert selection.segment_recall == {1: 1.0}
+    assert selection.score_quartiles == {1: (0.6, 0.7, 0.8)}
     assert choose_selection([1], {"a": []}, truth, grids, by_score).whole_size_voxels == {}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 from template_learning.common.geometry import Grid
 from template_learning.picking.annotations import read_annotations
 from template_learning.picking.assignment import match
@@ -33,6 +34,7 @@ def test_balls_that_touch_are_found_one_by_one(method, seed):
     assert (apart.min(axis=0) < radius / 2).all()
     assert sum(p.size_voxels for p in picks) == volume.sum()
     assert all(abs(p.score - 0.9) < 1e-6 for p in picks)
+    assert all(abs(p.mean_probability - expit(0.9)) < 1e-6 for p in picks)
 
 
 def test_a_disc_or_rod_longer_than_the_radius_stays_one():
@@ -51,9 +53,9 @@ def test_classes_probability_edges_and_threshold():
     volume[5:10, 5:10, 10:15] = 2
     volume[0:3, 0:3, 20:23] = 2
     volume[15:18, 15:18, 15:18] = 1
-    probability = np.full(volume.shape, 0.8, dtype=np.float32)
-    probability[15:18, 15:18, 15:17] = 0.4
-    picks = find_picks(volume, probability, 10.0, ClusterSettings(radius_voxels=3), {1: 50, 2: 27})
+    log_odds = np.full(volume.shape, 1.4, dtype=np.float32)
+    log_odds[15:18, 15:18, 15:17] = -0.4
+    picks = find_picks(volume, log_odds, 10.0, ClusterSettings(radius_voxels=3), {1: 50, 2: 27})
     found = {(p.class_id, p.size_voxels): p for p in picks}
     assert set(found) == {(1, 125), (2, 125), (2, 27), (1, 9)}
     assert not found[1, 9].selected

@@ -1,4 +1,4 @@
-import json
+import hashlib
 import re
 from pathlib import Path
 
@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from template_learning.common.errors import BadInput
 from template_learning.common.files import ID_PATTERN
 from template_learning.common.stages import NAMES
-from template_learning.pipeline.outputs import FORMAT, KINDS, PIPELINE_INFO, describe, document, index_of
-from template_learning.stages.crate import write_index
+from template_learning.pipeline.outputs import FORMAT, KINDS, PIPELINE_INFO, describe, document, index_of, published_files
 
 identifiers = st.from_regex(ID_PATTERN, fullmatch=True).filter(lambda text: ".." not in text and text.isascii())
 
@@ -59,25 +58,35 @@ def test_known_and_unknown_files():
     assert describe("readme.txt")["stage"] == ""
 
 
-def test_the_index_is_sorted_and_does_not_depend_on_the_order(tmp_path):
-    listing = tmp_path / "published.txt"
-    listing.write_text("label/b.labels.mrc\n\n./design/design.csv\nlabel/a.labels.mrc\nlabel/b.labels.mrc\n")
-    write_index(listing, tmp_path / "index.json")
-    index = json.loads((tmp_path / "index.json").read_text())
+def published(folder, **contents):
+    for name, content in contents.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+def test_the_index_is_sorted_and_has_sizes_and_checksums(tmp_path):
+    contents = {"label/b.labels.mrc": b"bb", "design/design.csv": b"", "label/a.labels.mrc": b"a", "pipeline_info/t.txt": b"x"}
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/one.json").write_bytes(b"{}")
+    run = published(tmp_path / "run", **contents)
+    (run / "export/copick/ExperimentRuns").mkdir(parents=True)
+    (run / "export/copick/ExperimentRuns/a").symlink_to(tmp_path / "elsewhere")  # as CRATE has folders
+    index = index_of({**published_files(run), "index.json": None})
     assert index["format"] == FORMAT
-    assert [file["path"] for file in index["files"]] == ["design/design.csv", "label/a.labels.mrc", "label/b.labels.mrc"]
-    assert index == index_of(["label/a.labels.mrc", "label/b.labels.mrc", "design/design.csv"])
+    found = {file.pop("path"): (file.get("bytes"), file.get("sha256")) for file in index["files"]}
+    expected = {
+        "design/design.csv": b"", "export/copick/ExperimentRuns/a/one.json": b"{}", "label/a.labels.mrc": b"a", "label/b.labels.mrc": b"bb",
+    }  # fmt: skip
+    assert list(found) == sorted([*expected, "index.json"])
+    assert found.pop("index.json") == (None, None)
+    assert found == {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in expected.items()}
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../other/design.csv", "label/../../x.mrc"])
-def test_paths_outside_are_refused(path):
-    with pytest.raises(BadInput, match="relative to the output folder"):
-        index_of(["design/design.csv", path])
-
-
-def test_a_missing_listing_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="no such file"):
-        write_index(tmp_path / "none.txt", tmp_path / "index.json")
+def test_a_missing_folder_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="no such folder"):
+        published_files(tmp_path / "none")
 
 
 def test_the_document_is_fresh():

@@ -44,7 +44,9 @@ def run_folder(tmp_path, monkeypatch):
     write_sidecar(
         tmp_path / "run/reconstruct/t001.mrc", stage="reconstruct", item="t001", seed=7, settings={}, program="native"
     )
-    (tmp_path / "listing.txt").write_text("\n".join(PUBLISHED) + "\n")
+    for name in PUBLISHED:
+        if name not in ("index.json", CRATE) and not (tmp_path / "run" / name).exists():
+            (tmp_path / "run" / name).write_text("id\n")
     about = {"nextflow": "25.04.4", "revision": "f" * 40, "image_sha256": {"native-0.1.0.sif": "a" * 64, "other.sif": "c" * 64}}
     write_json(tmp_path / "about.json", about)
     return tmp_path
@@ -52,7 +54,7 @@ def run_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def crate(run_folder):
-    write_crate(run_folder / "listing.txt", run_folder / "run", run_folder / "about.json", run_folder / CRATE)
+    write_crate(run_folder / "run", run_folder / "about.json", run_folder)
     return {entity["@id"]: entity for entity in json.loads((run_folder / CRATE).read_text())["@graph"]}
 
 
@@ -96,18 +98,21 @@ def test_it_says_what_the_run_was_made_from_and_with(crate, run_folder):
     assert {"template-learning", "python", "numpy"} <= software.keys()
     assert (software["Parakeet"], software["MULTEM"]) == ("0.6.8", "0.4.1")
     assert "native" not in software
-    assert {crate[name]["@id"] for name in references(run["result"])} == set(PUBLISHED) - {CRATE}
+    results = {crate[name]["@id"]: crate[name] for name in references(run["result"])}
+    assert results.keys() >= set(PUBLISHED) - {CRATE}
+    for name, entity in results.items():
+        content = (run_folder / ("" if name == "index.json" else "run") / name).read_bytes()
+        assert entity["contentSize"] == str(len(content))
+        assert entity["sha256"] == hashlib.sha256(content).hexdigest()
     assert run["startTime"] <= run["endTime"]
 
 
 def test_a_library_for_crates_reads_it(crate, run_folder):
     from rocrate.rocrate import ROCrate
 
-    results = run_folder / "results"
-    for path in PUBLISHED[:-1]:
-        (results / path).parent.mkdir(parents=True, exist_ok=True)
-        (results / path).touch()
-    shutil.copy(run_folder / CRATE, results)
+    results = shutil.copytree(run_folder / "run", run_folder / "results")
+    for name in ("index.json", CRATE):
+        shutil.copy(run_folder / name, results)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         read = ROCrate(results)
@@ -120,4 +125,4 @@ def test_a_library_for_crates_reads_it(crate, run_folder):
 def test_a_missing_piece_is_bad_input(run_folder):
     (run_folder / "run/check/inputs.json").unlink()
     with pytest.raises(BadInput, match=r"inputs\.json: no such file"):
-        write_crate(run_folder / "listing.txt", run_folder / "run", run_folder / "about.json", run_folder / CRATE)
+        write_crate(run_folder / "run", run_folder / "about.json", run_folder)

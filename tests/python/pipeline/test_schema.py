@@ -141,5 +141,5 @@ def test_the_schema_has_nf_schemas_shape_and_every_parameter():
     defaults = flat(json.loads(Settings.model_construct().model_dump_json()))
     assert {name: field.get("default") for name, field in found.items()} == defaults
     assert found["train.loss.tversky_weight"]["minimum"] == 0
-    assert found["cluster.minimum_score"]["type"] == ["number", "null"]
+    assert found["cluster.minimum_log_odds"]["type"] == ["number", "null"]
     assert found["cluster.chosen_by"]["enum"] == ["threshold", "expected_f1"]

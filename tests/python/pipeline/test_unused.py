@@ -152,7 +152,7 @@ def test_a_whole_run_looks_at_all_but_what_counts_with_others_only(name: str) ->
         ("train.augmentation.rotation", {"start_at": "finetune", "model": "m"}, {}),
         ("label.density_threshold", {"start_at": "finetune", "model": "m"}, {"start_at": "finetune", "model": "m", "finetune__labels": "shape"}),
         ("finetune.splits", {}, {"start_at": "finetune", "model": "m"}),
-        ("cluster.chosen_by", {"cluster__minimum_score": 0.4}, {}),
+        ("cluster.chosen_by", {"cluster__minimum_mean_probability": 0.4}, {}),
         ("cluster.minimum_probability", {}, {"cluster__chosen_by": "expected_f1"}),
         ("match.templates", {}, {"match__run": True}),
         ("match.phase_shift_deg", {"match__run": True}, {"match__run": True, "match__defocus_um": -3.0}),

@@ -120,7 +120,7 @@ def make_run(folder):
         segmentation = np.zeros(SHAPE, np.uint8)
         segmentation[8:12, 8:12, 8:12] = 1
         write_mrc(folder / f"segment/{name}.segmentation.mrc", segmentation, VOXEL)
-        write_mrc(folder / f"segment/{name}.probability.mrc", segmentation.astype(np.float32), VOXEL)
+        write_mrc(folder / f"segment/{name}.log_odds.mrc", np.where(segmentation > 0, 4, -4).astype(np.float32), VOXEL)
         metadata = {"minimum_size_chosen": "best F1 on 2 tomograms"}
         write_sidecar(
             folder / f"segment/{name}.segmentation.mrc",
@@ -317,7 +317,7 @@ def test_a_run_that_only_picks(part):
             path.unlink()
     page = read_page(part)
     assert page.sections == ["picks-experimental", "molecules", "parameters", "provenance"]
-    assert "Probability of the target in tomogram ts_7" in page.text
+    assert "Log-odds of the target in tomogram ts_7" in page.text
     assert "Nothing says what is in the tomograms" in page.text
 
 
@@ -492,3 +492,38 @@ def test_template_matching_is_shown_beside_the_network(part):
     assert "Template matching, the same tomograms" in page.text
     assert "Recall by orientation, template matching" in page.text
     assert [one for one in page.images if one not in before.images] != []
+
+
+def test_what_is_known_of_a_tomogram_without_truth_and_the_plain_peer_are_shown(part):
+    path = part / f"cluster/{REAL}.picks.csv.json"
+    known = {
+        "contrast": "protein_bright",
+        "expected": {"1": {"precision": 0.87, "recall": 0.64, "f1": 0.74}},
+        "domain_distance": {"spectrum": 1.2, "grey_values": 0.5, "scores": None, "total": 1.3, "far_from": 1.0},
+        "score_kind": "log_odds",
+        "minimum_score": {"1": -0.4},
+    }
+    write_json(path, json.loads(path.read_text()) | known)
+    evaluation = part / "evaluate/simulated.evaluation.json"
+    scores = json.loads(evaluation.read_text())
+    scores["all"]["joint"]["blobs"] = {"threshold": 3.2, "precision": 0.9, "recall": 0.991, "f1": 0.943}
+    write_json(evaluation, scores)
+    shutil.copy(part / "evaluate/simulated.curve.csv", part / "evaluate/simulated.blobs_curve.csv")
+    text = read_page(part).text
+    assert f"{REAL} is unlike the training tomograms (distance 1.30; from 1 on this is said)" in text
+    assert "bright 0.87 0.64 1.30" in text
+    assert "A difference of two Gaussians of the molecule's size, with its best threshold" in text
+    assert "0.900 0.991 0.943" in text
+    assert "worse than a plain difference of two Gaussians" in text
+    assert "-0.40" in text
+    assert Run.open(part).evaluations.keys() == {"simulated"}
+
+
+def test_what_check_doubted_stands_first(part):
+    doubts = ["my/a.mrc: voxels of 16 Å, twice the model's", "my/t.csv: read as Latin-1"]
+    write_json(part / "check/inputs.json", {"tomograms": [{"id": REAL}], "notes": doubts})
+    assert notes(Run.open(part))[:2] == doubts
+    write_report(part, part / "report.html")
+    page = (part / "report.html").read_text(encoding="utf-8")
+    assert "<li>my/a.mrc: voxels of 16 Å, twice the model&#39;s</li>" in page
+    assert page.index(doubts[1]) < page.index("<nav")

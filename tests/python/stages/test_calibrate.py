@@ -7,6 +7,7 @@ import mrcfile
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.special import expit, logit
 from template_learning.common.files import read_table, write_table
 from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import read_sidecar
@@ -50,7 +51,7 @@ def test_calibration_puts_a_threshold_into_the_card(
     calibrate_model(trained / "trained.keras", tmp_path / "design.csv", toy[1], CalibrateSettings(segment=of_users), tmp_path)
     card = read_card(tmp_path / "model.keras")
     assert card.minimum_size_voxels is not None
-    assert card.minimum_score == {1: 0.0}
+    assert card.minimum_score == {}
     assert card.segments_by == {
         "segment.probability_threshold": None,
         "cluster.method": "watershed",
@@ -65,7 +66,7 @@ def test_calibration_puts_a_threshold_into_the_card(
     assert metadata["segments_by"] == card.segments_by
     both = mrcfile.read(tmp_path / "t3.probabilities.mrc.gz").astype(np.float32)
     np.testing.assert_allclose(both.sum(axis=0), 1, atol=2e-3)
-    np.testing.assert_allclose(both[1], read_mrc(tmp_path / "t3.probability.mrc")[0], atol=1e-3)
+    np.testing.assert_allclose(both[1], expit(read_mrc(tmp_path / "t3.log_odds.mrc")[0]), atol=1e-3)
 
 
 def test_calibration_by_score(toy: tuple[Path, Path], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +84,8 @@ def test_calibration_by_score(toy: tuple[Path, Path], trained: Path, tmp_path: P
     card = read_card(tmp_path / "model.keras")
     assert card.minimum_size_voxels == {1: 1}
     assert card.minimum_score is not None
-    assert 0.6 < card.minimum_score[1] < 0.9
+    assert card.score_kind == "log_odds"
+    assert logit(0.6) < card.minimum_score[1] < logit(0.9)
     assert "by score" in card.minimum_size_chosen
     assert card.score_probability is not None
     (unsure, seldom), (sure, always) = card.score_probability[1]
@@ -130,13 +132,13 @@ def test_calibration_by_score_also_at_the_lower_doses_that_the_model_was_trained
     card = read_card(tmp_path / "model.keras")
     assert card.score_probability is not None
     assert card.minimum_score is not None
-    # A quarter of 0.9, for the smallest of the molecules times its share of a whole one.
+    # A quarter of 0.9, for the smallest of the molecules less for its share of a whole one.
     labels = np.asarray(read_mrc(toy[1] / f"{row.id}.labels.mrc")[0])
     smallest = min(np.bincount(ndimage.label(labels, np.ones((3, 3, 3)))[0].ravel()[labels.ravel() > 0])[1:])
     assert card.whole_size_voxels is not None
     share = min(1.0, smallest / card.whole_size_voxels[1])
-    assert min(start for start, _ in card.score_probability[1]) == pytest.approx(0.225 * share, abs=0.01)
-    assert card.minimum_score[1] > 0.4  # chosen at the tomogram's own dose
+    assert min(start for start, _ in card.score_probability[1]) == pytest.approx(logit(0.225) / share, abs=0.05)
+    assert card.minimum_score[1] > logit(0.4)  # chosen at the tomogram's own dose
     assert list(read_sidecar(tmp_path / "model.keras")["particles"]) == [row.id]
 
 

@@ -219,8 +219,16 @@ def test_a_model_is_looked_at_before_any_work(request_file, tmp_path):
         archive.writestr(CARD, json.dumps(card))
     check()
     other = {"segment": {"probability_threshold": 0.2}, "cluster": {"probability_threshold": 0.2}}
-    with pytest.raises(BadInput, match="have annotations"):  # it chooses another threshold, and goes on to what it lacks here
+    with pytest.raises(BadInput, match="start_at = 'finetune': no tomogram with annotations was given"):
         check(**other, start_at="finetune")
+    (tmp_path / "particles.csv").write_text("x_angstrom,y_angstrom,z_angstrom\n100,120,90\n")
+    annotated = {"path": "my/tomogram.mrc", "file": "tomogram.mrc", "annotations_file": "particles.csv"}
+    params = {"model": "my/model.keras", **other, "start_at": "finetune"}  # chooses another threshold
+    one = {"id": "one", "annotations": "p", **annotated}
+    with pytest.raises(BadInput, match="1 of 1 tomograms have annotations"):
+        check_run(request_file(params=params, model_file="model.keras", tomograms=[one]), tmp_path / "out")
+    two = {"id": "two", "annotations": "q", **annotated}
+    check_run(request_file(params=params, model_file="model.keras", tomograms=[one, two]), tmp_path / "out")
     check(segment=other["segment"], cluster={"probability_threshold": 0.2, "minimum_size_voxels": 30})
     for params, words in (
         (
@@ -243,6 +251,7 @@ def checked_with_model(request_file, tmp_path):
 
     def check(data, voxel, given=None, **params):
         card = {"format": 2, "voxel_size_angstrom": 8, "classes": {"1": ["x"]}, "filters": 4, "patch_voxels": 48}
+        card["label_radius_angstrom"] = {"1": 20.0}
         with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
             archive.writestr(CARD, json.dumps(card))
         write_mrc(tmp_path / "tomogram.mrc", data, voxel)
@@ -313,11 +322,6 @@ DESIGN_HEAD = "id,split,total_dose_e_per_angstrom2,defocus_um,tilt_range_deg,til
     [
         (f"{DESIGN_HEAD}\na,train,90,-2,60,3,0.9\nb,validation,90,-2,60,3,0.9\n", None),
         (f"{DESIGN_HEAD}\r\na,train,90,-2,60,3,0.9\r\n", None),
-        (f"\ufeff{DESIGN_HEAD}\na,train,90,-2,60,3,0.9\n", "not as plain as a design is read"),
-        (f"{DESIGN_HEAD}\na,train,90,-2,60,3,0.9\n".replace(",", ";"), "not as plain"),
-        (f'{DESIGN_HEAD}\n"a",train,90,-2,60,3,0.9\n', "not as plain"),
-        (f"{DESIGN_HEAD}\na, train,90,-2,60,3,0.9\n", "not as plain"),
-        (f"# mine\n{DESIGN_HEAD}\na,train,90,-2,60,3,0.9\n", "not as plain"),
         (f"{DESIGN_HEAD}\na,train,90,2,60,3,0.9\n", "line 2, column 'defocus_um'"),
         (f"{DESIGN_HEAD}\na,train,90,-2,60,inf,0.9\n", "line 2, column 'tilt_step_deg'"),
         (f"{DESIGN_HEAD}\na,train,90,-2,40,50,0.9\n", "a step of the range at most was expected"),
@@ -517,6 +521,90 @@ def test_a_run_that_parakeet_cannot_do_ends_before_it_begins(tmp_path: Path) -> 
         BadInput, match=r"design\.nuisances\.gold_fiducials = 10\.0: not done with simulate\.engine = 'parakeet'"
     ):
         check_run(tmp_path / "request.json", tmp_path / "out")
+
+
+COLUMNS = "id,split,total_dose_e_per_angstrom2,defocus_um,tilt_range_deg,tilt_step_deg,ice_density_g_per_cm3"
+
+
+def design_table(folder, *rows, delimiter=","):
+    lines = [COLUMNS, *(f"{name},{split},100,-3.5,60,3,0.94" for name, split in rows)]
+    (folder / "design.csv").write_text("\n".join(lines).replace(",", delimiter) + "\n")
+    return {"design_table": "my/design.csv"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "params", "words"),
+    [
+        ([("x1", "test"), ("x2", "validation")], {}, "no row has split = train, and TRAIN is to run"),
+        ([("x1", "test"), ("x2", "validation")], {"stop_after": "label"}, None),
+        ([("x1", "train"), ("x2", "train")], {}, None),
+        ([("one", "train")], {}, "id 'one': the simulated tomogram of my/design.csv has 'one', and so has the tomogram my/tomogram.mrc"),
+        ([("7PEX", "train")], {}, "id '7pex'"),
+        ([("7pex_c000", "train")], {}, "so a conformer of the template '7pex' is called"),
+        ([("x.labels", "train")], {}, "it ends as a kind of file does (.labels)"),
+    ],
+)  # fmt: skip
+def test_a_design_of_ones_own_is_looked_at_before_any_work(request_file, tmp_path, rows, params, words):
+    params = {**design_table(tmp_path, *rows, delimiter=";"), **params}
+    request = request_file(params=params, design_table_file="design.csv")
+    if words is None:
+        check_run(request, tmp_path / "out")
+        assert (tmp_path / "out/design.csv").read_text().splitlines()[:2] == [
+            COLUMNS,
+            f"{rows[0][0]},{rows[0][1]},100,-3.5,60,3,0.94",
+        ]
+        return
+    with pytest.raises(BadInput) as refusal:
+        check_run(request, tmp_path / "out")
+    assert words in str(refusal.value)
+
+
+def test_the_ids_that_design_will_draw_are_taken(request_file, tmp_path):
+    row = {"id": "t001", "path": "my/tomogram.mrc", "file": "tomogram.mrc"}
+    with pytest.raises(BadInput, match="'t001': the simulated tomogram of the design has 't001'"):
+        check_run(request_file(tomograms=[row]), tmp_path / "out")
+    check_run(request_file(tomograms=[row], params={"stop_after": "volume"}), tmp_path / "out")  # none is drawn
+
+
+def test_earlier_results_are_looked_at_before_any_work(request_file, tmp_path):
+    params = {"start_at": "train", "from_results": "before/"}
+    with pytest.raises(BadInput, match="parameter from_results = 'before/': no such folder"):
+        check_run(request_file(params=params, earlier={"exists": False, "files": []}), tmp_path / "out")
+    with pytest.raises(BadInput, match="before/: no tomograms"):
+        check_run(request_file(params=params, earlier={"exists": True, "files": [], "index": ""}), tmp_path / "out")
+    names = ["design/design.csv", *(f"label/x1.{kind}" for kind in ("labels.mrc", "instances.mrc", "particles.csv"))]
+    design_table(tmp_path, ("x1", "train"))
+    for name in names[1:]:
+        (tmp_path / name.split("/")[1]).write_text(name)
+    files = [{"path": name, "file": name.split("/")[1]} for name in names] + [
+        {"path": "reconstruct/x1.mrc", "file": "tomogram.mrc"}
+    ]
+    check_run(request_file(params=params, earlier={"exists": True, "files": files, "index": ""}), tmp_path / "out")
+    inputs = json.loads((tmp_path / "out/inputs.json").read_text())
+    assert inputs["notes"] == ["before: no index.json with checksums; its files are taken as they are"]
+    taken = [one for one in inputs["files"] if one["role"] == "earlier result"]
+    assert [one["path"] for one in taken] == [f"before/{name}" for name in [*names, "reconstruct/x1.mrc"]]
+    assert all(len(one["sha256"]) == 64 for one in taken)
+    entries = [{"path": one["id"], "bytes": one["bytes"], "sha256": one["sha256"]} for one in taken]
+    (tmp_path / "index.json").write_text(json.dumps({"format": 1, "files": entries}))
+    request = request_file(params=params, earlier={"exists": True, "files": files, "index": "index.json"})
+    check_run(request, tmp_path / "out")
+    (tmp_path / "x1.labels.mrc").write_text("label/x2.labels.mrc")
+    with pytest.raises(BadInput, match=r"before/label/x1\.labels\.mrc: not the file of before/index\.json"):
+        check_run(request, tmp_path / "out")
+
+
+@pytest.mark.parametrize("column", ["file", "mask_file", "files"])
+def test_columns_that_the_pipeline_itself_adds_are_refused(request_file, tmp_path, column):
+    (tmp_path / "t.csv").write_text(f"id,path,{column}\none,my/tomogram.mrc,x\n")
+    with pytest.raises(BadInput, match=f"my/t.csv: column '{column}': the pipeline's own"):
+        check_run(request_file(params={"tomograms": "my/t.csv"}, tables={"tomograms": "t.csv"}), tmp_path / "out")
+
+
+def test_what_lies_in_a_files_place_is_named(request_file, tmp_path):
+    row = {"id": "one", "path": "my/tomogram.mrc", "instead": "a link to nothing"}
+    with pytest.raises(BadInput, match=r"my/tomogram\.mrc: a link to nothing \(tomograms, id one\)"):
+        check_run(request_file(tomograms=[row]), tmp_path / "out")
 
 
 def test_a_table_of_ones_own_names_groups_that_there_are(request_file, tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import logit
 from template_learning.common.errors import BadInput
 from template_learning.common.files import read_table
 from template_learning.common.mrc import write_mrc
@@ -20,8 +21,8 @@ def test_files_and_the_threshold_carried_along(tmp_path):
     likely = np.full(volume.shape, 0.9, np.float32)
     likely[:, 12:, 16:] = 0.7  # the second ball
     write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
-    write_mrc(tmp_path / "a.probability.mrc", likely, 8.0)
-    files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
+    write_mrc(tmp_path / "a.log_odds.mrc", logit(likely), 8.0)
+    files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.log_odds.mrc")
     for metadata, asked, selected, origin in [
         ({}, None, 3, "none"),
         ({"minimum_size_voxels": {1: 20}}, None, 2, "model"),
@@ -48,34 +49,34 @@ def test_a_score_given_by_hand_stands_in_for_what_the_model_selects_by(tmp_path)
     likely[..., 16:] = 0.7
     likely[..., 30:] = 0.6
     write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
-    write_mrc(tmp_path / "a.probability.mrc", likely, 8.0)
-    files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.probability.mrc")
+    write_mrc(tmp_path / "a.log_odds.mrc", logit(likely), 8.0)
+    files = (tmp_path / "a.segmentation.mrc", tmp_path / "a.log_odds.mrc")
     by = {"segment.probability_threshold": 0.4, "cluster.method": "meanshift"}  # for segments found otherwise
     metadata = {"minimum_size_voxels": {1: 400}, "minimum_score": {1: 0.8}, "score_probability": {1: [(0.1, 0.9)]}}
     write_sidecar(files[0], stage="segment", item="a", seed=None, settings={}, segments_by=by, **metadata)
     whole = len(np.argwhere(balls((20, 24, 24), [(8, 10, 10)], 3)))
     for asked, taken in (
-        ({"minimum_score": 0.95}, 0),
-        ({"minimum_score": 0.8}, 1),
-        ({"minimum_score": 0.65}, 2),
-        ({"minimum_score": 0.0}, 3),
-        ({"minimum_score": 0.5, "minimum_size_voxels": whole}, 2),
-        ({"minimum_score": 0.8, "minimum_size_voxels": 1}, 1),
-        ({"minimum_score": 0.65, "chosen_by": "expected_f1"}, 2),
+        ({"minimum_mean_probability": 0.95}, 0),
+        ({"minimum_mean_probability": 0.8}, 1),
+        ({"minimum_mean_probability": 0.65}, 2),
+        ({"minimum_mean_probability": 0.0}, 3),
+        ({"minimum_mean_probability": 0.5, "minimum_size_voxels": whole}, 2),
+        ({"minimum_mean_probability": 0.8, "minimum_size_voxels": 1}, 1),
+        ({"minimum_mean_probability": 0.65, "chosen_by": "expected_f1"}, 2),
     ):
         cluster_segmentation(*files, "a", ClusterSettings(radius_voxels=3, **asked), tmp_path)
         picks = read_table(tmp_path / "a.picks.csv", PickRow)
         assert [pick.selected for pick in picks] == [number < taken for number in range(3)], asked
         beside = read_sidecar(tmp_path / "a.picks.csv")
         assert beside["minimum_size_from"] == "settings"
-        assert beside["minimum_score"] == {"1": asked["minimum_score"]}
+        assert beside["minimum_score"] == {"1": asked["minimum_mean_probability"]}
         assert beside["minimum_size_voxels"] == {"1": asked.get("minimum_size_voxels", 1)}
 
 
 def test_a_segmentation_of_0_1_0_is_checked_by_its_old_names(tmp_path):
     volume = balls((20, 20, 20), [(10, 10, 10)], 3)
     write_mrc(tmp_path / "s.mrc", volume, 5.0)
-    write_mrc(tmp_path / "p.mrc", volume * np.float32(0.7), 5.0)
+    write_mrc(tmp_path / "p.mrc", np.where(volume > 0, logit(np.float32(0.7)), np.float32(-9)), 5.0)
     by = {"segment.target_probability": 0.1, "cluster.method": "watershed", "cluster.probability": 0.1}
     metadata = {"minimum_size_voxels": {"1": 5}, "segments_by": by}
     write_sidecar(tmp_path / "s.mrc", stage="segment", item="a", seed=None, settings={"target_probability": 0.1}, **metadata)
@@ -109,7 +110,7 @@ def test_a_segmentation_of_0_1_0_is_checked_by_its_old_names(tmp_path):
 def test_a_models_threshold_is_for_segments_found_as_it_was_chosen(tmp_path, changes, size, words):
     volume = balls((20, 20, 20), [(10, 10, 10)], 3)
     write_mrc(tmp_path / "s.mrc", volume, 5.0)
-    write_mrc(tmp_path / "p.mrc", volume * np.float32(0.7), 5.0)
+    write_mrc(tmp_path / "p.mrc", np.where(volume > 0, logit(np.float32(0.7)), np.float32(-9)), 5.0)
     by = {"segment.probability_threshold": 0.1, "cluster.method": "watershed", "cluster.probability_threshold": 0.1}
     metadata = {"minimum_size_voxels": {"1": 5}, "segments_by": by}
     chosen = ClusterSettings(**{"probability_threshold": 0.1, "minimum_size_voxels": size, **changes})

@@ -119,3 +119,40 @@ def test_picks_without_a_sidecar(tmp_path):
     (tmp_path / "t.csv").write_text("id,picks,truth\na,a.picks.csv,a.particles.csv\n")
     with pytest.raises(BadInput, match="shape_voxels"):
         evaluate_picks(tmp_path / "t.csv", "set", EvaluateSettings(), tmp_path)
+
+
+def test_a_plain_peer_stands_beside_the_picks_where_there_are_grey_values(tmp_path, capsys):
+    """Dark balls in noise: two Gaussians find all of them, the network's picks but two."""
+    generator = np.random.default_rng(0)
+    centres = [(20.0, 20.0 + 20 * i, 20.0 + 25 * j) for i in range(4) for j in range(4)]
+    data = generator.standard_normal(GRID.shape).astype(np.float32)
+    z, y, x = np.indices(GRID.shape)
+    for centre in centres:
+        data[(z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 <= 16] -= 2
+    places = [(x * 10, y * 10, z * 10) for z, y, x in centres]
+    for name, sign, contrast in (("a", 1, "protein_dark"), ("b", -1, "protein_bright")):
+        write_tomogram(tmp_path, name, [pick(place) for place in places[:2]], [truth_row(place) for place in places])
+        sidecar = json.loads((tmp_path / f"{name}.picks.csv.json").read_text())
+        more = {"contrast": contrast, "object_radius_angstrom": {"1": 40.0}}
+        (tmp_path / f"{name}.picks.csv.json").write_text(json.dumps(sidecar | more))
+        write_mrc(tmp_path / f"{name}.mrc", sign * data, 10.0)
+    rows = "".join(f"{name},{name}.picks.csv,{name}.particles.csv,,{name}.mrc\n" for name in "ab")
+    (tmp_path / "t.csv").write_text("id,picks,truth,mask,tomogram\n" + rows)
+    settings = EvaluateSettings(match_radius_voxels=4)
+    evaluate_picks(tmp_path / "t.csv", "set", settings, tmp_path)
+    joint = json.loads((tmp_path / "set.evaluation.json").read_text())["all"]["joint"]
+    assert joint["blobs"]["f1"] > 0.9
+    assert joint["selected"]["f1"] == pytest.approx(2 * 4 / (4 + 32))
+    assert "less than a difference of two Gaussians" in capsys.readouterr().err
+    assert all(row.f1_best_blobs > 0.9 for row in read_table(tmp_path / "set.per_tomogram.csv", TomogramScoreRow))
+    curve = [row for row in read_table(tmp_path / "set.blobs_curve.csv", CurveRow) if row.class_id == 0]
+    assert max(row.f1 for row in curve) == pytest.approx(joint["blobs"]["f1"])
+    # Without the grey values of one of them there is nothing to compare.
+    (tmp_path / "t.csv").write_text("id,picks,truth,mask,tomogram\n" + rows.replace("a.mrc", ""))
+    evaluate_picks(tmp_path / "t.csv", "few", settings, tmp_path)
+    assert "blobs" not in json.loads((tmp_path / "few.evaluation.json").read_text())["all"]["joint"]
+    assert not (tmp_path / "few.blobs_curve.csv").exists()
+    (tmp_path / "t.csv").write_text("id,picks,truth,mask,tomogram\n" + rows)
+    write_mrc(tmp_path / "a.mrc", data[1:], 10.0)
+    with pytest.raises(BadInput, match=r"a\.mrc: shape \(39, 100, 120\)"):
+        evaluate_picks(tmp_path / "t.csv", "set", settings, tmp_path)

@@ -1,4 +1,5 @@
 import csv
+import json
 from xml.etree import ElementTree
 
 import copick
@@ -9,11 +10,12 @@ import pytest
 import starfile
 from template_learning.cli import main
 from template_learning.common.errors import BadInput
-from template_learning.common.files import write_table
+from template_learning.common.files import read_table, write_table
 from template_learning.common.geometry import Grid
 from template_learning.common.mrc import write_mrc
 from template_learning.common.provenance import write_json, write_sidecar
 from template_learning.common.tables import PickRow
+from template_learning.export.copick import CONFIG, merge_configs
 from template_learning.picking.annotations import read_annotations
 from template_learning.settings import ExportSettings
 from template_learning.stages.export import export_picks
@@ -89,6 +91,28 @@ def test_copick_by_copick(picks, tmp_path, monkeypatch):
     np.testing.assert_array_equal(segmentation.numpy(), labels)
 
 
+def test_the_order_of_scores_is_kept_and_a_figure_of_merit_is_from_0_to_1(tmp_path):
+    scores = [-3.0, 4.0, 16.0, 22.0]
+    rows = [
+        pick(position, number=number).model_copy(update={"score": score, "mean_probability": 1.0})
+        for number, (position, score) in enumerate(zip(VOXELS * GRID.voxel_size_angstrom, scores, strict=True), start=1)
+    ]
+    path = tmp_path / "TS_1.picks.csv"
+    write_table(path, PickRow, rows)
+    where = {"shape_voxels": list(GRID.shape), "voxel_size_angstrom": 13.48}
+    write_sidecar(path, stage="cluster", item="TS_1", seed=None, settings={}, **where)
+    relion, copick_folder, xml, table = export_picks(
+        path, "TS_1", ExportSettings(formats=["relion5", "copick", "deepfinder", "csv"]), tmp_path
+    )
+    assert starfile.read(relion)["particles"]["rlnAutopickFigureOfMerit"].tolist() == pytest.approx(scores)
+    (picks_file,) = copick_folder.glob("ExperimentRuns/*/Picks/*.json")
+    merits = [point["score"] for point in json.loads(picks_file.read_text())["points"]]
+    assert merits == sorted(set(merits))
+    assert 0 < merits[0] < merits[-1] < 1
+    assert [float(o.get("score")) for o in ElementTree.parse(xml).getroot().findall("object")] == pytest.approx(scores)
+    assert [row.score for row in read_table(table, PickRow)] == scores
+
+
 def test_deepfinder_xml(picks, tmp_path):
     (path,) = export_picks(picks, "TS_1", ExportSettings(formats=["deepfinder"]), tmp_path)
     objects = ElementTree.parse(path).getroot().findall("object")
@@ -150,3 +174,50 @@ def test_command_line_and_a_missing_sidecar(picks, tmp_path, monkeypatch, capsys
     picks.with_name(picks.name + ".json").unlink()
     with pytest.raises(BadInput, match="shape_voxels"):
         export_picks(picks, "TS_1", ExportSettings(), tmp_path)
+
+
+def test_tomograms_exported_one_by_one_are_one_copick_project(picks, tmp_path, monkeypatch):
+    """Into one folder, or each into its own, merged as the pipeline does it: every run and every class is there."""
+    asked = ExportSettings(formats=["copick"], class_names=["80S ribosome"])
+    other = tmp_path / "TS_2.picks.csv"
+    write_table(other, PickRow, [pick((10, 20, 30), 100, 7)])
+    write_sidecar(other, stage="cluster", item="TS_2", seed=None, settings={}, shape_voxels=[9, 9, 9], voxel_size_angstrom=10)
+    for name, table in (("TS_1", picks), ("TS_2", other)):
+        export_picks(table, name, asked, tmp_path / "one")
+        export_picks(table, name, asked, tmp_path / "each" / name)
+    configs = [tmp_path / "each" / name / "copick" / CONFIG for name in ("TS_1", "TS_2")]
+    assert [len(json.loads(path.read_text())["pickable_objects"]) for path in configs] == [3, 2]
+    merge_configs(configs, tmp_path / CONFIG)
+    assert json.loads((tmp_path / CONFIG).read_text()) == json.loads((tmp_path / "one/copick" / CONFIG).read_text())
+    monkeypatch.chdir(tmp_path / "one/copick")
+    project = copick.from_file(CONFIG)
+    assert {one.name: one.label for one in project.pickable_objects} == {
+        "80S-ribosome": 1,
+        "class-2": 2,
+        "class-3": 3,
+        "class-7": 7,
+    }
+    assert sorted(one.name for one in project.runs) == ["TS_1", "TS_2"]
+    assert len(project.get_run("TS_2").get_picks(object_name="class-7")[0].points) == 1
+
+
+@pytest.mark.parametrize("names", [["a b", "a_b"], ["same", "same"], ["a/b", "a-b", "a b"], ["a b", "a_b", "a-b-1"]])
+def test_classes_whose_copick_names_would_be_the_same_keep_files_of_their_own(picks, tmp_path, names):
+    export_picks(picks, "TS_1", ExportSettings(formats=["copick"], class_names=names), tmp_path)
+    files = sorted((tmp_path / "copick/ExperimentRuns/TS_1/Picks").iterdir())
+    assert len(files) == 3
+    counted = {one["pickable_object_name"]: len(one["points"]) for one in (json.loads(path.read_text()) for path in files)}
+    assert sorted(counted.values()) == [0, 1, 3]
+
+
+def test_projects_that_name_their_classes_otherwise_are_not_merged(picks, tmp_path):
+    for number, names in enumerate((["a"], ["b"], ["c", "a"])):
+        export_picks(picks, "TS_1", ExportSettings(formats=["copick"], class_names=names), tmp_path / str(number))
+    first, *others = (tmp_path / str(number) / "copick" / CONFIG for number in range(3))
+    for other in others:
+        with pytest.raises(BadInput, match="a project of its own was expected"):
+            merge_configs([first, other], tmp_path / "merged.json")
+    first.write_text("{}")
+    with pytest.raises(BadInput, match=r"copick_config\.json: no copick configuration"):
+        merge_configs([first], tmp_path / "merged.json")
+    assert not (tmp_path / "merged.json").exists()

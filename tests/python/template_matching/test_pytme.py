@@ -93,7 +93,9 @@ def test_bright_protein_is_not_inverted(program, tomogram, tmp_path):
     program()
     with mrcfile.open(tomogram, "r+") as opened:
         opened.data[:] *= -1
-    match_tomogram(tomogram, [rods_of_two_classes(tmp_path / "library")], "t1", MatchCommandSettings(), tmp_path, dark=False)
+    match_tomogram(
+        tomogram, [rods_of_two_classes(tmp_path / "library")], "t1", MatchCommandSettings(), tmp_path, contrast="protein_bright"
+    )
     assert read_table(tmp_path / "t1.picks.csv", PickRow)[0].score == 2
 
 

@@ -121,7 +121,7 @@ def test_bright_protein(stand_in, library, tomogram, tmp_path) -> None:
     stand_in()
     data, _ = read_mrc(tomogram)
     write_mrc(tomogram, -data, MATCHED_VOXEL)
-    match_tomogram(tomogram, [library], "t1", PYTOM, tmp_path, dark=False)
+    match_tomogram(tomogram, [library], "t1", PYTOM, tmp_path, contrast="protein_bright")
     assert read_table(tmp_path / "t1.picks.csv", PickRow)[0].x_angstrom == 240
 
 

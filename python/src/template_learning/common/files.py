@@ -5,10 +5,10 @@ import csv
 import errno
 import json
 import re
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -43,20 +43,25 @@ def checked_id(text: str, what: str = "id") -> str:
     return text
 
 
+def partial(path: Path) -> Path:
+    """A name that nothing has, beside ``path`` and with its suffixes, for what is not whole yet."""
+    return path.with_name(f".partial_{secrets.token_hex(6)}_{path.name}")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` with the same suffixes, renamed to it when the block ends well, else removed.
 
-    An OSError that names no file, as those of writing do (a full disk), gets the name of this one.
+    Who may read the file is for the user's umask to say.  An OSError that names no file, as those of writing do (a full disk),
+    gets the name of this one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a directory", str(path))
-    with NamedTemporaryFile(dir=path.parent, prefix=".partial_", suffix="_" + path.name, delete=False) as handle:
-        temporary = Path(handle.name)
+    temporary = partial(path)
+    temporary.open("xb").close()
     try:
         yield temporary
-        temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
         if error.filename not in (None, str(temporary)):

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 _LISTENERS: list[list[str]] = []
 
 
-def tell(line: str) -> None:
-    """Print one line to stderr."""
+def tell(line: str, *, routine: bool = False) -> None:
+    """Print one line to stderr; what is ``routine``, and no doubt, listeners do not hear."""
     text = " ".join(line.split())
     print(text, file=sys.stderr)
+    if routine:
+        return
     for heard in _LISTENERS:
         heard.append(text)
 

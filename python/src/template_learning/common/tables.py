@@ -1,5 +1,6 @@
 """The rows of the tables that stages hand to one another, as CSV."""
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -34,6 +35,8 @@ BeadDiameter = Annotated[float, Field(gt=0, le=10_000)]
 Drift = Annotated[float, Field(ge=0, le=1000)]
 Turn = Annotated[float, Field(ge=0, le=180)]
 DefocusError = Annotated[float, Field(ge=0, le=20)]
+ScoreKind = Literal["log_odds", "mean_probability"]
+"""What a threshold of scores is on: the picks' ``score``, or, in models of 0.1.0, their ``mean_probability``."""
 
 
 class TableRow(BaseModel):
@@ -165,10 +168,18 @@ class PickRow(TableRow):
     x_angstrom: float
     y_angstrom: float
     z_angstrom: float
-    score: float = Field(description="mean probability of the class over the segment, or template matching's score")
+    score: float = Field(
+        description="mean log-odds of the class over the segment (0.1.0: mean probability), or template matching's score"
+    )
     size_voxels: int
     touches_edge: bool
     selected: bool = Field(description="its size or score reaches the threshold, or the expected F1 takes it")
+    mean_probability: float | None = Field(default=None, description="of the class over the segment, 0 to 1")
+
+    @property
+    def figure_of_merit(self) -> float:
+        """The score as a number of 0 to 1, in the scores' order: the probability whose log-odds it is."""
+        return self.score if self.mean_probability is None else 1 / (1 + math.exp(-self.score))
 
 
 def positions(rows: Sequence[PickRow] | Sequence[ParticleRow]) -> NDArray[np.float64]:
@@ -210,3 +221,6 @@ class TomogramScoreRow(TableRow):
         description="at the threshold where the curves of all tomograms together cross (the paper takes its median)",
     )
     average_precision: float
+    f1_best_blobs: float | None = Field(
+        default=None, description="a difference of two Gaussians of the molecule's size with its best threshold, for comparison"
+    )

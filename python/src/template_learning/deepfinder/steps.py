@@ -74,7 +74,7 @@ def segment(network: Any, data: NDArray[Any], settings: SegmentSettings) -> NDAr
         raise BadInput(
             f"segment.tile_voxels = {tile}: DeepFinder's tiles overlap by {OVERLAP}; at least {OVERLAP // 4 * 4 + 4} were expected"
         )
-    sign = 1.0 if settings.contrast == "protein_dark" else -1.0
+    sign = -1.0 if settings.contrast == "protein_bright" else 1.0
     with TemporaryDirectory() as name:
         folder = Path(name)
         save_weights(network, folder / "weights.h5")

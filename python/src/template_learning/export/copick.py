@@ -1,19 +1,23 @@
 """Picks and segmentations as a copick project (https://copick.github.io/copick)."""
 
+import json
 import os
 import re
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from template_learning.common.errors import BadInput
+from template_learning.common.files import partial, read_text
 from template_learning.common.provenance import write_json
 from template_learning.export.picks import Picks
 
 USER, SESSION, SEGMENTATION = "template-learning", "0", "segmentation"
+CONFIG = "copick_config.json"
 """Session 0 says that a tool made it."""
 
 
@@ -21,7 +25,7 @@ def write_copick(project: Path, picks: Picks, segmentation: NDArray[Any] | None 
     """Write one run of a project: a JSON of picks for each class and, if given, the segmentation as OME-Zarr.
 
     Positions are in Å from the centre of voxel (0, 0, 0).  ``copick_config.json`` names the folder it lies in as the
-    project's root, so copick is started there; other runs may be added to the same folder.
+    project's root, so copick is started there; other runs may be added to the same folder, and the file lists what all have.
 
     Parameters
     ----------
@@ -38,7 +42,7 @@ def write_copick(project: Path, picks: Picks, segmentation: NDArray[Any] | None 
         The project's folder.
     """
     run = project / "ExperimentRuns" / picks.identifier
-    names = {class_id: _allowed(picks.class_name(class_id)) for class_id in picks.classes}
+    names = object_names({class_id: picks.class_name(class_id) for class_id in picks.classes})
     for class_id, name in names.items():
         rows = [row for row in picks.rows if row.class_id == class_id]
         content = {
@@ -54,7 +58,7 @@ def write_copick(project: Path, picks: Picks, segmentation: NDArray[Any] | None 
                     "location": {"x": row.x_angstrom, "y": row.y_angstrom, "z": row.z_angstrom},
                     "transformation_": np.eye(4),
                     "instance_id": row.pick,
-                    "score": row.score,
+                    "score": row.figure_of_merit,
                 }
                 for row in rows
             ],
@@ -67,22 +71,67 @@ def write_copick(project: Path, picks: Picks, segmentation: NDArray[Any] | None 
             segmentation.astype(np.uint8),
             size,
         )
+    config = project / CONFIG
     objects = [{"name": name, "is_particle": True, "label": class_id} for class_id, name in names.items()]
+    known = _objects(config) if config.is_file() else []
+    write_config(config, {config: known, picks.identifier: objects})
+    return project
+
+
+def object_names(classes: Mapping[int, str]) -> dict[int, str]:
+    """The names of classes as copick allows them; where two would be the same, all end with their class."""
+    plain = {class_id: _allowed(name) for class_id, name in classes.items()}
+    if len(set(plain.values())) < len(plain):
+        return {class_id: f"{name}-{class_id}" for class_id, name in plain.items()}
+    return plain
+
+
+def merge_configs(configs: Iterable[Path], output: Path) -> None:
+    """Write the ``copick_config.json`` of a project whose runs were written one by one, each with one of its own.
+
+    Raises BadInput where a file is no such configuration, or where two give one class two names, or one name two classes.
+    """
+    write_config(output, {config: _objects(config) for config in configs})
+
+
+def write_config(path: Path, objects: Mapping[Path | str, Iterable[Mapping[str, Any]]]) -> None:
+    """Write a project's configuration with all objects; the keys say whose they are, for complaints (see ``merge_configs``)."""
+    merged: dict[int, Mapping[str, Any]] = {}
+    for whose, several in objects.items():
+        for one in several:
+            other = next(
+                (known for known in merged.values() if (known["label"] == one["label"]) != (known["name"] == one["name"])), one
+            )
+            if other is not one:
+                raise BadInput(
+                    f"{whose}: class {one['label']} is {one['name']!r}, where others of the project have class {other['label']} "
+                    f"as {other['name']!r}; a project of its own was expected"
+                )
+            merged[one["label"]] = one
     write_json(
-        project / "copick_config.json",
+        path,
         {
             "config_type": "filesystem",
             "name": "template-learning",
             "description": "Picks by Template Learning",
             "version": "0.5.0",
-            "pickable_objects": objects,
+            "pickable_objects": [merged[label] for label in sorted(merged)],
             "user_id": USER,
             "session_id": SESSION,
             "overlay_root": "local://.",
             "overlay_fs_args": {"auto_mkdir": True},
         },
     )
-    return project
+
+
+def _objects(config: Path) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(read_text(config))["pickable_objects"]
+        return [
+            {"name": str(one["name"]), "is_particle": bool(one["is_particle"]), "label": int(one["label"])} for one in found
+        ]
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(f"{config}: no copick configuration with pickable_objects (name, is_particle, label)") from None
 
 
 def _allowed(name: str) -> str:
@@ -95,7 +144,7 @@ def _write_zarr(path: Path, volume: NDArray[np.uint8], voxel_size_angstrom: floa
     import zarr
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(mkdtemp(dir=path.parent, prefix=".partial_"))
+    temporary = partial(path)
     try:
         group = zarr.open_group(str(temporary), mode="w")
         group.create_dataset("0", data=volume, chunks=tuple(min(256, count) for count in volume.shape), dimension_separator="/")
@@ -108,7 +157,6 @@ def _write_zarr(path: Path, volume: NDArray[np.uint8], voxel_size_angstrom: floa
                 "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
             }
         ]
-        temporary.chmod(0o755)
         shutil.rmtree(path, ignore_errors=True)
         os.replace(temporary, path)
     finally:

@@ -21,11 +21,16 @@ from template_learning.learning.patches import FLIPS
 from template_learning.learning.spectrum import band_pass, match_spectrum
 from template_learning.settings import SegmentSettings
 
+LEAST_PROBABILITY = np.finfo(np.float32).tiny
+"""What a probability is taken for that is smaller than float32 has."""
 
-def classes_and_probability(
+
+def classes_and_log_odds(
     probability: NDArray[np.float32], settings: SegmentSettings
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The class of each voxel, and the probability of its likeliest target class.
+    """The class of each voxel, and the log-odds of its likeliest target class.
+
+    A probability is 1 to its last digit where its odds are above 10^7; the others' sum, which the odds are taken to, is not 0.
 
     Parameters
     ----------
@@ -38,13 +43,21 @@ def classes_and_probability(
     -------
     classes : (z, y, x) array of uint8
         0 is the background.
-    probability : (z, y, x) array of float32
-        Of the likeliest target class.
+    log_odds : (z, y, x) array of float32
+        Natural logarithm of the likeliest target class's probability over the sum of all others', within +-87.
     """
-    best = np.ascontiguousarray(probability[..., 1:].max(axis=-1))
-    if settings.probability_threshold is None:
-        return probability.argmax(axis=-1).astype(np.uint8), best
-    return np.where(best >= settings.probability_threshold, 1 + probability[..., 1:].argmax(axis=-1), 0).astype(np.uint8), best
+    classes = np.empty(probability.shape[:-1], np.uint8)
+    log_odds = np.empty(probability.shape[:-1], np.float32)
+    for section, of_class, of_odds in zip(probability, classes, log_odds, strict=True):  # whole it would be another copy
+        likeliest = 1 + section[..., 1:].argmax(axis=-1, keepdims=True)
+        best = np.take_along_axis(section, likeliest, axis=-1)[..., 0]
+        others = np.where(np.arange(section.shape[-1]) == likeliest, np.float32(0), section).sum(axis=-1)
+        of_odds[...] = np.log(np.maximum(best, LEAST_PROBABILITY)) - np.log(np.maximum(others, LEAST_PROBABILITY))
+        if settings.probability_threshold is None:
+            of_class[...] = section.argmax(axis=-1)
+        else:
+            of_class[...] = np.where(best >= settings.probability_threshold, likeliest[..., 0], 0)
+    return classes, log_odds
 
 
 def segment_on_own_grid(
@@ -56,14 +69,23 @@ def segment_on_own_grid(
     patch, or set in empty ice, the demo's tomograms cut to 5 to 24 slices gave results further from those of the whole.
     Raises BadInput for a tomogram that cannot be brought to the model's voxel size (see ``fit.py``).
     """
+    check_fits(Grid(shape=data.shape, voxel_size_angstrom=voxel_size_angstrom), card, name)
+    if abs(card.voxel_size_angstrom / voxel_size_angstrom - 1) > VOXEL_SIZE_TOLERANCE:
+        size = card.voxel_size_angstrom
+        tell(f"{name}: resampled from {voxel_size_angstrom:g} to the model's {size:g} Å and the result back")
+    return segment_resampled(network, card, data, voxel_size_angstrom, settings)
+
+
+def segment_resampled(
+    network: Any, card: ModelCard, data: NDArray[Any], voxel_size_angstrom: float, settings: SegmentSettings
+) -> NDArray[np.float32]:
+    """The same, unchecked."""
     ratio = card.voxel_size_angstrom / voxel_size_angstrom
     same = abs(ratio - 1) <= VOXEL_SIZE_TOLERANCE
-    check_fits(Grid(shape=data.shape, voxel_size_angstrom=voxel_size_angstrom), card, name)
     grey = data if same else resample(data, ratio)
-    if same:
-        return segment_volume(network, grey, settings, card.radial_spectrum, card.band_voxels, card.normalisation)
-    tell(f"{name}: resampled from {voxel_size_angstrom:g} to the model's {card.voxel_size_angstrom:g} Å and the result back")
     probability = segment_volume(network, grey, settings, card.radial_spectrum, card.band_voxels, card.normalisation)
+    if same:
+        return probability
     back = [
         ndimage.affine_transform(
             probability[..., number], np.full(3, 1 / ratio), output_shape=data.shape, order=1, mode="nearest"
@@ -146,7 +168,7 @@ def network_input(
     mean, std = grey_statistics(volume, normalisation)
     if not np.isfinite(std) or std == 0:
         raise BadInput("tomogram: grey values are NaN, infinite or all the same")
-    sign = 1.0 if settings.contrast == "protein_dark" else -1.0
+    sign = -1.0 if settings.contrast == "protein_bright" else 1.0
     grey = ((np.asarray(volume, dtype=np.float32) - mean) * (sign / std)).astype(np.float32)
     constant = constant_voxels(volume) if normalisation in ("robust", "percentile") else None
     if constant is not None:

@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from template_learning.common.errors import BadInput, first_problem
 from template_learning.common.files import existing
+from template_learning.common.tables import ScoreKind
 from template_learning.settings import RENAMED, present_names, present_section
 
 CARD = "template_learning.json"
-FORMAT = 2
-"""2: settings by the names of version 1.0; 1: by those of 0.1.0, read as well."""
+FORMAT = 3
+"""3: scores are log-odds; 2: settings by the names of version 1.0; 1: by those of 0.1.0.  All are read."""
 
 
 class ModelCard(BaseModel):
@@ -42,9 +43,18 @@ class ModelCard(BaseModel):
     versions: dict[str, str] = Field(default_factory=dict)
     minimum_size_voxels: dict[int, int] | None = Field(default=None, description="class id to the smallest segment that counts")
     minimum_score: dict[int, float] | None = Field(default=None, description="class id to the lowest score that counts")
+    score_kind: ScoreKind = Field(
+        default="mean_probability", description="what scores are (see picking/pick_score.py); models of before 1.0 carry none"
+    )
     score_probability: dict[int, list[tuple[float, float]]] | None = Field(
         default=None,
         description="class id to steps: from this confidence (score times share of a whole segment) on, the share that is right",
+    )
+    score_quartiles: dict[int, tuple[float, float, float]] | None = Field(
+        default=None, description="class id to the quartiles of the scores of the segments that were right"
+    )
+    segment_recall: dict[int, float] | None = Field(
+        default=None, description="class id to the share of the particles that any segment, selected or not, stood for"
     )
     whole_size_voxels: dict[int, float] | None = Field(
         default=None, description="class id to the size of whole segments, of which a confidence takes the share"
@@ -57,6 +67,14 @@ class ModelCard(BaseModel):
     segments_by: dict[str, Any] | None = Field(
         default=None, description="the settings that the segments were found by when it was chosen (see picking/cluster.py)"
     )
+
+    def radius_angstrom(self, class_id: int) -> float | None:
+        """The radius of a ball as large as a class's labels, or as the whole segments that were found; None where neither is known."""
+        if class_id in (self.label_radius_angstrom or {}):
+            return (self.label_radius_angstrom or {})[class_id]
+        if class_id in (self.whole_size_voxels or {}):
+            return ball_radius((self.whole_size_voxels or {})[class_id]) * self.voxel_size_angstrom
+        return None
 
     @property
     def band_voxels(self) -> tuple[float, float] | None:

@@ -55,7 +55,7 @@ def choose_threshold(
         while last + 1 < len(curve.f1) and curve.f1[last + 1] >= curve.f1[best] - NEARLY_BEST:
             last += 1
         # The last one's picks are kept by any threshold above the next smaller one.
-        lowest = curve.threshold[last] - 1 if rank == "size" else 0.0
+        lowest = curve.threshold[last] - 1 if rank == "size" else min(0.0, curve.threshold[last])
         below = curve.threshold[last + 1] if last + 1 < len(curve.threshold) else lowest
         chosen[class_id] = float(curve.threshold[first] + below) / 2
     return chosen
@@ -82,27 +82,47 @@ def choose_selection(
     settings: EvaluateSettings,
     also: Mapping[str, Sequence[PickRow]] | None = None,
 ) -> Selection:
-    """Thresholds of size or score, as ``settings.rank`` says; with the score also how often segments of one are right.
+    """Thresholds of size or score, as ``settings.rank`` says, and how often segments of a score are right.
 
     ``also`` are picks that the thresholds do not depend on but those frequencies do, with ``truth`` and ``grids`` of the
     same names.  They are counted by confidence, which takes a segment's size into account (``confidence``).  A class of
-    which nothing was found keeps a size of 1 and a score of 0.
+    which nothing was found keeps a size of 1 and any score.
     """
-    minimum, least_score = dict.fromkeys(classes, 1), dict.fromkeys(classes, 0.0)
+    minimum, minimum_score = dict.fromkeys(classes, 1), {}
     if settings.rank == "size":
         minimum |= choose_minimum_size(picks, truth, grids, settings)
-        return Selection(minimum_size_voxels=minimum, minimum_score=least_score, score_probability=None)
+    else:
+        minimum_score = choose_threshold(picks, truth, grids, settings, "score")
     whole = _whole_size(_of_known_truth(picks, truth, grids, settings), settings)
     ranked = {
         name: [pick.model_copy(update={"score": confidence(pick, whole)}) for pick in found]
         for name, found in {**picks, **(also or {})}.items()
     }
+    quartiles, recall = _scores_and_recall(_of_known_truth({**picks, **(also or {})}, truth, grids, settings), settings)
     return Selection(
         minimum_size_voxels=minimum,
-        minimum_score=least_score | choose_threshold(picks, truth, grids, settings, "score"),
+        minimum_score=minimum_score,
         score_probability=score_probability(ranked, truth, grids, settings),
         whole_size_voxels=whole,
+        score_quartiles=quartiles,
+        segment_recall=recall,
     )
+
+
+def _scores_and_recall(
+    tomograms: Sequence[Tomogram], settings: EvaluateSettings
+) -> tuple[dict[int, tuple[float, float, float]], dict[int, float]]:
+    """For each class the quartiles of the scores of segments that are right, and the share of the particles that have one."""
+    quartiles, recall = {}, {}
+    for class_id in classes_of(tomograms):
+        ranked = _outcomes(tomograms, class_id, settings)
+        right = [pick.score for found, outcomes in ranked for pick, matched in zip(found, outcomes, strict=True) if matched]
+        there = sum(len(tomogram.of_class(class_id).truth) for tomogram in tomograms)
+        if right and there:
+            low, middle, high = np.percentile(right, [25, 50, 75])
+            quartiles[class_id] = (float(low), float(middle), float(high))
+            recall[class_id] = len(right) / there
+    return quartiles, recall
 
 
 def _whole_size(tomograms: Sequence[Tomogram], settings: EvaluateSettings) -> dict[int, float]:

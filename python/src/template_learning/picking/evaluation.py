@@ -122,7 +122,6 @@ def region_score(parts: Sequence[Sequence[Tomogram]], curve: ThresholdCurve, set
     """
     total, particles = _outcome([t for part in parts for t in part], settings)
     each = [_outcome([part[index] for part in parts], settings)[0] for index in range(len(parts[0]))]
-    best = curve.best
     crossing = curve.crossing
     at_crossing = None if crossing is None else f1_at(crossing[0], parts, settings)
     return {
@@ -141,14 +140,7 @@ def region_score(parts: Sequence[Sequence[Tomogram]], curve: ThresholdCurve, set
             "f_beta_4": f_beta(total.matched, total.selected, total.truth, CHALLENGE_BETA),
             "mean_distance_angstrom": total.distance_angstrom / total.matched if total.matched else None,
         },
-        "best": None
-        if best is None
-        else {
-            "threshold": curve.threshold[best],
-            "precision": curve.precision[best],
-            "recall": curve.recall[best],
-            "f1": curve.f1[best],
-        },
+        "best": best_of(curve),
         "crossing": None
         if crossing is None or at_crossing is None
         else {
@@ -161,6 +153,13 @@ def region_score(parts: Sequence[Sequence[Tomogram]], curve: ThresholdCurve, set
         "orientation": recall_by_angle(particles),
         "orientation_sphere": recall_on_sphere(particles),
     }
+
+
+def best_of(curve: ThresholdCurve) -> dict[str, float] | None:
+    """The threshold of the best F1, precision and recall there; None where nothing was picked."""
+    if curve.best is None:
+        return None
+    return {name: float(getattr(curve, name)[curve.best]) for name in ("threshold", "precision", "recall", "f1")}
 
 
 def f1_at(threshold: float, parts: Sequence[Sequence[Tomogram]], settings: EvaluateSettings) -> list[float]:

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import logit
 
-from template_learning.common.tables import PickRow
+from template_learning.common.tables import PickRow, ScoreKind
 from template_learning.deepfinder.program import cluster_centres
 from template_learning.picking.meanshift import assign_to_nearest, mean_shift
-from template_learning.picking.pick_score import pick_score
+from template_learning.picking.pick_score import mean_probability, pick_score, score_of
 from template_learning.picking.selection import Selection, select_by_expected_f1
 from template_learning.settings import ClusterSettings
 
@@ -22,7 +23,7 @@ NECK = 0.8
 
 def select_picks(
     segmentation: NDArray[Any],
-    probability: NDArray[Any],
+    log_odds: NDArray[Any],
     voxel_size_angstrom: float,
     settings: ClusterSettings,
     selection: Selection,
@@ -32,20 +33,22 @@ def select_picks(
     With ``settings.chosen_by`` = expected_f1 the expected F1 decides, in the classes that the selection has probabilities for.
     """
     sizes, scores = selection.minimum_size_voxels, selection.minimum_score
-    picks = find_picks(segmentation, probability, voxel_size_angstrom, settings, sizes, scores)
+    picks = find_picks(segmentation, log_odds, voxel_size_angstrom, settings, sizes, scores, selection.score_kind)
     if settings.chosen_by == "expected_f1" and selection.score_probability:
         picks, least_score = select_by_expected_f1(picks, selection, settings.minimum_probability)
-        return picks, scores | least_score
+        others = {number: score for number, score in scores.items() if number not in selection.score_probability}
+        return picks, others | least_score
     return picks, scores
 
 
 def find_picks(
     segmentation: NDArray[Any],
-    probability: NDArray[Any],
+    log_odds: NDArray[Any],
     voxel_size_angstrom: float,
     settings: ClusterSettings,
     minimum_size_voxels: Mapping[int, int],
     minimum_score: Mapping[int, float] | None = None,
+    score_kind: ScoreKind = "log_odds",
 ) -> list[PickRow]:
     """The segments of a segmentation, largest first.
 
@@ -53,8 +56,8 @@ def find_picks(
     ----------
     segmentation : (z, y, x) array
         Classes, 0 = background.
-    probability : (z, y, x) array
-        That of each voxel's class; voxels below ``settings.probability_threshold`` do not count.
+    log_odds : (z, y, x) array
+        Those of each voxel's class; voxels below ``settings.probability_threshold`` do not count.
     voxel_size_angstrom : float
         Å.
     settings : ClusterSettings
@@ -62,37 +65,40 @@ def find_picks(
     minimum_size_voxels : mapping of int to int
         By class; 1 for a class that is not in it.
     minimum_score : mapping of int to float, optional
-        By class; 0 for a class that is not in it.
+        By class; none for a class that is not in it.
+    score_kind : "log_odds" or "mean_probability", optional
+        What ``minimum_score`` is on.
 
     Returns
     -------
     list of PickRow
         Positions (x, y, z) in Å from the centre of voxel (0, 0, 0): the mean of the voxels (watershed) or the mode that
-        MeanShift found.  The score is the mean probability of the voxels.  Those that reach both minima are ``selected``.
+        MeanShift found.  The score is the mean of the voxels' log-odds.  Those that reach both minima are ``selected``.
     """
     minimum_score = minimum_score or {}
-    likely = probability >= settings.probability_threshold
+    likely = log_odds >= logit(settings.probability_threshold)
     found = _modes if settings.method == "meanshift" else _segments
     if settings.engine == "deepfinder":
         found = _clusters
     picks = []
     for class_id, centre, voxels in found(segmentation, likely, settings.radius_voxels):
         size = len(voxels)
-        score = pick_score(probability, voxels)
         edge = (voxels.min(axis=0) == 0).any() or (voxels.max(axis=0) == np.array(segmentation.shape) - 1).any()
-        picks.append(
-            PickRow(
-                pick=1,
-                class_id=class_id,
-                x_angstrom=float(centre[2]) * voxel_size_angstrom,
-                y_angstrom=float(centre[1]) * voxel_size_angstrom,
-                z_angstrom=float(centre[0]) * voxel_size_angstrom,
-                score=score,
-                size_voxels=size,
-                touches_edge=bool(edge),
-                selected=size >= minimum_size_voxels.get(class_id, 1) and score >= minimum_score.get(class_id, 0.0),
-            )
+        pick = PickRow(
+            pick=1,
+            class_id=class_id,
+            x_angstrom=float(centre[2]) * voxel_size_angstrom,
+            y_angstrom=float(centre[1]) * voxel_size_angstrom,
+            z_angstrom=float(centre[0]) * voxel_size_angstrom,
+            score=pick_score(log_odds, voxels),
+            size_voxels=size,
+            touches_edge=bool(edge),
+            selected=size >= minimum_size_voxels.get(class_id, 1),
+            mean_probability=mean_probability(log_odds, voxels),
         )
+        if class_id in minimum_score and score_of(pick, score_kind) < minimum_score[class_id]:
+            pick.selected = False
+        picks.append(pick)
     picks.sort(key=lambda pick: (-pick.size_voxels, -pick.score, pick.z_angstrom, pick.y_angstrom, pick.x_angstrom))
     return [pick.model_copy(update={"pick": number}) for number, pick in enumerate(picks, start=1)]
 

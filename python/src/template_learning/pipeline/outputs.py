@@ -4,18 +4,21 @@ The table ``KINDS`` is the only place that says so.  docs/reference/outputs.md i
 when it is stale.
 """
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from template_learning.common.errors import BadInput
+from template_learning.common.provenance import sha256_of
 from template_learning.common.stages import STAGES
 from template_learning.common.tables import CurveRow, DesignRow, LibraryRow, ParticleRow, PickRow, TableRow, TomogramScoreRow
 
-FORMAT = 1
+FORMAT = 2
+"""2: SEGMENT writes log_odds.mrc; 1: probability.mrc."""
 PIPELINE_INFO = "pipeline_info"
 """Nextflow's own folder among the results."""
 
@@ -52,7 +55,7 @@ KINDS = (
     Kind(
         "inputs",
         "check/inputs.json",
-        "templates, distractors and tomograms with their classes and shares; where joined presets differ",
+        "templates, distractors and tomograms with their classes and shares; what was doubted of them; where joined presets differ",
     ),
     Kind("conformers", "flex/<template>.flex.json", "the template's normal modes and the amplitudes of each conformer"),
     Kind("conformer", "flex/<conformer>.cif.gz", "one conformer of a template, all atoms, mmCIF (`<template>_c000`, ...)"),
@@ -88,7 +91,11 @@ KINDS = (
     Kind("finetuned", "finetune/finetuned.keras", "the model taught further on annotated tomograms"),
     Kind("finetuning", "finetune/finetuning.csv", "its scores on held-out tomograms, split by split"),
     Kind("segmentation", "segment/<tomogram>.segmentation.mrc", "class of each voxel as the network sees it"),
-    Kind("probability", "segment/<tomogram>.probability.mrc", "probability of each voxel's class"),
+    Kind(
+        "log_odds",
+        "segment/<tomogram>.log_odds.mrc",
+        "log-odds of each voxel's likeliest target class: x is a probability of 1 / (1 + exp(-x))",
+    ),
     Kind("probabilities", "segment/<tomogram>.probabilities.mrc.gz", "every class's probability, a stack of volumes"),
     Kind("picks", "cluster/<tomogram>.picks.csv", "picks: class, position (Å), score, size, whether selected", PickRow),
     Kind("matched", "match/<tomogram>.picks.csv", "picks of template matching, ranked by score; their size is 1", PickRow),
@@ -105,9 +112,15 @@ KINDS = (
         "F1, precision, recall and their thresholds over the set; the median F1 where the joint curves cross",
     ),
     Kind("curve", "evaluate/<set>.curve.csv", "precision and recall of the set against the size threshold", CurveRow),
+    Kind(
+        "blobs_curve",
+        "evaluate/<set>.blobs_curve.csv",
+        "the same of a plain peer: a difference of two Gaussians of the molecule's size",
+        CurveRow,
+    ),
     Kind("per_tomogram", "evaluate/<set>.per_tomogram.csv", "the scores of each tomogram", TomogramScoreRow),
     Kind("report", "report/report.html", "one self-contained page: the run's results, figures and parameters"),
-    Kind("index", "index.json", "this list: every published file with its stage, id and kind"),
+    Kind("index", "index.json", "this list: every published file with its stage, id, kind, size in bytes and SHA-256"),
     Kind("crate", "ro-crate-metadata.json", "RO-Crate: inputs' checksums, parameters, seeds, versions and images of the run"),
     Kind("nextflow", "pipeline_info/<file>", "Nextflow's record (trace, timeline, report or graph)"),
 )
@@ -130,16 +143,32 @@ def describe(path: str) -> dict[str, str]:
     return {"path": path, "stage": top if rest else "", "id": "", "kind": "other", "what": "other"}
 
 
-def index_of(paths: Iterable[str]) -> dict[str, Any]:
-    """The content of index.json for published paths, relative to the output folder: sorted, each once.
+def index_of(files: Mapping[str, Path | None]) -> dict[str, Any]:
+    """The content of index.json: each published file, sorted, with its size in bytes and its SHA-256.
 
-    Raises BadInput for a path that leads out of the output folder.
+    ``files`` has, by the path relative to the output folder, where the content lies; None where it cannot be known: of the
+    index itself.
     """
-    names = sorted({str(PurePosixPath(path.strip())) for path in paths if path.strip()})
-    for name in names:
-        if name.startswith("/") or ".." in PurePosixPath(name).parts:
-            raise BadInput(f"published file {name!r}: a path relative to the output folder and inside it was expected")
-    return {"format": FORMAT, "files": [describe(name) for name in names]}
+    entries = []
+    for name, file in sorted(files.items()):
+        content = {} if file is None else {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        entries.append({**describe(name), **content})
+    return {"format": FORMAT, "files": entries}
+
+
+def published_files(folder: Path) -> dict[str, Path]:
+    """The files of a run laid out as it is published: path relative to the folder -> file; Nextflow's records are not among them.
+
+    Raises BadInput where there is no such folder.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such folder")
+    found = {}
+    for place, folders, names in os.walk(folder, followlinks=True):
+        below = Path(place).relative_to(folder)
+        folders[:] = sorted(name for name in folders if (below / name) != Path(PIPELINE_INFO))
+        found.update({str(below / name): Path(place) / name for name in sorted(names)})
+    return found
 
 
 def document() -> str:
@@ -150,7 +179,7 @@ def document() -> str:
         "<!-- Generated from python/src/template_learning/pipeline/outputs.py and common/tables.py by `make docs`; edit there. -->",
         "",
         "One folder a stage under `--outdir`; files are named `<id>.<what>`. This layout is stable: names change only with",
-        f"the `format` number of `index.json` (now {FORMAT}), which lists every file of a run with its stage, id and kind.",
+        f"the `format` number of `index.json` (now {FORMAT}), which lists every file of a run with its stage, id, kind, size and SHA-256.",
         "A run of a part of the pipeline writes that part's folders only.",
         "",
         "Beside a file that a stage computed lies `<file>.json`, its sidecar: stage, id, seed, settings, versions of the",

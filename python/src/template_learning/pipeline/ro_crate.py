@@ -13,7 +13,6 @@ from typing import Any
 
 from template_learning import __version__
 from template_learning.common.files import read_json
-from template_learning.pipeline.outputs import index_of
 from template_learning.settings import flat
 
 CRATE = "ro-crate-metadata.json"
@@ -26,10 +25,12 @@ IMAGE_TYPES = "https://w3id.org/ro/terms/workflow-run#"
 Entity = dict[str, Any]
 
 
-def crate_of(paths: Iterable[str], settings: Entity, inputs: Entity, sidecars: Iterable[Entity], about: Entity) -> Entity:
-    """The crate's content; the arguments are ``write_crate``'s files, read."""
+def crate_of(
+    published: Iterable[Entity], settings: Entity, inputs: Entity, sidecars: Iterable[Entity], about: Entity
+) -> Entity:
+    """The crate's content: ``published`` are entries of the index, the other arguments ``write_crate``'s files, read."""
     sidecars = list(sidecars)
-    outputs = [{"@id": entry["path"], "@type": "File", "name": entry["what"]} for entry in index_of(paths)["files"]]
+    outputs = [_output(entry) for entry in sorted(published, key=lambda entry: str(entry["path"]))]
     taken = [_input(number, entry) for number, entry in enumerate(inputs.get("files", []), start=1)]
     values = [*_parameters(settings), *_seeds(sidecars)]
     images = _images(sidecars, about.get("image_sha256") or {})
@@ -115,6 +116,16 @@ def _now() -> str:
 
 def _references(entities: Iterable[Entity]) -> list[dict[str, str]]:
     return [{"@id": entity["@id"]} for entity in entities]
+
+
+def _output(entry: Entity) -> Entity:
+    return {
+        "@id": entry["path"],
+        "@type": "File",
+        "name": entry["what"],
+        "contentSize": str(entry["bytes"]),
+        "sha256": entry["sha256"],
+    }
 
 
 def _input(number: int, entry: Entity) -> Entity:

@@ -201,7 +201,7 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(("segment.contrast",), "tomograms of yours", lambda _, __, given: given.tomograms),
     Condition(
         ("cluster.chosen_by",),
-        "the model's thresholds, not with cluster.minimum_size_voxels or minimum_score",
+        "the model's thresholds, not with cluster.minimum_size_voxels, minimum_log_odds or minimum_mean_probability",
         lambda s, _, __: not s.cluster.has_thresholds,
     ),
     Condition(

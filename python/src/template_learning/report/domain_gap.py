@@ -77,7 +77,7 @@ def caption(run: Run, counts: str, item: str) -> str:
         "network sees them, at its voxel size"
     )
     settings = _settings(run)
-    text += ", inverted" * (settings.contrast == "protein_bright") + ", their spectrum matched" * settings.match_spectrum
+    text += ", inverted" * (_contrast(run, item) == "protein_bright") + ", their spectrum matched" * settings.match_spectrum
     if _segment_facts(run, item).get("model_band_pass_angstrom"):
         text += "; all before the filter that the model was trained with (train.band_pass_angstrom)"
     return (
@@ -101,7 +101,7 @@ def as_the_network_sees(run: Run, item: str) -> tuple[NDArray[np.float32], float
     path, settings = run.tomogram(item), _settings(run)
     assert path is not None
     crop, voxel_size = central_crop(path, run.voxel_size(item))
-    if settings.contrast == "protein_bright":
+    if _contrast(run, item) == "protein_bright":
         crop = -crop
     metadata = _segment_facts(run, item)
     wanted = metadata.get("model_voxel_size_angstrom", voxel_size)
@@ -110,6 +110,11 @@ def as_the_network_sees(run: Run, item: str) -> tuple[NDArray[np.float32], float
     if settings.match_spectrum and metadata.get("training_spectrum"):
         crop = match_spectrum(crop, metadata["training_spectrum"])
     return crop, voxel_size
+
+
+def _contrast(run: Run, item: str) -> str:
+    """What SEGMENT found or was told; its settings in results of before it said so."""
+    return str(_segment_facts(run, item).get("contrast", _settings(run).contrast))
 
 
 def _segment_facts(run: Run, item: str) -> dict[str, Any]:

@@ -298,7 +298,8 @@ class PlottedCurve:
     """Precision and recall against a threshold, with what came of the picks that were selected.
 
     ``chosen`` is the threshold that selected them and ``crossing`` where the two curves meet, None where there is none.
-    ``matched`` is recall and precision of template matching at its own thresholds, where that was run.
+    ``matched`` is recall and precision of template matching at its own thresholds, where that was run; ``blobs`` those of a
+    difference of two Gaussians.
     """
 
     title: str
@@ -311,6 +312,7 @@ class PlottedCurve:
     crossing: tuple[float, float] | None
     threshold_label: str
     matched: tuple[Sequence[float], Sequence[float]] | None = None
+    blobs: tuple[Sequence[float], Sequence[float]] | None = None
 
 
 def curve_figure(curves: Sequence[PlottedCurve]) -> str:
@@ -328,9 +330,13 @@ def curve_figure(curves: Sequence[PlottedCurve]) -> str:
             against_size.set_ylabel(curve.title)
             _legend_above(against_size)
             _iso_f1(against_recall)
-            against_recall.plot(curve.recall, curve.precision, color=INK, label="network" if curve.matched else None)
+            against_recall.plot(
+                curve.recall, curve.precision, color=INK, label="network" if curve.matched or curve.blobs else None
+            )
             if curve.matched:
                 against_recall.plot(*curve.matched, color=MATCHED_COLOUR, label="template matching")
+            if curve.blobs:
+                against_recall.plot(*curve.blobs, color=MATCHED_COLOUR, linestyle=":", label="two Gaussians")
             precision, recall = curve.selected
             against_recall.plot(recall, precision, "o", color=CLASS_COLOURS[0], label="selected", zorder=3)
             _legend_above(against_recall)
@@ -453,6 +459,6 @@ def size_figure(sizes: Sequence[float], scores: Sequence[float], threshold: floa
             by_size.legend()
         by_size.set_xlabel("segment size (voxels)")
         by_size.set_ylabel("segments")
-        by_score.hist(scores, bins=np.linspace(0, 1, 41), color=CLASS_COLOURS[1])
-        by_score.set_xlabel("score (mean probability)")
+        by_score.hist(scores, bins=40, color=CLASS_COLOURS[1])
+        by_score.set_xlabel("score (mean log-odds)")
         return _svg(figure)

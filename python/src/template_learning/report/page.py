@@ -76,7 +76,7 @@ def headline(run: Run) -> list[dict[str, str]]:
     sizes, scores = run.minimum_sizes(run.picks), run.minimum_scores(run.picks)
     if scores:
         figures.append(
-            _figure(", ".join(f"{score:.2f}" for score in scores), "score threshold", f"from {run.minimum_size_origin}")
+            _figure(", ".join(f"{score:.2f}" for score in scores), run.score_name(run.picks), f"from {run.minimum_size_origin}")
         )
     elif sizes:
         figures.append(_figure(", ".join(map(str, sizes)), "size threshold (voxels)", f"from {run.minimum_size_origin}"))
@@ -108,7 +108,7 @@ def _figure(value: str, label: str, note: str) -> dict[str, str]:
 
 def notes(run: Run) -> list[str]:
     """What a reader should keep in mind about this run."""
-    found = []
+    found = [str(line) for line in (run.json("check/inputs.json") or {}).get("notes", [])]  # what CHECK doubted, first
     for which, evaluation in run.evaluations.items():
         score = evaluation["all"]["joint"]
         title = SETS.get(which, which)
@@ -118,6 +118,12 @@ def notes(run: Run) -> list[str]:
             found.append(
                 f"One tomogram cannot say how F1 differs between {title}: the interval is of this tomogram only, for single picks "
                 "drawn anew."
+            )
+        blobs = score.get("blobs")
+        if blobs and blobs["f1"] > score["selected"]["f1"]:
+            found.append(
+                f"On {title} the network's picks (F1 {score['selected']['f1']:.2f}) are worse than a plain difference of two Gaussians "
+                f"with its best threshold ({blobs['f1']:.2f}): the network does not know such tomograms."
             )
         if score["best"] and score["best"]["f1"] - score["selected"]["f1"] > FAR_FROM_BEST:
             found.append(
@@ -129,6 +135,13 @@ def notes(run: Run) -> list[str]:
             "The model was fine-tuned on the experimental tomograms' annotations: their scores say how well it learnt these, "
             "not how well it picks in others. The table under Fine-tuning does."
         )
+    for item in run.picks:
+        distance = run.pick_facts(item).get("domain_distance") or {}
+        if distance.get("total") is not None and distance["total"] >= distance["far_from"]:
+            found.append(
+                f"{item} is unlike the training tomograms (distance {distance['total']:.2f}; from {distance['far_from']:g} on this is "
+                "said): look at its picks, and do not trust what is expected of them."
+            )
     unscored = [item for item in run.picks if not run.evaluations and item]
     if unscored:
         found.append("Nothing says what is in the tomograms that were picked in: the picks are not scored.")

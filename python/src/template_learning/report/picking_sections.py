@@ -45,6 +45,10 @@ TOMOGRAMS_SHOWN = 3
 TOMOGRAM_PIXELS = 480
 SLAB_ANGSTROM = 50.0
 SMOOTHING_VOXELS = 1.0
+EXPECTED = (
+    "What is expected of the picks is what the model says of their scores, from simulated tomograms. It holds as far as a tomogram is like "
+    "those: the distance from the training is 0 for one that has their mean spectrum and grey values and picks as sure as theirs."
+)
 SETS = {"simulated": "held-out simulated tomograms", "experimental": "experimental tomograms"}
 
 
@@ -134,6 +138,7 @@ def scores_section(run: Run, which: str, evaluation: dict[str, Any]) -> ReportSe
     blocks: list[Block] = [
         _joint_table(evaluation, regions, names, "All tomograms together"),
         *([_joint_table(matching, regions, names, "Template matching, the same tomograms")] if matching else []),
+        *_blobs_table(evaluation, regions, names),
         Text(
             f"A pick is right within {settings.match_radius_voxels:g} voxels of a particle of its class, one to one. Precision, "
             f"recall and F1 are those of the selected picks; what selects them comes from {run.minimum_size_origin}."
@@ -175,6 +180,23 @@ def _joint_table(evaluation: dict[str, Any], regions: Sequence[str], names: dict
     return Table([columns[k] for k in used], [[line[k] for k in used] for line in lines], caption)
 
 
+def _blobs_table(evaluation: dict[str, Any], regions: Sequence[str], names: dict[int, str]) -> list[Table]:
+    """The plain peer's figures with its best threshold, beside the network's; none where it was not tried."""
+    lines = []
+    for region in regions:
+        classes = evaluation[region]["classes"]
+        groups = [("all" if len(classes) > 1 else "", evaluation[region]["joint"])]
+        groups += [(names.get(int(label), label), score) for label, score in classes.items()] if len(classes) > 1 else []
+        for name, score in groups:
+            if blobs := score.get("blobs"):
+                figures = [number(blobs[one], 3) for one in ("precision", "recall", "f1")]
+                lines.append([_region(region, regions), name, *figures, number(score["selected"]["f1"], 3)])
+    columns = ["region", "class", "precision", "recall", "F1", "F1 of the network's picks"]
+    used = [place for place in range(len(columns)) if any(line[place] != "" for line in lines)]
+    caption = "A difference of two Gaussians of the molecule's size, with its best threshold"
+    return [Table([columns[k] for k in used], [[line[k] for k in used] for line in lines], caption)] if lines else []
+
+
 def _region(region: str, regions: Sequence[str]) -> str:
     if len(regions) < 2:
         return ""
@@ -203,11 +225,14 @@ def _curve_illustration(
     run: Run, which: str, evaluation: dict[str, Any], regions: Sequence[str], settings: EvaluateSettings
 ) -> Illustration:
     rows = read_table(run.folder / f"evaluate/{which}.curve.csv", CurveRow)
+    plain = run.folder / f"evaluate/{which}.blobs_curve.csv"
+    blobs = read_table(plain, CurveRow) if plain.is_file() else []
     beside = run.folder / f"evaluate/{which}{MATCHED}.curve.csv"
     matching = read_table(beside, CurveRow) if beside.is_file() else []
     curves = []
     for region in regions:
         matched = [row for row in matching if row.region == region and row.class_id == 0]
+        peer = [row for row in blobs if row.region == region and row.class_id == 0]
         here = [row for row in rows if row.region == region and row.class_id == 0]
         joint = evaluation[region]["joint"]
         crossing = joint["crossing"]
@@ -224,6 +249,7 @@ def _curve_illustration(
                 crossing=(crossing["threshold"], crossing["f1"]) if crossing else None,
                 threshold_label="smallest segment counted (voxels)" if settings.rank == "size" else "lowest score counted",
                 matched=([row.recall for row in matched], [row.precision for row in matched]) if matched else None,
+                blobs=([row.recall for row in peer], [row.precision for row in peer]) if peer else None,
             )
         )
     joint = evaluation[regions[0]]["joint"]
@@ -233,6 +259,10 @@ def _curve_illustration(
     caption = f"Precision and recall of the {SETS.get(which, which)} against the {kind} that counts as a pick, and against each other."
     if matching:
         caption += " Beside it template matching on the same tomograms, its threshold on its score."
+    if blobs:
+        caption += (
+            " A difference of two Gaussians of the molecule's size, its threshold on its height, shows what needs no network."
+        )
     return Illustration(curve_figure(curves), f"Precision and recall curves. {text}.", caption)
 
 
@@ -288,12 +318,13 @@ def _per_tomogram_table(rows: Sequence[TomogramScoreRow], regions: Sequence[str]
             number(row.f1_crossing, 3),
             number(row.f1_joint_crossing, 3),
             number(row.average_precision, 3),
+            "" if row.f1_best_blobs is None else number(row.f1_best_blobs, 3),
         ]
         for row in sorted(shown, key=lambda row: (row.id, row.region, row.class_id))
     ]
     columns = [
         "tomogram", "region", "class", "particles", "segments", "selected", "right", "precision", "recall", "F1", "best F1",
-        "F1 at own crossing", "F1 at joint crossing", "average precision",
+        "F1 at own crossing", "F1 at joint crossing", "average precision", "best F1, two Gaussians",
     ]  # fmt: skip
     used = [place for place in range(len(columns)) if any(line[place] for line in lines)]
     return Table([columns[k] for k in used], [[line[k] for k in used] for line in lines], "Each tomogram")
@@ -343,9 +374,15 @@ def picks_section(run: Run, which: str, items: Sequence[str]) -> ReportSection |
                 f"All {counted(len(picks), 'segment')} of these tomograms.",
             )
         )
-    lines = [_pick_cells(item, run.picks[item]) for item in items]
-    columns = ["tomogram", "segments", "selected", "at the border", "median size (voxels)", "median score"]
-    blocks.append(Table(columns, lines, "Picks"))
+    lines = [[*_pick_cells(item, run.picks[item]), *_known_cells(run, item)] for item in items]
+    columns = [
+        "tomogram", "segments", "selected", "at the border", "median size (voxels)", "median score",
+        "contrast", "expected precision", "expected recall", "distance from training",
+    ]  # fmt: skip
+    used = [place for place in range(len(columns)) if place < 6 or any(line[place] != NOTHING for line in lines)]
+    blocks.append(Table([columns[k] for k in used], [[line[k] for k in used] for line in lines], "Picks"))
+    if any(line[7] != NOTHING or line[9] != NOTHING for line in lines):
+        blocks.append(Text(EXPECTED))
     return ReportSection(f"picks-{which}", f"Picks: {title}", blocks)
 
 
@@ -359,6 +396,19 @@ def _pick_cells(item: str, picks: Sequence[PickRow]) -> list[str]:
         number(float(np.median([pick.size_voxels for pick in selected])) if selected else None, 0),
         number(float(np.median([pick.score for pick in selected])) if selected else None, 2),
     ]
+
+
+def _known_cells(run: Run, item: str) -> list[str]:
+    """Contrast, expected precision and recall (the least of the classes), and distance, as CLUSTER says them."""
+    facts = run.pick_facts(item)
+    expected = (facts.get("expected") or {}).values()
+    least = {
+        name: min((one[name] for one in expected if one.get(name) is not None), default=None)
+        for name in ("precision", "recall")
+    }
+    contrast = {"protein_dark": "dark", "protein_bright": "bright"}.get(str(facts.get("contrast")), NOTHING)
+    distance = (facts.get("domain_distance") or {}).get("total")
+    return [contrast, *(number(one, 2) for one in (least["precision"], least["recall"], distance))]
 
 
 def shown_tomograms(run: Run, which: str, items: Sequence[str]) -> list[str]:
@@ -377,6 +427,8 @@ def _tomogram_illustration(run: Run, item: str) -> Illustration | None:
     path, segmented = run.tomogram(item), run.folder / f"segment/{item}.segmentation.mrc"
     what = "Tomogram"
     if path is None:
+        path, what = run.folder / f"segment/{item}.log_odds.mrc", "Log-odds of the target in tomogram"
+    if not path.is_file():  # results of 0.1.0
         path, what = run.folder / f"segment/{item}.probability.mrc", "Probability of the target in tomogram"
     if not path.is_file() or not segmented.is_file():
         return None

@@ -142,8 +142,22 @@ class Run:
         """The different scores from which on segments of these tomograms were selected; none where any score counted."""
         sidecars = (read_sidecar(self.folder / f"cluster/{item}.picks.csv") for item in items)
         return sorted(
-            {float(score) for sidecar in sidecars for score in (sidecar.get("minimum_score") or {}).values() if score > 0}
+            {
+                float(score)
+                for sidecar in sidecars
+                for score in (sidecar.get("minimum_score") or {}).values()
+                if score > 0 or sidecar.get("score_kind") == "log_odds"
+            }
         )
+
+    def score_name(self, items: Iterable[str]) -> str:
+        """What the threshold of scores is on, in words."""
+        kinds = {read_sidecar(self.folder / f"cluster/{item}.picks.csv").get("score_kind") for item in items}
+        return "least score (log-odds)" if kinds == {"log_odds"} else "least score (mean probability)"
+
+    def pick_facts(self, item: str) -> dict[str, Any]:
+        """What CLUSTER says of a tomogram's picks: contrast, distance from the training, what is expected of them."""
+        return read_sidecar(self.folder / f"cluster/{item}.picks.csv")
 
     @cached_property
     def minimum_size_origin(self) -> str:

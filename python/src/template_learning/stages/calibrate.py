@@ -15,7 +15,7 @@ from template_learning.common.geometry import Grid
 from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import generator_for, write_sidecar
 from template_learning.common.tables import DesignRow, ParticleRow
-from template_learning.learning.inference import classes_and_probability, segment_on_own_grid
+from template_learning.learning.inference import classes_and_log_odds, segment_on_own_grid
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import copy_model, load_model
 from template_learning.learning.network import device_scope
@@ -39,9 +39,9 @@ def calibrate_model(
 ) -> None:
     """CALIBRATE: write model.keras, with the threshold in its card that gives the best F1 on validation tomograms.
 
-    It is on the segments' size or on their score, as ``settings.evaluate.rank`` says; with the score the card also gets how
-    often segments of a score are right (``score_probability``), also at lower doses than the tomograms', down to the least
-    that the network was trained for (``train.augmentation.minimum_dose_e_per_angstrom2``).  A network that learnt tomograms
+    It is on the segments' size or on their score, as ``settings.evaluate.rank`` says.  The card also gets how often segments of a
+    score are right (``score_probability``), with rank = score also at lower doses than the tomograms', down to the least that
+    the network was trained for (``train.augmentation.minimum_dose_e_per_angstrom2``).  A network that learnt tomograms
     imaged anew is shown these so here too.  A class of which nothing was found keeps a threshold of 1.
 
     Parameters
@@ -86,7 +86,7 @@ def calibrate_model(
             for name, seen in [*at_shares_of_dose(tomogram, row, shares, card), *imaged_otherwise(tomogram, grid, row, card)]:
                 probability = segment_on_own_grid(network, card, seen, voxel_size, segment, str(path))
                 # Every segment counts here: the settings' own threshold is about picking.
-                picks[name] = find_picks(*classes_and_probability(probability, segment), voxel_size, settings.cluster, {})
+                picks[name] = find_picks(*classes_and_log_odds(probability, segment), voxel_size, settings.cluster, {})
                 truth[name], grids[name] = particles, grid
     own_dose = {row.id: picks.pop(row.id) for row in chosen}
     selection = choose_selection(card.classes, own_dose, truth, grids, settings.evaluate, also=picks)
@@ -99,6 +99,7 @@ def calibrate_model(
     copy_model(model, output / "model.keras", card.model_copy(update=changes))
     metadata: dict[str, Any] = {
         "minimum_score": {str(number): score for number, score in selection.minimum_score.items()},
+        "score_kind": selection.score_kind,
         "minimum_size_voxels": {str(number): size for number, size in selection.minimum_size_voxels.items()},
         "whole_size_voxels": {str(number): size for number, size in selection.whole_size_voxels.items()},
         "minimum_size_chosen": how,

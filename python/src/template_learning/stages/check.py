@@ -1,5 +1,6 @@
 """CHECK: parameters and input files, looked at before any work starts."""
 
+import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from template_learning.common.errors import UNREADABLE, BadInput, first_problem, in_words
-from template_learning.common.files import checked_id, read_json, read_rows, read_table
+from template_learning.common.files import checked_id, read_json, read_rows, read_table, replacing
 from template_learning.common.geometry import Grid
 from template_learning.common.log import listening, tell
 from template_learning.common.mrc import read_mask, read_tomogram
@@ -28,6 +29,8 @@ from template_learning.packing.limits import (
 )
 from template_learning.picking.annotations import check_annotations, read_annotations
 from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
+from template_learning.pipeline.earlier_results import Inputs, check_enough, check_unchanged
+from template_learning.pipeline.identifiers import check_identifiers
 from template_learning.pipeline.sizes import check_sizes
 from template_learning.pipeline.unused import Given, stages_of, unused
 from template_learning.settings import PLAIN, Settings, complaints, flat
@@ -47,6 +50,7 @@ class _InputRow(BaseModel):
     id: str
     path: str = Field(description="as the user wrote it, for messages")
     file: Path | None = None
+    instead: str | None = Field(default=None, description="what lies in a file's place")
 
 
 class StructureInput(_InputRow, MoleculeInput):
@@ -85,13 +89,39 @@ def check_run(request: Path, output: Path) -> None:
     """Check a request and write what follows from it to ``output``.
 
     ``settings.json`` has every parameter, normalised; ``stage_settings.json`` what the tasks of each stage are given of them;
-    ``inputs.json`` the rows with class ids, as ``notes`` what was doubted, line by line, and where joined presets differ.
+    ``inputs.json`` the rows with class ids, as ``notes`` what was doubted, line by line, and where joined presets differ;
+    ``design.csv`` the user's design table, if there is one, in plain CSV.
 
     The request is JSON with ``params``, and lists ``templates``, ``distractors`` and ``tomograms`` of rows whose
-    ``file`` is relative to the request.  Raises BadInput with one line.
+    ``file`` is relative to the request; ``tables`` (parameter -> file) are the tables as the user wrote them; ``earlier`` says
+    of ``from_results`` whether it ``exists``, and the ``files`` and the ``index`` that the run takes.  Raises BadInput with one
+    line.
     """
     content = read_json(request)
-    folder = request.parent
+    with listening() as heard:
+        answer, settings, design = _checked(content, request.parent)
+    notes = [_as_given(line, content, request.parent) for line in dict.fromkeys(heard)]
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / "settings.json", settings.model_dump(mode="json"))
+    write_json(
+        output / "stage_settings.json",
+        {
+            "seed": settings.seed,
+            "minimum_fraction_left": settings.minimum_fraction_left,
+            "groups": list(settings.mixture()),
+            **settings.stage_settings(),
+        },
+    )
+    if design is not None:
+        with replacing(output / "design.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
+            csv.writer(handle, lineterminator="\n").writerows(design)
+    write_json(
+        output / "inputs.json", {**answer, "notes": notes, "checked_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    )
+
+
+def _checked(content: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], Settings, list[list[str]] | None]:
+    """What ``inputs.json`` has of a request but for its notes, the settings, and the cells of the user's design table."""
     settings = check_settings(content["params"])
     for name, table in content.get("tables", {}).items():
         _named(
@@ -111,6 +141,18 @@ def check_run(request: Path, output: Path) -> None:
     _check_design(settings)
     _check_unique([row.id for row in templates + distractors], "templates and distractors")
     _check_unique([row.id for row in tomograms], "tomograms")
+    earlier = _earlier(content, folder, settings)
+    design, cells = _design(content, folder, settings, earlier)
+    _check_identifiers(settings, templates, distractors, tomograms, design)
+    _check_training_rows(settings, design)
+    if settings.from_results is None or content.get("earlier") is not None:
+        inputs = Inputs(
+            templates=[row.id for row in templates],
+            tomograms=[row.id for row in tomograms],
+            annotated=[row.id for row in tomograms if row.annotations is not None],
+        )
+        check_enough(settings, earlier, design, inputs)
+    taken = _check_unchanged(content, folder, settings, earlier)
     flexed = settings.start_at == "flex" and settings.model is None
     modes = settings.flex.modes if flexed else 0
     targets = [(row, _check_structure(row, folder, settings, modes)) for row in templates]
@@ -122,30 +164,17 @@ def check_run(request: Path, output: Path) -> None:
             with _in_group(name):
                 check_assemblies(one.tetris, one.volume.voxel_size_angstrom, species)
     card = None
-    with listening() as heard:
-        for line in doubted:
-            tell(line)
-        if settings.model is not None and content.get("model_file"):
-            card = _check_model(settings.model, folder / content["model_file"], settings)
-        shown, whose = (card, "the model's") if card is not None else (_to_be_trained(settings, templates), "this run's")
-        annotated = [_check_tomogram(tomogram, folder, settings, shown, whose) for tomogram in tomograms]
-        _check_shared_annotations(tomograms, annotated)
-        _check_taught(settings, annotated)
-        _tell_of_same_files(folder, tomograms)
-        given = Given(tomograms=bool(tomograms), annotations=any(row.annotations for row in tomograms))
-        _tell_of_unused(settings, card, given, content.get("presets", {}))
-    if settings.design_table is not None:
-        table = folder / content.get("design_table_file", settings.design_table)
-        designed = _named(settings.design_table, table, lambda path: read_table(path, DesignRow))
-        _named(settings.design_table, table, _check_plain)
-        if not designed:
-            raise BadInput(f"{settings.design_table}: a header and no rows; one row a tomogram was expected")
-        _check_unique([checked_id(row.id) for row in designed], settings.design_table)
-        unknown = sorted({row.group for row in designed} - set(mixture))
-        if unknown:
-            raise BadInput(
-                f"{settings.design_table}: the group {unknown[0]!r}, of which design.groups says nothing; {', '.join(mixture)} were expected"
-            )
+    for line in doubted:
+        tell(line)
+    if settings.model is not None and content.get("model_file"):
+        card = _check_model(settings.model, folder / content["model_file"], settings)
+    shown, whose = (card, "the model's") if card is not None else (_to_be_trained(settings, templates), "this run's")
+    annotated = [_check_tomogram(tomogram, folder, settings, shown, whose) for tomogram in tomograms]
+    _check_shared_annotations(tomograms, annotated)
+    _check_taught(settings, annotated)
+    _tell_of_same_files(folder, tomograms)
+    given = Given(tomograms=bool(tomograms), annotations=any(row.annotations for row in tomograms))
+    _tell_of_unused(settings, card, given, content.get("presets", {}))
     classes = {name: number for number, name in enumerate(sorted({row.class_name for row in templates}), start=1)}
     if classes and not settings.export.class_names:
         settings.export = settings.export.model_copy(update={"class_names": list(classes)})
@@ -153,29 +182,84 @@ def check_run(request: Path, output: Path) -> None:
     for name, held in shared.items():
         values = ", ".join(f"{preset} has {value!r}" for preset, value in held["presets"].items())
         tell(f"parameter {name}: {values}; this run has {held['value']!r}")
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(output / "settings.json", settings.model_dump(mode="json"))
-    write_json(
-        output / "stage_settings.json",
-        {
-            "seed": settings.seed,
-            "minimum_fraction_left": settings.minimum_fraction_left,
-            "groups": list(mixture),
-            **settings.stage_settings(),
-        },
-    )
-    write_json(
-        output / "inputs.json",
-        {
-            "templates": [_plain(row, "template", classes[row.class_name]) for row in templates],
-            "distractors": [_plain(row, "distractor", 0) for row in distractors],
-            "tomograms": [{"id": row.id, "voxel_size_angstrom": row.voxel_size_angstrom} for row in tomograms],
-            "notes": [_as_given(line, content, folder) for line in dict.fromkeys(heard)],
-            "checked_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "presets": {"joined": list(content.get("presets", {})), "differ": shared},
-            "files": list(_checksums(folder, settings, content, templates, distractors, tomograms)),
-        },
-    )
+    answer = {
+        "templates": [_plain(row, "template", classes[row.class_name]) for row in templates],
+        "distractors": [_plain(row, "distractor", 0) for row in distractors],
+        "tomograms": [{"id": row.id, "voxel_size_angstrom": row.voxel_size_angstrom} for row in tomograms],
+        "presets": {"joined": list(content.get("presets", {})), "differ": shared},
+        "files": [*_checksums(folder, settings, content, templates, distractors, tomograms), *taken],
+    }
+    return answer, settings, cells
+
+
+def _earlier(content: Mapping[str, Any], folder: Path, settings: Settings) -> dict[str, Path | None]:
+    """The files that the run takes from earlier results: path below their folder -> where it was staged, None for a link to nothing."""
+    earlier = content.get("earlier") or {}
+    if earlier.get("exists") is False:
+        raise BadInput(f"parameter from_results = {settings.from_results!r}: no such folder")
+    return {str(one["path"]): folder / one["file"] if one.get("file") else None for one in earlier.get("files", [])}
+
+
+def _check_unchanged(
+    content: Mapping[str, Any], folder: Path, settings: Settings, earlier: Mapping[str, Path | None]
+) -> list[dict[str, Any]]:
+    if settings.from_results is None:
+        return []
+    index = content["earlier"].get("index") if content.get("earlier") else None
+    results = settings.from_results.rstrip("/")
+    found = check_unchanged(results, earlier, folder / index if index else None)
+    return [{**one, "role": "earlier result", "id": one["path"], "path": f"{results}/{one['path']}"} for one in found]
+
+
+def _design(
+    content: Mapping[str, Any], folder: Path, settings: Settings, earlier: Mapping[str, Path | None]
+) -> tuple[list[DesignRow] | None, list[list[str]] | None]:
+    """The rows of the tomograms to simulate, given, drawn anew or of the earlier run, None without any; the given table's cells."""
+    if settings.design_table is not None:
+        table = folder / content.get("design_table_file", settings.design_table)
+        rows = _named(settings.design_table, table, lambda path: read_table(path, DesignRow))
+        if not rows:
+            raise BadInput(f"{settings.design_table}: a header and no rows; one row a tomogram was expected")
+        _check_unique([checked_id(row.id) for row in rows], settings.design_table)
+        groups = list(settings.mixture())
+        unknown = sorted({row.group for row in rows} - set(groups))
+        if unknown:
+            raise BadInput(
+                f"{settings.design_table}: the group {unknown[0]!r}, of which design.groups says nothing; {', '.join(groups)} were expected"
+            )
+        columns, lines = read_rows(table)
+        return rows, [columns, *([cells[column] for column in columns] for _, cells in lines)]
+    if "design" in stages_of(settings):
+        return design_rows(settings.design, settings.seed), None
+    table_before = earlier.get("design/design.csv")
+    return (None if table_before is None else read_table(table_before, DesignRow)), None
+
+
+def _check_identifiers(
+    settings: Settings,
+    templates: Sequence[StructureInput],
+    distractors: Sequence[StructureInput],
+    tomograms: Sequence[TomogramInput],
+    design: Sequence[DesignRow] | None,
+) -> None:
+    of_design = f"the simulated tomogram of {settings.design_table or 'the design'}"
+    named = [(row.id, of_design) for row in design or ()]
+    named += [(row.id, f"the template {row.path}") for row in templates]
+    named += [(row.id, f"the distractor {row.path}") for row in distractors]
+    named += [(row.id, f"the tomogram {row.path}") for row in tomograms]
+    check_identifiers(named, [row.id for row in templates])
+
+
+def _check_training_rows(settings: Settings, design: Sequence[DesignRow] | None) -> None:
+    """Refuse a design that leaves nothing to learn, before anything is simulated for it."""
+    runs = stages_of(settings)
+    splits = {row.split for row in design or ()}
+    enough: set[str] = {"train"} if "train" in runs else {"train", "validation"}
+    if design is not None and runs & {"train", "calibrate"} and not splits & enough:
+        where = settings.design_table or "the design"
+        raise BadInput(
+            f"{where}: no row has split = {' or '.join(sorted(enough))}, and {'TRAIN' if 'train' in runs else 'CALIBRATE'} is to run"
+        )
 
 
 def _as_given(line: str, content: Mapping[str, Any], folder: Path) -> str:
@@ -184,6 +268,12 @@ def _as_given(line: str, content: Mapping[str, Any], folder: Path) -> str:
         for column, path in (("file", "path"), ("annotations_file", "annotations"), ("mask_file", "mask")):
             if row.get(column):
                 line = line.replace(str(folder / row[column]), str(row[path]))
+    for name, staged in {
+        **content.get("tables", {}),
+        **{name: content.get(f"{name}_file") for name in ("design_table", "model")},
+    }.items():
+        if staged:
+            line = line.replace(str(folder / staged), str(content["params"].get(name)))
     return line
 
 
@@ -246,7 +336,10 @@ def _rows(model: type[Any], rows: Sequence[Mapping[str, Any]], table: str, setti
         if isinstance(checked[-1], StructureInput):
             checked_id(checked[-1].class_name, f"{table}: class")
         if checked[-1].file is None:
-            raise BadInput(f"{_missing(checked[-1].path, settings)} ({table}, id {checked[-1].id})")
+            problem = (
+                f"{checked[-1].path}: {checked[-1].instead}" if checked[-1].instead else _missing(checked[-1].path, settings)
+            )
+            raise BadInput(f"{problem} ({table}, id {checked[-1].id})")
     return checked
 
 
@@ -379,7 +472,7 @@ def _check_structure(row: StructureInput, folder: Path, settings: Settings, mode
     assert row.file is not None
     checked: Checked = _named(row.path, folder / row.file, lambda path: check_molecule(path, row.reading()))
     for note in checked.notes:
-        tell(f"{row.id}: {note}")
+        tell(f"{row.id}: {note}", routine=True)  # VOLUME and FLEX write it into their sidecars
     if modes and checked.nodes is not None and (checked.nodes < 3 or 3 * checked.nodes - 6 < modes):
         raise BadInput(f"{row.path}: {checked.nodes} atoms named CA or P; too few for the {modes} modes of FLEX")
     diameter = checked.diameter_angstrom * (FLEXED if modes else 1.0)
@@ -397,6 +490,11 @@ def _check_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     columns, found = read_rows(path)
     if not found:
         raise BadInput(f"{path}: a header and no rows; one row an input was expected")
+    staged = sorted({"file", "annotations_file", "mask_file", "instead", "files"} & set(columns))
+    if staged:
+        raise BadInput(
+            f"{path}: column {staged[0]!r}: the pipeline's own; another name was expected (files stand in path, annotations, mask)"
+        )
     repair = "save it as UTF-8 with commas between its cells"
     if len(found) != len(rows):
         raise BadInput(f"{path}: {len(found)} rows, of which the pipeline reads {len(rows)}; {repair}")
@@ -406,19 +504,6 @@ def _check_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
                 raise BadInput(
                     f"{path}: line {line}, column {column!r}: {cells[column]!r}, which the pipeline reads as {theirs.get(column)!r}; {repair}"
                 )
-
-
-def _check_plain(path: Path) -> None:
-    """Refuse a design table that is not as the pipeline reads it to name its tasks: commas, nothing quoted, UTF-8 without a mark."""
-    columns, rows = read_rows(path)
-    text = path.read_bytes().decode("utf-8", "replace").replace("\r\n", "\n")
-    plain = [line.split(",") for line in text.split("\n") if line.strip()]
-    theirs = [dict(zip(plain[0], cells, strict=False)) for cells in plain[1:]]
-    if [{name: cells.get(name, "") for name in columns} for cells in theirs] != [cells for _, cells in rows]:
-        raise BadInput(
-            f"{path}: not as plain as a design is read: save it as UTF-8 with commas between its cells, points in its numbers, no "
-            "blanks, remarks or quotation marks (as design/design.csv is)"
-        )
 
 
 def _check_taught(settings: Settings, annotated: Sequence[Sequence[ParticleRow]]) -> None:

@@ -18,8 +18,9 @@ from template_learning.common.provenance import generator_for, versions, write_s
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resample
 from template_learning.common.tables import ParticleRow, PickRow, positions
 from template_learning.labelling.labels import draw_labels
-from template_learning.learning.inference import classes_and_probability, segment_volume
-from template_learning.learning.model_card import ModelCard, ball_radius
+from template_learning.learning.contrast import find_contrast
+from template_learning.learning.inference import classes_and_log_odds, segment_volume
+from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import load_model, save_model
 from template_learning.learning.network import device_scope
 from template_learning.learning.normalisation import Normalisation, grey_statistics, without_constants
@@ -120,7 +121,9 @@ def finetune_model(
     library = read_library(list(libraries)) if settings.finetune.labels == "shape" and libraries else {}
     with device_scope(settings.train.device):
         network, card = load_model(model)
-        annotated = [_open(row, tomograms.parent, card, settings, library) for row in read_table(tomograms, AnnotatedRow)]
+        annotated = [
+            _open(row, tomograms.parent, network, card, settings, library) for row in read_table(tomograms, AnnotatedRow)
+        ]
         if len(annotated) < 2:
             raise BadInput(f"{tomograms}: {len(annotated)} tomogram(s); at least two were expected, one of them to test on")
         if not any(tomogram.truth for tomogram in annotated):
@@ -228,10 +231,9 @@ def sphere_radius_angstrom(card: ModelCard, class_id: int, settings: FinetuneSet
     """
     if settings.sphere_radius_angstrom is not None:
         return settings.sphere_radius_angstrom
-    if class_id in (card.label_radius_angstrom or {}):
-        return (card.label_radius_angstrom or {})[class_id]
-    if class_id in (card.whole_size_voxels or {}):
-        return ball_radius((card.whole_size_voxels or {})[class_id]) * card.voxel_size_angstrom
+    radius = card.radius_angstrom(class_id)
+    if radius is not None:
+        return radius
     raise BadInput(
         f"finetune.sphere_radius_angstrom: the model's card does not say how large its class {class_id} is; a radius was expected"
     )
@@ -247,7 +249,12 @@ def _augmentation(card: ModelCard, settings: FinetuneCommandSettings) -> Augment
 
 
 def _open(
-    row: AnnotatedRow, folder: Path, card: ModelCard, settings: FinetuneCommandSettings, library: dict[str, LibraryEntry]
+    row: AnnotatedRow,
+    folder: Path,
+    network: Any,
+    card: ModelCard,
+    settings: FinetuneCommandSettings,
+    library: dict[str, LibraryEntry],
 ) -> Annotated:
     checked_id(row.id)
     path = folder / row.path
@@ -263,8 +270,14 @@ def _open(
     if abs(card.voxel_size_angstrom / voxel_size - 1) > VOXEL_SIZE_TOLERANCE:
         tell(f"{path}: resampled from {voxel_size:g} to the model's {card.voxel_size_angstrom:g} Å")
         data, voxel_size = resample(data, card.voxel_size_angstrom / voxel_size), card.voxel_size_angstrom
-    if settings.segment.contrast == "protein_bright":
+    contrast = settings.segment.contrast
+    if contrast == "auto":
+        found = find_contrast(network, card, data, voxel_size, settings.segment)
+        tell(f"{path}: {found.words()}")
+        contrast = found.sign
+    elif contrast == "protein_bright":
         tell(f"{path}: inverted for the network, as segment.contrast = protein_bright says")
+    if contrast == "protein_bright":
         data = -np.asarray(data, dtype=np.float32)
     mean, std = grey_statistics(data, card.normalisation)
     if not np.isfinite(std) or std == 0:
@@ -340,8 +353,8 @@ def _picks(network: Any, tomogram: Annotated, selection: Selection, settings: Fi
     probability = segment_volume(
         network, tomogram.volume.data, segment, band_voxels=tomogram.band_voxels, normalisation=tomogram.normalisation
     )
-    classes, best = classes_and_probability(probability, segment)
-    picks, _ = select_picks(classes, best, tomogram.grid.voxel_size_angstrom, settings.cluster, selection)
+    classes, log_odds = classes_and_log_odds(probability, segment)
+    picks, _ = select_picks(classes, log_odds, tomogram.grid.voxel_size_angstrom, settings.cluster, selection)
     return picks
 
 

@@ -1,16 +1,21 @@
 """MATCH: a tomogram and a library of molecules in, picks of template matching out."""
 
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, existing, write_table
+from template_learning.common.log import tell
 from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.programs import find_program
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.tables import PickRow
+from template_learning.learning.fit import blob_skewness
 from template_learning.settings import MatchCommandSettings
 from template_learning.structures.library import read_library
 from template_learning.template_matching import pytom
@@ -32,7 +37,8 @@ def match_tomogram(
     output: Path,
     *,
     tilt_facts: Path | None = None,
-    dark: bool = True,
+    contrast: str = "protein_dark",
+    segment_facts: Path | None = None,
     voxel_size_angstrom: float | None = None,
 ) -> None:
     """MATCH: write ``<id>.scores.mrc`` [z, y, x] and ``<id>.picks.csv`` (PickRow), what the library's templates match.
@@ -53,8 +59,10 @@ def match_tomogram(
         Folder to write to.
     tilt_facts : Path, optional
         The sidecar of a simulated tilt series; without it the settings say how the tomogram was taken.
-    dark : bool, optional
-        Protein is dark in the tomogram.
+    contrast : "protein_dark", "protein_bright" or "auto", optional
+        Sign of the tomogram; auto: what SEGMENT found, else what the grey values say at the first template's size.
+    segment_facts : Path, optional
+        The sidecar of the tomogram's segmentation.
     voxel_size_angstrom : float, optional
         Goes before the tomogram's header, Å.
 
@@ -80,6 +88,8 @@ def match_tomogram(
     templates = chosen_templates(read_library(libraries), settings.templates)
     if not templates:
         raise BadInput(f"{libraries[0]}: no templates in the library; those of the target were expected")
+    if contrast == "auto":
+        contrast = _contrast_found(segment_facts, data, exclusion_radius(templates[0].atoms()[0]) / voxel_size, str(tomogram))
     scores = np.full(data.shape, -np.inf, dtype=np.float32)
     classes = np.zeros(data.shape, dtype=np.int16)
     commands, radii = [], []
@@ -88,7 +98,7 @@ def match_tomogram(
         density, mask = template_in_box(position, element, voxel_size, imaging, settings)
         if min(data.shape) < density.shape[0]:
             raise BadInput(f"{tomogram}: {data.shape} voxels (z, y, x), fewer than the template's box of {density.shape[0]}")
-        result = search(data, density, mask, voxel_size, imaging, settings, invert=dark)
+        result = search(data, density, mask, voxel_size, imaging, settings, invert=contrast == "protein_dark")
         better = result.scores > scores
         scores[better], classes[better] = result.scores[better], entry.row.class_id
         commands.append(result.command)
@@ -109,6 +119,7 @@ def match_tomogram(
             shape_voxels=list(data.shape),
             voxel_size_angstrom=voxel_size,
             templates=[entry.row.molecule for entry in templates],
+            contrast=contrast,
             imaging={"from": "settings" if tilt_facts is None else tilt_facts.name, **vars(imaging)},
             program=result.program,
             program_version=result.program_version,
@@ -121,3 +132,14 @@ def match_tomogram(
             selected=sum(pick.selected for pick in picks),
             matching_seconds=round(time.perf_counter() - started, 3),
         )
+
+
+def _contrast_found(segment_facts: Path | None, data: NDArray[Any], radius_voxels: float, name: str) -> str:
+    """What SEGMENT found, or what the grey values say, which is told."""
+    if segment_facts is not None:
+        found = json.loads(existing(segment_facts).read_text()).get("contrast")
+        if found:
+            return str(found)
+    contrast = "protein_bright" if blob_skewness(data, radius_voxels) > 0 else "protein_dark"
+    tell(f"{name}: {contrast} by its grey values (segment.contrast = auto)")
+    return contrast

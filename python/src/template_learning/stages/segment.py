@@ -1,5 +1,6 @@
 """SEGMENT: a tomogram and a model in, the class of each voxel out."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,17 @@ from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id
+from template_learning.common.geometry import Grid
 from template_learning.common.log import tell
 from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE
 from template_learning.deepfinder import program as deepfinder_program
 from template_learning.deepfinder import steps
-from template_learning.learning.inference import classes_and_probability, segment_on_own_grid
+from template_learning.learning.contrast import find_contrast
+from template_learning.learning.domain import domain_distance
+from template_learning.learning.fit import check_fits
+from template_learning.learning.inference import classes_and_log_odds, segment_on_own_grid
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import load_model
 from template_learning.learning.network import device_scope
@@ -30,7 +35,7 @@ def segment_tomogram(
     output: Path,
     voxel_size_angstrom: float | None = None,
 ) -> None:
-    """SEGMENT: write <id>.segmentation.mrc (classes) and <id>.probability.mrc (that of the likeliest target class), [z, y, x].
+    """SEGMENT: write <id>.segmentation.mrc (classes) and <id>.log_odds.mrc (those of the likeliest target class), [z, y, x].
 
     With ``settings.keep_probabilities`` also every class's own, <id>.probabilities.mrc.gz (volumes of half precision).  A
     tomogram whose voxel size is not the model's (beyond 1 %) is resampled for the network, and the probabilities back to
@@ -41,7 +46,7 @@ def segment_tomogram(
     model : Path
         The model.
     tomogram : Path
-        [z, y, x], protein as ``settings.contrast`` says.
+        [z, y, x], protein as ``settings.contrast`` says (auto: as is found, and told).
     identifier : str
         Start of the files' names.
     settings : SegmentSettings
@@ -61,18 +66,27 @@ def segment_tomogram(
         network, card = load_model(model)
         data, header_voxel_size = read_mrc(tomogram, need_voxel_size=voxel_size_angstrom is None)
         voxel_size = voxel_size_angstrom or header_voxel_size
-        if settings.contrast == "protein_bright":
+        check_fits(Grid(shape=data.shape, voxel_size_angstrom=voxel_size), card, str(tomogram))
+        found = find_contrast(network, card, data, voxel_size, settings) if settings.contrast == "auto" else None
+        if found is not None:
+            tell(f"{tomogram}: {found.words()}")
+        elif settings.contrast == "protein_bright":
             tell(f"{tomogram}: inverted for the network, as segment.contrast = protein_bright says")
+        signed = settings if found is None else settings.model_copy(update={"contrast": found.sign})
         if settings.engine == "deepfinder":
-            probability = _by_deepfinder(network, card, data, voxel_size, settings, str(tomogram))
+            probability = _by_deepfinder(network, card, data, voxel_size, signed, str(tomogram))
         else:
-            probability = segment_on_own_grid(network, card, data, voxel_size, settings, str(tomogram))
-    classes, best = classes_and_probability(probability, settings)
+            probability = segment_on_own_grid(network, card, data, voxel_size, signed, str(tomogram))
+    classes, log_odds = classes_and_log_odds(probability, settings)
     minimum = scaled_minimum_size(card, voxel_size)
     metadata: dict[str, Any] = {
         "voxel_size_angstrom": voxel_size,
         "model_voxel_size_angstrom": card.voxel_size_angstrom,
         "model_band_pass_angstrom": card.band_pass_angstrom,
+        "contrast": signed.contrast,
+        "contrast_found": None if found is None else found.metadata(),
+        "domain_distance": asdict(domain_distance(data, voxel_size, card, signed)),
+        "object_radius_angstrom": {number: card.radius_angstrom(number) for number in card.classes},
     }
     # What the report sets the tomogram beside, where the training tomograms are not in the run.
     looks = {"training_spectrum": card.radial_spectrum, "training_grey_histogram": card.grey_histogram}
@@ -85,14 +99,17 @@ def segment_tomogram(
             {
                 "minimum_size_voxels": minimum,
                 "minimum_score": card.minimum_score,
+                "score_kind": card.score_kind,
                 "score_probability": card.score_probability,
+                "score_quartiles": card.score_quartiles,
+                "segment_recall": card.segment_recall,
                 "whole_size_voxels": scaled_whole_size(card, voxel_size),
                 "minimum_size_chosen": card.minimum_size_chosen,
                 "segments_by": card.segments_by,
                 **looks,
             },
         ),
-        ("probability", best, {}),
+        ("log_odds", log_odds, {}),
     ):
         path = output / f"{identifier}.{name}.mrc"
         write_mrc(path, volume, voxel_size)
