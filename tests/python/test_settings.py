@@ -1,18 +1,25 @@
 """Parameters: what is refused, those of earlier versions by their present names, and what each stage is given of them."""
 
 import json
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_origin
 
+import numpy as np
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from template_learning.common.errors import BadInput
+from template_learning.common.tables import DesignRow
 from template_learning.learning.model_card import FORMAT, ModelCard, read_card
 from template_learning.settings import (
     DROPPED,
+    OF_THE_NETWORK,
+    OF_THE_RUN,
     RENAMED,
     CalibrateSettings,
     FinetuneCommandSettings,
+    GroupSettings,
     MatchCommandSettings,
     RandomImagingSettings,
     ReconstructSettings,
@@ -23,6 +30,7 @@ from template_learning.settings import (
     TreatmentSettings,
     complaints,
     flat,
+    inner_section,
     present_names,
     present_section,
 )
@@ -153,7 +161,11 @@ def test_each_phase_has_its_own_settings() -> None:
             "parameter design.groups.low.simulate.engine: one for the whole",
         ),
         ("groups", {"low": {"reconstruct": {"voxel_size_angstrom": 8}}}, "parameter design.groups.low.reconstruct.voxel_size"),
-        ("groups", {"low": {"design": {"tilt_range_deg": 80, "tilt_offset_deg": 15}}}, "parameter design.groups.low.design = "),
+        (
+            "groups",
+            {"low": {"design": {"tilt_range_deg": 80, "tilt_offset_deg": 15}}},
+            "parameter design.groups.low.design.tilt_range_deg and tilt_offset_deg: tilts up to 95",
+        ),
         ("groups", {"Low": {}}, "parameter design.groups.Low.[key] = 'Low': string should match pattern"),
         ("phases", [{"settings": {"filters": 8}}], "parameter train.phases.0.settings.filters: one for all phases"),
         ("phases", [{}, {"settings": {"epochs": 0}}], "parameter train.phases.1.settings.epochs = 0: input should be"),
@@ -222,7 +234,7 @@ def test_lists_in_groups_come_as_text_from_a_command_line() -> None:
 def test_a_stages_own_settings_name_their_section_in_complaints() -> None:
     for content, words in (
         ({"voltage_kv": 200}, "parameter simulate.voltage_kv: now microscope.voltage_kv"),
-        ({"microscope": {"voltage_kv": 0}}, "parameter microscope.voltage_kv = 0: input should be greater than 0"),
+        ({"microscope": {"voltage_kv": 0}}, "parameter microscope.voltage_kv = 0: input should be greater than or equal to 10"),
         ({"scheme": "none"}, "parameter simulate.scheme = 'none': "),
     ):
         with pytest.raises(ValidationError) as refusal:
@@ -287,3 +299,166 @@ def test_the_shipped_models_card_is_read_by_the_present_names() -> None:
     assert (settings.optimizer.name, settings.optimizer.weight_averaging_fraction) == ("muon", 0.55)
     assert card.training["start"]["settings"]["loss"]["top_view_weight"] == 8
     assert ModelCard.model_validate(json.loads(card.model_dump_json())) == card
+
+
+def _numbers(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, list[dict[str, Any]], int]]:
+    """Every parameter that holds numbers: its name, the JSON schema of each number, and how many a list has (0: it is none)."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _numbers(kind, f"{prefix}{name}.")
+            continue
+        if inner := inner_section(kind):
+            yield from _numbers(inner, f"{prefix}{name}.{'0' if get_origin(kind) is list else 'some'}.")
+            continue
+        shape = TypeAdapter(Annotated[kind, field]).json_schema()  # type: ignore[valid-type]
+        for option in shape.get("anyOf", [shape]):
+            items = option.get("prefixItems", [option.get("items", option)])
+            if items[0].get("type") in ("number", "integer"):
+                yield prefix + name, items, len(items) if option["type"] == "array" else 0
+
+
+NUMBERS = list(_numbers(Settings))
+
+
+def _nested(name: str, value: Any) -> dict[str, Any]:
+    for part in reversed(name.split(".")):
+        value = [value] if part == "0" else {part: value}
+    return dict(value)
+
+
+def _within(shape: Mapping[str, Any]) -> float:
+    """A number that the schema allows."""
+    least, greatest = (shape.get(name, shape.get(f"exclusive{name.title()}")) for name in ("minimum", "maximum"))
+    assert least is not None
+    assert greatest is not None
+    return min(max(1, least), (least + greatest) / 2) if shape["type"] == "number" else max(1, least)
+
+
+def _beyond(shape: Mapping[str, Any]) -> list[float]:
+    """The nearest numbers on either side that the schema does not allow."""
+
+    def past(bound: float, side: float) -> float:
+        return bound + side if shape["type"] == "integer" else float(np.nextafter(bound, side * np.inf))
+
+    below = shape["exclusiveMinimum"] if "exclusiveMinimum" in shape else past(shape["minimum"], -1)
+    above = shape["exclusiveMaximum"] if "exclusiveMaximum" in shape else past(shape["maximum"], 1)
+    return [below, above]
+
+
+def test_there_are_as_many_parameters_with_numbers_as_there_are() -> None:
+    assert len(NUMBERS) > 90
+    assert {"seed", "design.tilt_step_deg", "tetris.shape_voxels", "train.band_pass_angstrom"} <= {
+        name for name, _, _ in NUMBERS
+    }
+
+
+@pytest.mark.parametrize(("name", "shapes", "count"), NUMBERS, ids=[name for name, _, _ in NUMBERS])
+def test_every_number_has_bounds_and_nonsense_is_refused_in_a_line_that_names_it(
+    name: str, shapes: list[dict[str, Any]], count: int
+) -> None:
+    default = flat(Settings().model_dump()).get(name)
+    for place, shape in enumerate(shapes):
+        assert {"minimum", "exclusiveMinimum"} & set(shape), f"{name} has no least value"
+        assert {"maximum", "exclusiveMaximum"} & set(shape), f"{name} has no greatest value"
+        nonsense = [math.inf, -math.inf, math.nan, "inf", "nan", 1e300, -1e300, True, "1O", "3 4", *_beyond(shape)]
+        for wrong in nonsense:
+            given = [wrong]
+            if count:
+                rest = list(default or [_within(one) for one in shapes])
+                held = [*rest[:place], wrong, *rest[place + 1 :]]
+                given = [held, json.dumps(held) if not isinstance(wrong, str) else held]
+                given += [wrong] if count == 1 else []
+            for value in given:
+                with pytest.raises(BadInput) as refusal:
+                    check_settings(_nested(name, value))
+                assert str(refusal.value).startswith(f"parameter {name} = "), (value, str(refusal.value))
+                assert "\n" not in str(refusal.value)
+
+
+def _places_for_own_values() -> Iterator[tuple[str, str]]:
+    """Every parameter with numbers that a group or a phase may have for itself: its name, and where it stands there."""
+    for name, _, _ in NUMBERS:
+        section, rest = name.split(".", 1) if "." in name else ("", name)
+        first = rest.partition(".")[0]
+        if section in GroupSettings.model_fields and first not in OF_THE_RUN.get(section, ()):
+            yield name, f"design.groups.low.{name}"
+        if section == "train" and first not in OF_THE_NETWORK:
+            yield name, f"train.phases.0.settings.{rest}"
+
+
+@pytest.mark.parametrize(("name", "place"), list(_places_for_own_values()), ids=lambda name: str(name))
+def test_nonsense_in_a_group_or_phase_is_refused_in_a_line_that_names_it(name: str, place: str) -> None:
+    shape = next(shapes[0] for found, shapes, _ in NUMBERS if found == name)
+    lists = isinstance(flat(Settings().model_dump())[name], list)
+    for wrong in (math.inf, "nan", True, *_beyond(shape)):
+        for value in [wrong, [wrong]] if lists else [wrong]:
+            with pytest.raises(BadInput) as refusal:
+                check_settings(_nested(place, value))
+            assert str(refusal.value).startswith(f"parameter {place} = "), (value, str(refusal.value))
+            assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", [name for name, _, count in NUMBERS if count == 1 and not name.startswith("finetune.")])
+def test_a_single_number_is_taken_for_a_list_of_one(name: str) -> None:
+    shape = next(shapes[0] for found, shapes, _ in NUMBERS if found == name)
+    one = (flat(Settings().model_dump())[name] or [_within(shape)])[0]
+    for given in (one, str(one), f"[{one}]", [one]):
+        assert flat(check_settings(_nested(name, given)).model_dump())[name] == [one]
+
+
+def test_lists_of_words_and_pairs_come_as_a_command_line_has_them() -> None:
+    settings = check_settings({"export": {"formats": "csv", "class_names": "[]"}, "train": {"band_pass_angstrom": "3, 40"}})
+    assert settings.export.formats == ["csv"]
+    assert settings.export.class_names == []
+    assert settings.train.band_pass_angstrom == (3, 40)
+    assert check_settings({"train": {"band_pass_angstrom": "none"}, "label": {"grey_level": "null"}}).label.grey_level is None
+    with pytest.raises(BadInput, match=r"^parameter tetris\.shape_voxels = \{'z': 64\}: 3 values"):
+        check_settings({"tetris": {"shape_voxels": {"z": 64}}})
+    with pytest.raises(BadInput, match=r"^parameter tetris\.shape_voxels = 64: 3 values, as in 1,2,3, were expected$"):
+        check_settings({"tetris": {"shape_voxels": 64}})
+
+
+@pytest.mark.parametrize(
+    ("design", "words"),
+    [
+        ({"tilt_step_deg": 50, "tilt_range_deg": [60, 40]}, "tilt_step_deg = 50 with tilt_range_deg = 40"),
+        (
+            {"groups": {"low": {"design": {"tilt_step_deg": 50}}}},
+            "groups.low.design.tilt_step_deg = 50 with tilt_range_deg = 40",
+        ),
+        ({"tilt_range_deg": 60, "tilt_offset_deg": [-40, 10]}, "tilts up to 100 degrees"),
+        ({"defocus_um": [-0.01 * n for n in range(300)], "ice_density_g_per_cm3": [0.01 * n for n in range(1, 100)]}, "237600"),
+    ],
+)
+def test_designs_that_cannot_be_made_are_refused(design: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        check_settings({"design": design})
+    assert str(refusal.value).startswith("parameter design.")
+    assert words in str(refusal.value)
+
+
+def test_a_design_table_has_the_bounds_of_the_designs_settings() -> None:
+    row = {"id": "a", "total_dose_e_per_angstrom2": 90, "defocus_um": -2, "tilt_range_deg": 60, "tilt_step_deg": 3}
+    row |= {"ice_density_g_per_cm3": 0.9}
+    DesignRow.model_validate(row)
+    for name, items, _ in NUMBERS:
+        column = name.removeprefix("design.").removeprefix("nuisances.")
+        if name.startswith("design.") and column in DesignRow.model_fields:
+            for wrong in (math.inf, math.nan, *_beyond(items[0])):
+                with pytest.raises(ValidationError):
+                    DesignRow.model_validate({**row, column: wrong})
+    with pytest.raises(ValidationError, match="tilts up to 95 degrees"):
+        DesignRow.model_validate({**row, "tilt_offset_deg": -35})
+
+
+def test_every_column_of_numbers_of_a_design_table_is_of_a_type_that_the_designs_settings_have() -> None:
+    columns = {name for name, _, _ in _numbers(DesignRow)}
+    shapes = {name.removeprefix("design.").removeprefix("nuisances."): shapes for name, shapes, _ in NUMBERS}
+    assert len(columns) > 20
+    for name, items, _ in _numbers(DesignRow):
+        bounds = [
+            {key: one for key, one in item.items() if "inimum" in key or "aximum" in key}
+            for item in (items[0], shapes[name][0])
+        ]
+        assert bounds[0] == bounds[1], name

@@ -8,7 +8,8 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 
-from template_learning.common.errors import BadInput, Fault
+from template_learning.common.errors import UNREADABLE, BadInput, Fault, in_words
+from template_learning.common.files import read_json
 from template_learning.settings import SettingsSection, complaints
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -26,12 +27,8 @@ def _model(path: Path | None, model: type[Model]) -> Model:
     """``model`` from a JSON file, or its defaults; bad values are one line each (exit code 2)."""
     if path is None:
         return model()
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file")
     try:
-        return model.model_validate(json.loads(path.read_text()))
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{path}: not JSON ({error})") from None
+        return model.model_validate(read_json(path))
     except ValidationError as error:
         if issubclass(model, SettingsSection):
             raise BadInput(f"{path}: {complaints(error, model)}") from None
@@ -65,10 +62,12 @@ def prepare(
     output: Output,
     assembly: Annotated[str | None, typer.Option(help="number of the biological assembly to build")] = None,
     resolution_angstrom: Annotated[
-        float | None, typer.Option(min=0.1, help="map: its resolution [twice the voxel size]")
+        float | None, typer.Option(min=0.1, max=1000, help="map: its resolution [twice the voxel size]")
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="map: grey value that bounds the molecule [Otsu's]")] = None,
-    mass_dalton: Annotated[float | None, typer.Option(min=1.0, help="map: the molecule's mass [from the volume]")] = None,
+    mass_dalton: Annotated[
+        float | None, typer.Option(min=1000.0, max=1e10, help="map: the molecule's mass [from the volume]")
+    ] = None,
 ) -> None:
     """Clean a molecule, build its assembly, or turn a density map into pseudo-atoms: <id>.cif.gz."""
     from template_learning.common.tables import MoleculeInput
@@ -85,9 +84,11 @@ def distractors(
     folder: Annotated[Path, typer.Argument(help="structures to choose from, searched through")],
     output: Annotated[Path, typer.Option(help="the table to write: id, path, share")],
     count: Annotated[int, typer.Option(min=1, help="how many at most")] = 100,
-    minimum_kilodalton: Annotated[float, typer.Option(help="lightest")] = 30.0,
-    maximum_kilodalton: Annotated[float, typer.Option(help="heaviest")] = 1000.0,
-    minimum_dissimilarity: Annotated[float, typer.Option(help="least relative difference in size or shape of any two")] = 0.02,
+    minimum_kilodalton: Annotated[float, typer.Option(min=0, max=1e6, help="lightest")] = 30.0,
+    maximum_kilodalton: Annotated[float, typer.Option(min=0, max=1e6, help="heaviest")] = 1000.0,
+    minimum_dissimilarity: Annotated[
+        float, typer.Option(min=0, max=1, help="least relative difference in size or shape of any two")
+    ] = 0.02,
     template: Annotated[list[Path] | None, typer.Option(help="structure to keep away from; may be repeated")] = None,
     by_mass: Annotated[bool, typer.Option("--by-mass", help="shares of equal mass instead of equal number")] = False,
 ) -> None:
@@ -296,7 +297,7 @@ def segment(
     identifier: Identifier,
     output: Output,
     settings: SettingsFile = None,
-    voxel_size_angstrom: Annotated[float | None, typer.Option(min=0.01, help="instead of the header's")] = None,
+    voxel_size_angstrom: Annotated[float | None, typer.Option(min=0.05, max=1000, help="instead of the header's")] = None,
     simulated: Annotated[
         bool, typer.Option("--simulated", help="from SIMULATE: protein dark, whatever segment.contrast says of the user's")
     ] = False,
@@ -344,7 +345,7 @@ def match(
         Path | None,
         typer.Option(help="<id>.segmentation.mrc.json of the same tomogram: what SEGMENT found, for --contrast auto"),
     ] = None,
-    voxel_size_angstrom: Annotated[float | None, typer.Option(min=0.01, help="instead of the header's")] = None,
+    voxel_size_angstrom: Annotated[float | None, typer.Option(min=0.05, max=1000, help="instead of the header's")] = None,
 ) -> None:
     """Search one tomogram by template matching (pytme or pytom-match-pick): <id>.picks.csv and <id>.scores.mrc."""
     from template_learning.settings import MatchCommandSettings
@@ -454,12 +455,23 @@ def crate(
 
 
 def main() -> None:
-    """Run the command line; BadInput exits with 2 and Fault with 3, each with one line."""
+    """Run the command line; what goes wrong with files or for want of memory is one line, and its exit code says what it is.
+
+    BadInput exits with 2, Fault with 3, and 137 is what is tried again with more memory.  Any other error is a mistake of this
+    program, and shows where it is.
+    """
     try:
         app()
-    except BadInput as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except Fault as error:
-        print(f"fault: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(3)
+    except (BadInput, Fault) as error:
+        _end(error)
+    except UNREADABLE as error:
+        _end(in_words(error))
+    except MemoryError as error:
+        print(f"fault: not enough memory ({' '.join(str(error).split()) or 'no more said'})", file=sys.stderr)
+        sys.exit(137)
+
+
+def _end(error: BadInput | Fault) -> None:
+    bad = isinstance(error, BadInput)
+    print(f"{'error' if bad else 'fault'}: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2 if bad else 3)

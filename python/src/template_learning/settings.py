@@ -5,11 +5,39 @@ What earlier versions called a parameter stands in ``RENAMED`` and ``DROPPED``, 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from math import prod
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from template_learning.common.stages import ORDER, PER_TOMOGRAM, StageName
+from template_learning.common.tables import (
+    STEEPEST_DEG,
+    AmplitudeContrast,
+    Astigmatism,
+    AxisDistance,
+    BeadDiameter,
+    Beads,
+    Defocus,
+    DefocusError,
+    Direction,
+    Dose,
+    DoseOrder,
+    Drift,
+    IceDensity,
+    IceThickness,
+    Lost,
+    MeanFreePath,
+    PhaseShift,
+    Share,
+    Slope,
+    TiltOffset,
+    TiltRange,
+    TiltStep,
+    Turn,
+    Voltage,
+)
 
 RENAMED = {
     "flex.damage": "flex.maximum_broken_fraction",
@@ -72,37 +100,56 @@ RENAMED = {
 DROPPED = {"flex.spring_constant": "conformers do not depend on it"}
 """A parameter of version 0.1.0 that is gone, and why."""
 
-NotNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Lost = Annotated[float, Field(ge=0, le=0.8)]
-PhaseShift = Annotated[float, Field(ge=0, le=180)]
-DoseOrder = Literal["dose-symmetric", "bidirectional", "continuous"]
-Slope = Annotated[float, Field(ge=0, lt=1)]
-VesicleRadius = Annotated[float, Field(ge=60)]
+# Bounds of what is a length or a voxel beyond which nothing in the field lies: what is not in ångström, or mistyped, mostly does.
+VoxelSize = Annotated[float, Field(ge=0.05, le=1000)]
+Resolution = Annotated[float, Field(gt=0, le=1000)]
+Radius = Annotated[float, Field(gt=0, le=10_000)]
+Length = Annotated[float, Field(gt=0, le=1_000_000)]
+GreyLevel = Annotated[float, Field(gt=0, le=1_000_000)]
+VesicleRadius = Annotated[float, Field(ge=60, le=100_000)]
+BoxEdge = Annotated[int, Field(ge=2, le=8192)]
 Filled = Annotated[float, Field(gt=0, le=1)]
-STEEPEST_DEG = 89.0
+Sigma = Annotated[float, Field(ge=0, le=10_000)]
+Noise = Annotated[float, Field(gt=0, le=1000)]
+Exponent = Annotated[float, Field(ge=-10, le=10)]
+LearningRate = Annotated[float, Field(gt=0, le=1)]
+MOST_ROWS = 65536
+"""Of a design."""
 
 
 class SettingsSection(BaseModel):
     """Settings of one stage: unknown names are refused, values are checked against their bounds."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _split_lists(cls, values: Any) -> Any:
-        """Lists may come as text, ``1,2`` or ``[1, 2]``: a command line has no other way to write them; one number is a list too."""
-        if not isinstance(values, dict):
-            return values
-        kinds = {name: get_origin(field.annotation) for name, field in cls.model_fields.items()}
+    def _as_a_command_line_has_it(cls, value: Any, info: ValidationInfo) -> Any:
+        """Lists may come as text, ``1,2`` or ``[1, 2]``, or as the one value that they hold; ``none`` is no value.
 
-        def split(name: str, value: Any) -> Any:
-            if kinds.get(name) in (list, tuple) and isinstance(value, str):
-                return [part.strip() for part in value.strip(" []").split(",") if part.strip()]
-            return [value] if kinds.get(name) is list and isinstance(value, int | float) else value
-
-        return {name: split(name, value) for name, value in values.items()}
+        A command line has no other way to write them.  Where it names a parameter without a value that is true, and no number.
+        """
+        assert info.field_name is not None
+        annotation = cls.model_fields[info.field_name].annotation
+        optional = get_origin(annotation) in (Union, UnionType)
+        kind = next(one for one in get_args(annotation) if one is not type(None)) if optional else annotation
+        origin, inner = get_origin(kind), get_args(kind)
+        if optional and (
+            value is None or (kind is not str and isinstance(value, str) and value.strip().lower() in ("none", "null"))
+        ):
+            return None
+        if origin in (list, tuple):
+            if isinstance(value, str):
+                text = value.strip().removeprefix("[").removesuffix("]")
+                value = [part.strip().strip("'\"") for part in text.split(",")] if text.strip() else []
+            elif origin is list and isinstance(value, int | float):
+                value = [value]
+            if origin is tuple and (not isinstance(value, list | tuple) or len(value) != len(inner)):
+                raise ValueError(f"{len(inner)} values, as in 1,2{',3' if len(inner) > 2 else ''}, were expected")
+        several = value if isinstance(value, list | tuple) else [value]
+        if _is_number(inner[0] if origin in (list, tuple) else kind) and any(isinstance(one, bool) for one in several):
+            raise ValueError("a number was expected (was a value left out?)")
+        return value
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
         """These settings with other values, checked; ``changes`` is nested as the settings are."""
@@ -112,25 +159,37 @@ class SettingsSection(BaseModel):
 class FlexSettings(SettingsSection):
     """FLEX: conformers of each template by normal-mode analysis (ProDy's anisotropic network model)."""
 
-    conformers: int = Field(25, ge=1, description="conformers for each template (paper: 25 ribosome, 100 nucleosome, 80 FAS)")
+    conformers: int = Field(
+        25, ge=1, le=10_000, description="conformers for each template (paper: 25 ribosome, 100 nucleosome, 80 FAS)"
+    )
     modes: int = Field(
-        20, ge=1, description="the last mode taken, counted from the softest without the rigid body's six (released script: 20)"
+        20,
+        ge=1,
+        le=10_000,
+        description="the last mode taken, counted from the softest without the rigid body's six (released script: 20)",
     )
     first_mode: int = Field(
         7,
         ge=1,
+        le=10_000,
         description="the first mode taken, counted alike (released script: 7; the softest: 1); see docs/explanation/flexing.md",
     )
-    cutoff_angstrom: float = Field(15.0, gt=0, description="nodes nearer than this are joined by a spring")
+    cutoff_angstrom: float = Field(15.0, gt=0, le=100, description="nodes nearer than this are joined by a spring")
     amplitude_kind: Literal["uniform", "thermal"] = Field(
         "uniform", description="uniform: as in the paper; thermal: normal, variance 1 / eigenvalue, scaled to rmsd_angstrom"
     )
     amplitude: float = Field(
-        100.0, ge=0, description="uniform: each mode, of unit length over all atoms, times a number in +-this (paper: 100)"
+        100.0,
+        ge=0,
+        le=100_000,
+        description="uniform: each mode, of unit length over all atoms, times a number in +-this (paper: 100)",
     )
-    rmsd_angstrom: float = Field(2.0, gt=0, description="thermal: RMSD of every conformer to its template")
+    rmsd_angstrom: float = Field(2.0, gt=0, le=100, description="thermal: RMSD of every conformer to its template")
     minimum_contacts: int = Field(
-        8, ge=0, description="nodes with fewer springs are loose ends that follow their chain; 0 = every node counts (paper)"
+        8,
+        ge=0,
+        le=1000,
+        description="nodes with fewer springs are loose ends that follow their chain; 0 = every node counts (paper)",
     )
     minimum_collectivity: float = Field(
         0.1, ge=0, lt=1, description="modes that move a smaller share of the nodes are passed over; 0 = none is (paper)"
@@ -142,7 +201,9 @@ class FlexSettings(SettingsSection):
         description="largest share of a conformer's chain bonds that may be broken, and most clashes for each atom beyond "
         "the template's own; else it is drawn again (uniform: smaller each time); 1 = every draw is kept (paper)",
     )
-    redraws: int = Field(20, ge=1, description="draws of a conformer, of which the least damaged is kept when all fail")
+    redraws: int = Field(
+        20, ge=1, le=10_000, description="draws of a conformer, of which the least damaged is kept when all fail"
+    )
 
     @model_validator(mode="after")
     def _modes_in_order(self) -> "FlexSettings":
@@ -157,37 +218,35 @@ class VolumeSettings(SettingsSection):
     engine: Literal["native", "eman2"] = Field(
         "native", description="native: this package; eman2: e2pdb2mrc.py in its container"
     )
-    voxel_size_angstrom: float = Field(16.0, gt=0, description="voxel size of the sample that molecules are packed in")
-    resolution_angstrom: float = Field(32.0, gt=0, description="Gaussian per atom: 1/e half-width = resolution / pi")
+    voxel_size_angstrom: VoxelSize = Field(16.0, description="voxel size of the sample that molecules are packed in")
+    resolution_angstrom: Resolution = Field(32.0, description="Gaussian per atom: 1/e half-width = resolution / pi")
 
 
 class NuisanceSettings(SettingsSection):
     """What goes wrong at the microscope; a list of levels each, as the design's other factors."""
 
-    gold_fiducials: list[NotNegative] = Field([0.0], min_length=1, description="gold beads, mean number; 0 = none")
-    gold_diameter_angstrom: list[Positive] = Field([100.0], min_length=1, description="their diameter (usual: 50 to 150)")
+    gold_fiducials: list[Beads] = Field([0.0], min_length=1, description="gold beads, mean number; 0 = none")
+    gold_diameter_angstrom: list[BeadDiameter] = Field([100.0], min_length=1, description="their diameter (usual: 50 to 150)")
     carbon_edge: list[Share] = Field([0.0], min_length=1, description="share of the field under a carbon film; 0 = none")
-    shift_error_angstrom: list[NotNegative] = Field(
-        [0.0], min_length=1, description="misalignment of each tilt, sigma; 0 = none"
-    )
-    rotation_error_deg: list[NotNegative] = Field(
+    shift_error_angstrom: list[Drift] = Field([0.0], min_length=1, description="misalignment of each tilt, sigma; 0 = none")
+    rotation_error_deg: list[Turn] = Field(
         [0.0], min_length=1, description="rotation of each tilt in its plane, sigma; 0 = none"
     )
-    slow_drift_angstrom: list[NotNegative] = Field(
+    slow_drift_angstrom: list[Drift] = Field(
         [0.0],
         min_length=1,
         description="misalignment that grows from tilt to tilt in the order they were taken: a random walk of this deviation over the series; 0 = none",
     )
-    tilt_axis_error_deg: list[NotNegative] = Field(
+    tilt_axis_error_deg: list[Turn] = Field(
         [0.0], min_length=1, description="rotation that all tilts have in common, sigma; 0 = none"
     )
-    tilt_angle_error_deg: list[NotNegative] = Field(
+    tilt_angle_error_deg: list[Turn] = Field(
         [0.0], min_length=1, description="of each tilt's true angle from the one that is written, sigma; 0 = none"
     )
-    defocus_error_um: list[NotNegative] = Field(
+    defocus_error_um: list[DefocusError] = Field(
         [0.0], min_length=1, description="of each tilt's true defocus from the series' own, sigma; 0 = none"
     )
-    motion_angstrom: list[NotNegative] = Field([0.0], min_length=1, description="drift during each exposure; 0 = none")
+    motion_angstrom: list[Drift] = Field([0.0], min_length=1, description="drift during each exposure; 0 = none")
     uneven_illumination: list[Slope] = Field(
         [0.0], min_length=1, description="slope of the beam's intensity over the field; 0 = none"
     )
@@ -204,6 +263,7 @@ class GroupSettings(SettingsSection):
     weight: float = Field(
         1.0,
         gt=0,
+        le=1e6,
         description="its part of `design.tomograms` beside the other groups' (not where `design.tomograms` is its own)",
     )
     design: dict[str, Any] = Field({}, description="parameters of `design` that are its own, but for `scheme` and `groups`")
@@ -237,23 +297,24 @@ class DesignSettings(SettingsSection):
         "factorial", description="factorial: every combination of the lists; sobol: `tomograms` rows between their extremes"
     )
     tomograms: int = Field(
-        48, ge=1, le=65536, description="rows drawn by the sobol scheme (factorial: the product of the lists)"
+        48, ge=1, le=MOST_ROWS, description="rows drawn by the sobol scheme (factorial: the product of the lists)"
     )
-    test_tomograms: int = Field(0, ge=0, description="rows kept out of training and scored at the end")
+    test_tomograms: int = Field(0, ge=0, le=MOST_ROWS, description="rows kept out of training and scored at the end")
     validation_tomograms: int = Field(
         2,
         ge=0,
+        le=MOST_ROWS,
         description="rows that choose the size threshold and the best epoch; of a factorial they are drawn so that all levels come in turn",
     )
-    total_dose_e_per_angstrom2: list[float] = Field(
+    total_dose_e_per_angstrom2: list[Dose] = Field(
         [75.0, 150.0], min_length=1, description="electrons per Å^2 over the whole series"
     )
-    tilt_step_deg: list[float] = Field([2.0, 4.0], min_length=1, description="tilt increments")
-    tilt_range_deg: list[float] = Field([60.0, 40.0], min_length=1, description="tilts from -range to +range")
-    ice_density_g_per_cm3: list[float] = Field([0.9, 1.1], min_length=1, description="density of the vitreous ice")
-    defocus_um: list[float] = Field([-2.5, -3.25, -4.0], min_length=1, description="defocus, negative = underfocus")
+    tilt_step_deg: list[TiltStep] = Field([2.0, 4.0], min_length=1, description="tilt increments")
+    tilt_range_deg: list[TiltRange] = Field([60.0, 40.0], min_length=1, description="tilts from -range to +range")
+    ice_density_g_per_cm3: list[IceDensity] = Field([0.9, 1.1], min_length=1, description="density of the vitreous ice")
+    defocus_um: list[Defocus] = Field([-2.5, -3.25, -4.0], min_length=1, description="defocus in um, negative = underfocus")
     phase_shift_deg: list[PhaseShift] = Field([0.0], min_length=1, description="phase plate (paper: 90); 0 = none")
-    tilt_offset_deg: list[float] = Field(
+    tilt_offset_deg: list[TiltOffset] = Field(
         [0.0],
         min_length=1,
         description="middle of the tilts, which run from this less the range to this plus it; 0 = symmetric",
@@ -261,22 +322,22 @@ class DesignSettings(SettingsSection):
     missing_tilts: list[Lost] = Field(
         [0.0], min_length=1, description="share of the tilts that were taken, received their dose, and were left out; 0 = none"
     )
-    tilt_axis_distance_um: list[float] = Field(
+    tilt_axis_distance_um: list[AxisDistance] = Field(
         [0.0],
         min_length=1,
         description="of the field from the tilt axis: each tilt's defocus is off by it times the angle's sine; 0 = on the axis",
     )
     dose_order: list[DoseOrder] = Field([], description="order in which tilts receive their dose; none = simulate.scheme")
-    ice_thickness_angstrom: list[Positive] = Field(
+    ice_thickness_angstrom: list[IceThickness] = Field(
         [], description="of the ice, beyond what is packed empty (lamellae: 1000 to 3000); none = the sample's box"
     )
-    inelastic_mean_free_path_angstrom: list[Positive] = Field(
+    inelastic_mean_free_path_angstrom: list[MeanFreePath] = Field(
         [], description="none = simulate.inelastic_mean_free_path_angstrom"
     )
-    voltage_kv: list[Positive] = Field([], description="none = microscope.voltage_kv")
-    amplitude_contrast: list[Slope] = Field([], description="none = microscope.amplitude_contrast")
-    astigmatism_um: list[NotNegative] = Field([], description="none = simulate.astigmatism_um")
-    astigmatism_deg: list[float] = Field([], description="none = simulate.astigmatism_deg")
+    voltage_kv: list[Voltage] = Field([], description="none = microscope.voltage_kv")
+    amplitude_contrast: list[AmplitudeContrast] = Field([], description="none = microscope.amplitude_contrast")
+    astigmatism_um: list[Astigmatism] = Field([], description="none = simulate.astigmatism_um")
+    astigmatism_deg: list[Direction] = Field([], description="none = simulate.astigmatism_deg")
     nuisances: NuisanceSettings = NuisanceSettings()
     groups: dict[GroupName, GroupSettings] = Field(
         {},
@@ -293,13 +354,28 @@ class DesignSettings(SettingsSection):
             )
         return self
 
+    @model_validator(mode="after")
+    def _can_be_imaged(self) -> "DesignSettings":
+        if max(self.tilt_step_deg) > min(self.tilt_range_deg):
+            raise ValueError(
+                f"tilt_step_deg = {max(self.tilt_step_deg):g} with tilt_range_deg = {min(self.tilt_range_deg):g}: "
+                "a step of the range at most was expected"
+            )
+        lists = [value for value in (*dict(self).values(), *dict(self.nuisances).values()) if isinstance(value, list) and value]
+        rows = prod(len(levels) for levels in lists)
+        if self.scheme == "factorial" and rows > MOST_ROWS:
+            raise ValueError(
+                f"the lists make {rows} combinations; {MOST_ROWS} at most were expected (scheme = sobol draws fewer)"
+            )
+        return self
+
 
 class StopSettings(SettingsSection):
     """When a sample is full: at the first of these that is reached, and in any case when no more fit."""
 
-    molecules: int | None = Field(None, ge=1, description="this many molecules; none = no limit")
-    templates: int | None = Field(None, ge=1, description="this many templates; none = no limit")
-    protein_mg_per_ml: float | None = Field(None, gt=0, description="this concentration; none = no limit")
+    molecules: int | None = Field(None, ge=1, le=10_000_000, description="this many molecules; none = no limit")
+    templates: int | None = Field(None, ge=1, le=10_000_000, description="this many templates; none = no limit")
+    protein_mg_per_ml: float | None = Field(None, gt=0, le=1500, description="this concentration; none = no limit")
     occupancy: float | None = Field(
         None, gt=0, lt=1, description="excluded volumes fill this fraction of the box; none = no limit"
     )
@@ -308,7 +384,7 @@ class StopSettings(SettingsSection):
 class VesicleSettings(SettingsSection):
     """Closed lipid bilayers, and the molecules that are set in them."""
 
-    count: int = Field(0, ge=0, description="vesicles, placed before the molecules, which also go inside")
+    count: int = Field(0, ge=0, le=10_000, description="vesicles, placed before the molecules, which also go inside")
     radius_angstrom: tuple[VesicleRadius, VesicleRadius] = Field(
         (200.0, 400.0), description="least and greatest radius, to the bilayer's middle"
     )
@@ -335,27 +411,31 @@ class FilamentSettings(SettingsSection):
     microtubules: list[str] = Field(
         [], description="'species=count': so many tubes of 13 protofilaments of this unit (tubulin's dimer)"
     )
-    rise_angstrom: float = Field(27.5, gt=0, description="along the axis from unit to unit (actin: 27.3 to 27.6)")
-    twist_deg: float = Field(-166.7, description="about the axis from unit to unit (actin: -166 to -167)")
+    rise_angstrom: float = Field(27.5, gt=0, le=10_000, description="along the axis from unit to unit (actin: 27.3 to 27.6)")
+    twist_deg: float = Field(-166.7, ge=-360, le=360, description="about the axis from unit to unit (actin: -166 to -167)")
     radius_angstrom: float = Field(
-        16.0, ge=0, description="of the units' centres from the axis; 0 for a unit that is a whole turn or ring"
+        16.0, ge=0, le=10_000, description="of the units' centres from the axis; 0 for a unit that is a whole turn or ring"
     )
     persistence_angstrom: float = Field(
-        177000.0, gt=0, description="persistence length of filaments and microtubules (actin: 17.7 um, Gittes et al. 1993)"
+        177000.0,
+        gt=0,
+        le=1e12,
+        description="persistence length of filaments and microtubules (actin: 17.7 um, Gittes et al. 1993)",
     )
-    length_angstrom: float = Field(1000.0, gt=0, description="length of filaments and microtubules")
+    length_angstrom: Length = Field(1000.0, description="length of filaments and microtubules")
 
 
 class TetrisSettings(SettingsSection):
     """TETRIS: molecules packed tightly in a box."""
 
-    shape_voxels: tuple[int, int, int] = Field(
+    shape_voxels: tuple[BoxEdge, BoxEdge, BoxEdge] = Field(
         (64, 192, 192),
         description="box as z, y, x in voxels of volume.voxel_size_angstrom (paper: 64 x 192 x 192 or 64 x 256 x 256)",
     )
     distractors_per_template: float = Field(
         5.0,
         ge=0,
+        le=10_000,
         description="molecules of distractors for one of a template (paper: 5 ribosome, 2 nucleosome, which the released scripts' "
         "repeated lines make 9 and 3)",
     )
@@ -374,9 +454,8 @@ class TetrisSettings(SettingsSection):
         description="what must not overlap: density: the binarised densities; released: the released script's, cut at grey_level and "
         "eroded, so that rims may overlap; atoms: the voxels with atoms",
     )
-    grey_level: float = Field(
+    grey_level: GreyLevel = Field(
         100.0,
-        gt=0,
         description="excluded_volume released: the body is where the density, after the Gaussian, is above this, in EMAN2's scale "
         "(released script: 100)",
     )
@@ -386,13 +465,15 @@ class TetrisSettings(SettingsSection):
         le=8,
         description="excluded_volume released: the body loses this much all round before it is forbidden (released script: 2)",
     )
-    packing_voxel_size_angstrom: float | None = Field(
+    packing_voxel_size_angstrom: VoxelSize | None = Field(
         None,
-        gt=0,
         description="grid that is packed on, finer = denser with excluded_volume atoms; none = volume.voxel_size_angstrom",
     )
     minimum_distance_angstrom: float = Field(
-        3.0, ge=0, description="least distance between atoms of two molecules; 0 = only the bodies keep apart (released script)"
+        3.0,
+        ge=0,
+        le=1000,
+        description="least distance between atoms of two molecules; 0 = only the bodies keep apart (released script)",
     )
     shell_voxels: float = Field(
         2.0, ge=1, le=16, description="reach of the shell that draws molecules together, voxels of the grid that is packed on"
@@ -400,12 +481,15 @@ class TetrisSettings(SettingsSection):
     placer: Literal["tetris", "random"] = Field(
         "tetris", description="tetris: where a molecule touches most; random: anywhere it fits (the paper's ablation)"
     )
-    margin_angstrom: float = Field(0.0, ge=0, description="free border on each side of the box")
+    margin_angstrom: float = Field(0.0, ge=0, le=1_000_000, description="free border on each side of the box")
     centre_margin_angstrom: float = Field(
-        0.0, ge=0, description="least distance of a molecule's centre from each face of the box (released script: 192)"
+        0.0,
+        ge=0,
+        le=1_000_000,
+        description="least distance of a molecule's centre from each face of the box (released script: 192)",
     )
-    slab_thickness_angstrom: float | None = Field(
-        None, gt=0, description="molecules only within this thickness about the middle in z; none = the whole box"
+    slab_thickness_angstrom: Length | None = Field(
+        None, description="molecules only within this thickness about the middle in z; none = the whole box"
     )
     filled_thickness_fraction: tuple[Filled, Filled] = Field(
         (1.0, 1.0),
@@ -422,7 +506,9 @@ class TetrisSettings(SettingsSection):
     device: Literal["cpu", "gpu", "auto"] = Field(
         "cpu", description="where places are searched for, the same ones; auto takes a GPU where there is one"
     )
-    retries: int = Field(20, ge=0, description="further tries, each in a new orientation, when a molecule does not fit")
+    retries: int = Field(
+        20, ge=0, le=1_000_000, description="further tries, each in a new orientation, when a molecule does not fit"
+    )
     keep_shares: bool = Field(
         True, description="true: end when a molecule fits nowhere; false: go on with the species that still fit"
     )
@@ -440,13 +526,11 @@ class TetrisSettings(SettingsSection):
 class MicroscopeSettings(SettingsSection):
     """The microscope: of the tilt series that SIMULATE makes, and of the user's tomograms for MATCH."""
 
-    voltage_kv: float = Field(300.0, gt=0, description="acceleration voltage")
-    spherical_aberration_mm: float = Field(2.7, ge=0, description="Cs")
-    chromatic_aberration_mm: float = Field(2.7, ge=0, description="Cc (SIMULATE)")
-    amplitude_contrast: float = Field(
+    voltage_kv: Voltage = Field(300.0, description="acceleration voltage")
+    spherical_aberration_mm: float = Field(2.7, ge=0, le=100, description="Cs")
+    chromatic_aberration_mm: float = Field(2.7, ge=0, le=100, description="Cc (SIMULATE)")
+    amplitude_contrast: AmplitudeContrast = Field(
         0.07,
-        ge=0,
-        lt=1,
         description="share of the contrast transfer that is amplitude (zero-loss images of molecules in ice: about 0.07)",
     )
 
@@ -457,8 +541,8 @@ class SimulateSettings(SettingsSection):
     engine: Literal["native", "parakeet"] = Field(
         "native", description="native: this package; parakeet: parakeet.run in its container"
     )
-    pixel_size_angstrom: float | None = Field(
-        None, gt=0, description="pixel of the tilt series; none = half of reconstruct.voxel_size_angstrom"
+    pixel_size_angstrom: VoxelSize | None = Field(
+        None, description="pixel of the tilt series; none = half of reconstruct.voxel_size_angstrom"
     )
     device: Literal["cpu", "gpu", "auto"] = Field("cpu", description="auto takes a GPU where there is one")
     scheme: DoseOrder = Field("dose-symmetric", description="order in which tilts receive their dose")
@@ -466,13 +550,16 @@ class SimulateSettings(SettingsSection):
         "multislice", description="multislice: the wave goes through slabs; projection: through their sum"
     )
     damage_angstrom2_per_dose: float = Field(
-        0.08, ge=0, description="radiation damage: variance of the atoms' displacement in Å^2 for one e/Å^2 (paper: 0.08)"
+        0.08,
+        ge=0,
+        le=100,
+        description="radiation damage: variance of the atoms' displacement in Å^2 for one e/Å^2 (paper: 0.08)",
     )
-    detector_pixel_size_angstrom: float = Field(
-        1.0, gt=0, description="the detector's own pixel, to which its DQE refers; the tilt series is binned from it (paper: 1)"
+    detector_pixel_size_angstrom: VoxelSize = Field(
+        1.0, description="the detector's own pixel, to which its DQE refers; the tilt series is binned from it (paper: 1)"
     )
-    astigmatism_um: float = Field(0.0, ge=0, description="half the difference of the two principal defoci")
-    astigmatism_deg: float = Field(0.0, description="direction in which the defocus is raised, from x")
+    astigmatism_um: Astigmatism = Field(0.0, description="half the difference of the two principal defoci")
+    astigmatism_deg: Direction = Field(0.0, description="direction in which the defocus is raised, from x")
     ice_shape: Literal["slab", "cuboid"] = Field(
         "slab", description="slab: the ice goes on beyond the field; cuboid: it ends with the sample, as in Parakeet"
     )
@@ -481,9 +568,8 @@ class SimulateSettings(SettingsSection):
         "parakeet_0.6",
         description="the ice's grain: as Parakeet 0.6.8 has it by default, or as the paper's configuration for Parakeet 0.4",
     )
-    inelastic_mean_free_path_angstrom: float | None = Field(
+    inelastic_mean_free_path_angstrom: MeanFreePath | None = Field(
         3950.0,
-        gt=0,
         description="ice in which 1/e of the electrons is left in a zero-loss image (Rice et al. 2018, 300 kV: 3950); none = no loss",
     )
     keep_waves: bool = Field(False, description="also write <id>.waves.npy, to image the same sample again with other optics")
@@ -494,18 +580,18 @@ class TreatmentSettings(SettingsSection):
 
     lowest_tilt_deg: float = Field(-90.0, ge=-90, le=90, description="tilts below this are left out")
     highest_tilt_deg: float = Field(90.0, ge=-90, le=90, description="tilts above this are left out")
-    every_nth_tilt: int = Field(1, ge=1, description="2: every other tilt, by angle")
-    shift_error_angstrom: float = Field(0.0, ge=0, description="standard deviation of each tilt's misalignment along x and y")
-    rotation_error_deg: float = Field(0.0, ge=0, description="the same of each tilt's rotation in its plane")
+    every_nth_tilt: int = Field(1, ge=1, le=1000, description="2: every other tilt, by angle")
+    shift_error_angstrom: Drift = Field(0.0, description="standard deviation of each tilt's misalignment along x and y")
+    rotation_error_deg: Turn = Field(0.0, description="the same of each tilt's rotation in its plane")
     ctf_correction: Literal["none", "phase_flip", "wiener"] = Field(
         "none", description="of the tilt images, at the defocus of the series"
     )
-    wiener_signal_to_noise: float = Field(10.0, gt=0, description="wiener: the same at all frequencies")
-    ctf_strip_angstrom: float | None = Field(
-        None, gt=0, description="strips along x corrected each for its own defocus; none = one defocus an image"
+    wiener_signal_to_noise: float = Field(10.0, gt=0, le=1_000_000, description="wiener: the same at all frequencies")
+    ctf_strip_angstrom: Length | None = Field(
+        None, description="strips along x corrected each for its own defocus; none = one defocus an image"
     )
     defocus_error_um: float = Field(
-        0.0, description="added to the defocus that correction and deconvolution take for the true one"
+        0.0, ge=-20, le=20, description="added to the defocus that correction and deconvolution take for the true one"
     )
     dose_weighting: bool = Field(False, description="high frequencies of late tilts weighted down (Grant and Grigorieff 2015)")
     binning: Literal["antialiased", "plain"] = Field(
@@ -516,22 +602,28 @@ class TreatmentSettings(SettingsSection):
     radial_filter: Literal["ramp", "hamming_like", "sirt_like"] = Field(
         "ramp", description="back_projection: ramp to Nyquist; times a Hamming window; or as after some iterations of SIRT"
     )
-    iterations: int = Field(15, ge=1, description="of sirt, or those that sirt_like stands for")
+    iterations: int = Field(15, ge=1, le=10_000, description="of sirt, or those that sirt_like stands for")
     deconvolution: Literal["none", "warp", "isonet"] = Field(
         "none", description="of the tomogram, high-passed at 300 Å (warp) or at 0.02 of Nyquist's frequency (isonet)"
     )
-    deconvolution_strength: float = Field(1.0, gt=0, description="signal to noise at low frequency is 1000 to this power")
-    deconvolution_falloff: float = Field(1.0, gt=0, description="how fast signal to noise falls with frequency")
-    gaussian_voxels: float = Field(0.0, ge=0, description="standard deviation of a Gaussian low pass; 0 = none")
-    median_voxels: int = Field(1, ge=1, description="edge of the median filter's cubes; 1 = none")
-    total_variation_sigma: float = Field(
-        0.0, ge=0, description="weight of total variation, in standard deviations of the tomogram; 0 = none"
+    deconvolution_strength: float = Field(
+        1.0, gt=0, le=10, description="signal to noise at low frequency is 1000 to this power"
     )
-    diffusion_iterations: int = Field(0, ge=0, description="of anisotropic diffusion; 0 = none")
-    non_local_means_sigma: float = Field(0.0, ge=0, description="strength of non-local means, in the noise's own; 0 = none")
-    slope_sigma: float = Field(0.0, description="grey values rise along x by this many standard deviations; 0 = none")
+    deconvolution_falloff: float = Field(1.0, gt=0, le=100, description="how fast signal to noise falls with frequency")
+    gaussian_voxels: float = Field(0.0, ge=0, le=1000, description="standard deviation of a Gaussian low pass; 0 = none")
+    median_voxels: int = Field(1, ge=1, le=99, description="edge of the median filter's cubes; 1 = none")
+    total_variation_sigma: float = Field(
+        0.0, ge=0, le=1000, description="weight of total variation, in standard deviations of the tomogram; 0 = none"
+    )
+    diffusion_iterations: int = Field(0, ge=0, le=10_000, description="of anisotropic diffusion; 0 = none")
+    non_local_means_sigma: float = Field(
+        0.0, ge=0, le=1000, description="strength of non-local means, in the noise's own; 0 = none"
+    )
+    slope_sigma: float = Field(
+        0.0, ge=-1000, le=1000, description="grey values rise along x by this many standard deviations; 0 = none"
+    )
     cut_percent: float = Field(0.0, ge=0, lt=50, description="lowest and highest grey values cut; 0 = none")
-    border_voxels: int = Field(0, ge=0, description="added on every side; 0 = none")
+    border_voxels: int = Field(0, ge=0, le=1000, description="added on every side; 0 = none")
     border: Literal["zero", "mean"] = Field("zero", description="what the added border is filled with")
     grey_values: Literal["float32", "int16", "uint8"] = Field("float32", description="what the tomogram's voxels are")
 
@@ -551,13 +643,12 @@ class ReconstructSettings(SettingsSection):
     engine: Literal["native", "imod"] = Field(
         "native", description="native: this package; imod: newstack, tilt and trimvol in their container"
     )
-    voxel_size_angstrom: float = Field(
+    voxel_size_angstrom: VoxelSize = Field(
         13.0,
-        gt=0,
         description="voxel size of the tomograms, that of the data to analyse (paper: 13 ribosome and FAS, 8 nucleosome)",
     )
-    thickness_angstrom: float | None = Field(
-        None, gt=0, description="thickness of the tomograms; none = the simulated sample's, which the tilt series names"
+    thickness_angstrom: Length | None = Field(
+        None, description="thickness of the tomograms; none = the simulated sample's, which the tilt series names"
     )
     treatment: TreatmentSettings = TreatmentSettings()
 
@@ -580,12 +671,12 @@ class LabelSettings(SettingsSection):
         lt=1,
         description="shape: density above this fraction of the molecule's maximum, where there is no grey_level",
     )
-    grey_level: float | None = Field(
-        None, gt=0, description="shape: density above this, in EMAN2's scale (released script: 100); none = density_threshold"
+    grey_level: GreyLevel | None = Field(
+        None, description="shape: density above this, in EMAN2's scale (released script: 100); none = density_threshold"
     )
-    sphere_radius_angstrom: float = Field(100.0, gt=0, description="sphere: its radius")
-    resolution_angstrom: float = Field(
-        32.0, gt=0, description="shape: Gaussian per atom before the threshold, 1/e half-width = resolution / pi"
+    sphere_radius_angstrom: Radius = Field(100.0, description="sphere: its radius")
+    resolution_angstrom: Resolution = Field(
+        32.0, description="shape: Gaussian per atom before the threshold, 1/e half-width = resolution / pi"
     )
 
 
@@ -595,13 +686,13 @@ class RandomImagingSettings(SettingsSection):
     fraction: float = Field(
         0.0, ge=0, le=1, description="share of what is learnt that is imaged anew; 0 = none, the tomograms as they were made"
     )
-    batches: int = Field(25, ge=1, description="a tomogram imaged anew serves so many batches, one patch of each")
-    noise_to_signal: tuple[Positive, Positive] = Field(
+    batches: int = Field(25, ge=1, le=100_000, description="a tomogram imaged anew serves so many batches, one patch of each")
+    noise_to_signal: tuple[Noise, Noise] = Field(
         (0.1, 8.0), description="noise added: its amplitude over that of the tomogram, drawn on a logarithmic scale"
     )
     noiseless_fraction: float = Field(0.2, ge=0, le=1, description="share of those without added noise, as denoised ones are")
-    low_pass_voxels: tuple[NotNegative, NotNegative] = Field((0.0, 2.0), description="Gaussian filter: its standard deviation")
-    slope: tuple[float, float] = Field(
+    low_pass_voxels: tuple[Sigma, Sigma] = Field((0.0, 2.0), description="Gaussian filter: its standard deviation")
+    slope: tuple[Exponent, Exponent] = Field(
         (-0.3, 1.0), description="the spectrum's slope is changed: amplitudes times frequency to the power of minus this"
     )
     largest_slope_across: float = Field(
@@ -611,25 +702,25 @@ class RandomImagingSettings(SettingsSection):
         description="the same across the tilt axis alone, as SIRT-like filters do: up to this, in half of those",
     )
     bumps: float = Field(0.25, ge=0, le=2, description="bumps of the filter: deviation of its logarithm")
-    defocus_um: tuple[float, float] = Field(
+    defocus_um: tuple[Defocus, Defocus] = Field(
         (-1.0, -7.0),
         description="of tomograms whose series passes all frequencies alike (in focus, phase plate of 90 degrees): a transfer with"
         " a defocus between these, as it is or corrected",
     )
-    largest_b_factor_angstrom2: float = Field(300.0, ge=0, description="and a fall-off with a B factor up to this")
+    largest_b_factor_angstrom2: float = Field(300.0, ge=0, le=100_000, description="and a fall-off with a B factor up to this")
     gold_fraction: float = Field(0.15, ge=0, le=1, description="share with gold beads of 5 to 15 nm")
     turned_fraction: float = Field(
         0.25, ge=0, le=1, description="share whose tilt axis lies along x in place of y: x and y are exchanged, which mirrors"
     )
     largest_scale_factor: float = Field(
-        1.5, ge=1, description="grey values are multiplied by up to this, or divided, drawn on a logarithmic scale"
+        1.5, ge=1, le=1000, description="grey values are multiplied by up to this, or divided, drawn on a logarithmic scale"
     )
 
 
 class AugmentationSettings(SettingsSection):
     """How a training patch is changed each time that it is drawn."""
 
-    random_shift_voxels: int = Field(13, ge=0, description="patches are centred on a particle, shifted by up to this")
+    random_shift_voxels: int = Field(13, ge=0, le=1000, description="patches are centred on a particle, shifted by up to this")
     rotation: Literal["none", "tilt_axis", "half_turns", "mirrors"] = Field(
         "half_turns",
         description="augmentation that keeps the missing wedge: half turns about the tilt axis (DeepFinder), or about x, y and z; "
@@ -641,8 +732,8 @@ class AugmentationSettings(SettingsSection):
         lt=1,
         description="patches are scaled by 1 +- up to this, and shifted by as much (not with train.band_pass_angstrom, which takes shifts out)",
     )
-    minimum_dose_e_per_angstrom2: float | None = Field(
-        None, gt=0, description="patches get the noise of doses between this and their tomogram's own; none = only its own"
+    minimum_dose_e_per_angstrom2: Dose | None = Field(
+        None, description="patches get the noise of doses between this and their tomogram's own; none = only its own"
     )
     missing_wedge_jitter_deg: float = Field(
         0.0, ge=0, lt=45, description="patches lose the tilts beyond the series' largest less up to this: a wider missing wedge"
@@ -653,14 +744,15 @@ class AugmentationSettings(SettingsSection):
 class LossSettings(SettingsSection):
     """What is made small: the Tversky loss and the cross-entropy, summed."""
 
-    tversky_weight: float = Field(1.0, ge=0, description="weight of the Tversky loss (DeepFinder: 1)")
-    crossentropy_weight: float = Field(1.0, ge=0, description="weight of the cross-entropy beside it (DeepFinder: 0)")
+    tversky_weight: float = Field(1.0, ge=0, le=1e6, description="weight of the Tversky loss (DeepFinder: 1)")
+    crossentropy_weight: float = Field(1.0, ge=0, le=1e6, description="weight of the cross-entropy beside it (DeepFinder: 0)")
     class_weight_exponent: float = Field(
         1.0, ge=0, le=1, description="1: each class counts the same in the cross-entropy; 0: each voxel does; between: between"
     )
     top_view_weight: float = Field(
         1.0,
         gt=0,
+        le=10_000,
         description="weight in the cross-entropy of a target whose axis lies along the beam (top view) beside that of one across it"
         " (side view), their mean 1; above 1 more top views are found and fewer others (docs/explanation/top_views.md)",
     )
@@ -683,7 +775,7 @@ class OptimizerSettings(SettingsSection):
         "adam",
         description="muon: learns in fewer steps, with a larger learning_rate (docs/explanation/learning.md); adam: DeepFinder's",
     )
-    learning_rate: float = Field(1e-4, gt=0, description="its step")
+    learning_rate: LearningRate = Field(1e-4, description="its step")
     learning_rate_schedule: Literal["constant", "cosine"] = Field(
         "constant", description="cosine: down to zero at the last step"
     )
@@ -723,10 +815,10 @@ class TrainSettings(SettingsSection):
     engine: Literal["native", "deepfinder"] = Field(
         "native", description="native: this package; deepfinder: cryoet-deepfinder in its container"
     )
-    epochs: int = Field(100, ge=1, description="epochs")
-    steps_per_epoch: int = Field(100, ge=1, description="training steps an epoch")
-    batch_size: int = Field(25, ge=1, description="patches a step")
-    patch_voxels: int = Field(52, ge=8, multiple_of=4, description="edge of the cubic training patch")
+    epochs: int = Field(100, ge=1, le=100_000, description="epochs")
+    steps_per_epoch: int = Field(100, ge=1, le=1_000_000, description="training steps an epoch")
+    batch_size: int = Field(25, ge=1, le=10_000, description="patches a step")
+    patch_voxels: int = Field(52, ge=8, le=512, multiple_of=4, description="edge of the cubic training patch")
     background_fraction: float = Field(0.1, ge=0, lt=1, description="share of patches centred anywhere (DeepFinder: 0)")
     bootstrap: bool = Field(
         True, description="every class is drawn equally often, and of it every tomogram, however many particles they have"
@@ -737,7 +829,7 @@ class TrainSettings(SettingsSection):
         "of their voxels that are not constant (paddings, masks); by median and a high percentile of those, which is that of the "
         "molecules where there is little noise; or by mean and deviation of each patch (DeepFinder)",
     )
-    band_pass_angstrom: tuple[float, float] | None = Field(
+    band_pass_angstrom: tuple[Sigma, Sigma] | None = Field(
         None,
         description="tomograms are filtered with a Gaussian, less a wider one (their standard deviations), and brought to unit "
         "deviation in that band, here and in SEGMENT; none = no filter (DeepFinder)",
@@ -751,9 +843,9 @@ class TrainSettings(SettingsSection):
     augmentation: AugmentationSettings = AugmentationSettings()
     loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
-    validation_steps: int = Field(10, ge=1, description="batches of validation patches, the same ones each epoch")
+    validation_steps: int = Field(10, ge=1, le=100_000, description="batches of validation patches, the same ones each epoch")
     early_stopping_epochs: int | None = Field(
-        None, ge=1, description="stop after this many epochs without a better validation loss; none = never"
+        None, ge=1, le=100_000, description="stop after this many epochs without a better validation loss; none = never"
     )
     network: Literal["deepfinder", "residual"] = Field(
         "deepfinder",
@@ -763,7 +855,11 @@ class TrainSettings(SettingsSection):
         False, description="after each convolution: learns in fewer steps (DeepFinder: none; network residual: always)"
     )
     filters: int = Field(
-        32, ge=4, multiple_of=4, description="feature maps of the first level (DeepFinder: 32; with network residual 16 do)"
+        32,
+        ge=4,
+        le=1024,
+        multiple_of=4,
+        description="feature maps of the first level (DeepFinder: 32; with network residual 16 do)",
     )
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"] = Field(
         "float32",
@@ -788,7 +884,7 @@ class TrainSettings(SettingsSection):
     def _can_be_trained(self) -> "TrainSettings":
         if self.network == "residual" and self.patch_voxels % 8:
             raise ValueError(f"patch_voxels = {self.patch_voxels}: a multiple of 8 was expected with network = residual")
-        if self.band_pass_angstrom is not None and not 0 <= self.band_pass_angstrom[0] < self.band_pass_angstrom[1]:
+        if self.band_pass_angstrom is not None and not self.band_pass_angstrom[0] < self.band_pass_angstrom[1]:
             short, long = self.band_pass_angstrom
             raise ValueError(f"band_pass_angstrom = {short:g}, {long:g}: the narrow Gaussian's first was expected")
         return self
@@ -816,8 +912,8 @@ class SegmentSettings(SettingsSection):
     engine: Literal["native", "deepfinder"] = Field(
         "native", description="native: this package; deepfinder: cryoet-deepfinder in its container"
     )
-    tile_voxels: int = Field(96, ge=16, multiple_of=4, description="edge of a tile; memory grows with its cube")
-    overlap_voxels: int = Field(16, ge=0, description="voxels that neighbouring tiles share on each side")
+    tile_voxels: int = Field(96, ge=16, le=2048, multiple_of=4, description="edge of a tile; memory grows with its cube")
+    overlap_voxels: int = Field(16, ge=0, le=1024, description="voxels that neighbouring tiles share on each side")
     contrast: Literal["auto", "protein_dark", "protein_bright"] = Field(
         "auto",
         description="sign of the user's tomograms; bright ones are inverted before the network sees them; auto: found for each, by "
@@ -842,6 +938,14 @@ class SegmentSettings(SettingsSection):
         "auto", description="gpu: an error without one; auto takes one where there is one"
     )
 
+    @model_validator(mode="after")
+    def _tiles_go_on(self) -> "SegmentSettings":
+        if 4 * self.overlap_voxels > 3 * self.tile_voxels:
+            raise ValueError(
+                f"overlap_voxels = {self.overlap_voxels}: three quarters of tile_voxels, {self.tile_voxels}, at most were expected"
+            )
+        return self
+
 
 class ClusterSettings(SettingsSection):
     """CLUSTER: picks from segmentations."""
@@ -853,7 +957,10 @@ class ClusterSettings(SettingsSection):
         "watershed", description="connected components split by a distance watershed, or MeanShift (paper)"
     )
     radius_voxels: float = Field(
-        6.0, gt=0, description="MeanShift's radius; least distance of two watershed seeds (paper: 10 ribosome, 6 nucleosome)"
+        6.0,
+        gt=0,
+        le=1000,
+        description="MeanShift's radius; least distance of two watershed seeds (paper: 10 ribosome, 6 nucleosome)",
     )
     probability_threshold: float = Field(
         0.5,
@@ -864,6 +971,7 @@ class ClusterSettings(SettingsSection):
     minimum_size_voxels: int | None = Field(
         None,
         ge=1,
+        le=1_000_000_000,
         description="smallest selected segment; none = the model's threshold (or none, where one of the next two is given: what is "
         "given here stands in for all that the model selects by)",
     )
@@ -914,40 +1022,52 @@ class MatchSettings(SettingsSection):
         "pytme", description="pytme: on the processor; pytom: pytom-match-pick, on GPUs (docs/how-to/template_matching.md)"
     )
     templates: int = Field(
-        1, ge=1, description="templates of each class to search with, the first by id; the best score counts"
+        1, ge=1, le=10_000, description="templates of each class to search with, the first by id; the best score counts"
     )
     angular_step_deg: float = Field(20.0, ge=3, le=180, description="angle between the orientations that are tried")
-    resolution_angstrom: float | None = Field(
-        None, gt=0, description="the template's resolution; none = twice the tomogram's voxel size"
+    resolution_angstrom: Resolution | None = Field(
+        None, description="the template's resolution; none = twice the tomogram's voxel size"
     )
-    radius_angstrom: float | None = Field(
-        None, gt=0, description="no pick within this distance of a better one; none = from the template's radius of gyration"
+    radius_angstrom: Radius | None = Field(
+        None, description="no pick within this distance of a better one; none = from the template's radius of gyration"
     )
-    maximum_picks: int = Field(1000, ge=1, description="picks of a tomogram at most, the best")
+    maximum_picks: int = Field(1000, ge=1, le=10_000_000, description="picks of a tomogram at most, the best")
     threshold_sigma: float = Field(
-        6.0, description="picks are selected whose score lies this many standard deviations of all scores above their mean"
+        6.0,
+        ge=0,
+        le=1000,
+        description="picks are selected whose score lies this many standard deviations of all scores above their mean",
     )
-    defocus_um: float | None = Field(
+    defocus_um: Defocus | None = Field(
         None,
-        description="the user's tomograms: defocus, negative = underfocus; none = the template gets no contrast transfer "
+        description="the user's tomograms: defocus in um, negative = underfocus; none = the template gets no contrast transfer "
         "(simulated tomograms: from their tilt series, as what follows)",
     )
-    phase_shift_deg: float = Field(0.0, description="the user's tomograms: phase plate; 0 = none")
+    phase_shift_deg: PhaseShift = Field(0.0, description="the user's tomograms: phase plate; 0 = none")
     ctf_corrected: bool = Field(False, description="the user's tomograms: true where phases were flipped")
-    tilt_range_deg: float = Field(60.0, gt=0, le=89, description="the user's tomograms: tilts run from -range to +range")
-    tilt_step_deg: float = Field(3.0, gt=0, description="the user's tomograms: their step")
+    tilt_range_deg: TiltRange = Field(60.0, description="the user's tomograms: tilts run from -range to +range")
+    tilt_step_deg: TiltStep = Field(3.0, description="the user's tomograms: their step")
+
+    @model_validator(mode="after")
+    def _has_tilts(self) -> "MatchSettings":
+        if self.tilt_step_deg > self.tilt_range_deg:
+            raise ValueError(
+                f"tilt_step_deg = {self.tilt_step_deg:g} with tilt_range_deg = {self.tilt_range_deg:g}: "
+                "a step of the range at most was expected"
+            )
+        return self
 
 
 class EvaluateSettings(SettingsSection):
     """EVALUATE: picks scored against what is there."""
 
     match_radius_voxels: float = Field(
-        10.0, gt=0, description="a pick within this distance of an annotation is right (paper: 10)"
+        10.0, ge=0.5, le=1000, description="a pick within this distance of an annotation is right (paper: 10)"
     )
     also_within_voxels: float | None = Field(
-        None, gt=0, description="the figures are given a second time, with this distance; none = once"
+        None, ge=0.5, le=1000, description="the figures are given a second time, with this distance; none = once"
     )
-    border_voxels: int = Field(0, ge=0, description="picks and annotations nearer to the border are left out")
+    border_voxels: int = Field(0, ge=0, le=10_000, description="picks and annotations nearer to the border are left out")
     rank: Literal["size", "score"] = Field(
         "size", description="what the threshold is on, here and in CALIBRATE: the segments' size (paper), or their score"
     )
@@ -956,22 +1076,23 @@ class EvaluateSettings(SettingsSection):
 class FinetuneSettings(SettingsSection):
     """FINETUNE: a trained model taught further on annotated experimental tomograms (paper: 2 of 10 for 10 epochs, 8 of 10 for 30)."""
 
-    splits: int = Field(3, ge=1, description="random divisions of the tomograms into taught and tested ones (paper: 3)")
+    splits: int = Field(
+        3, ge=1, le=1000, description="random divisions of the tomograms into taught and tested ones (paper: 3)"
+    )
     training_fraction: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         [0.2, 0.8], min_length=1, description="share of the tomograms that are taught, at least one (paper: 2 and 8 of 10)"
     )
-    epochs: list[Annotated[int, Field(ge=1)]] = Field(
+    epochs: list[Annotated[int, Field(ge=1, le=100_000)]] = Field(
         [10, 30], min_length=1, description="epochs with each training_fraction (paper: 10 with 2 of 10, 30 with 8 of 10)"
     )
-    steps_per_epoch: int = Field(10, ge=1, description="training steps an epoch (paper: 10)")
-    learning_rate: float = Field(1e-4, gt=0, description="Adam's step")
+    steps_per_epoch: int = Field(10, ge=1, le=1_000_000, description="training steps an epoch (paper: 10)")
+    learning_rate: LearningRate = Field(1e-4, description="Adam's step")
     labels: Literal["sphere", "shape"] = Field(
         "sphere",
         description="a sphere about each annotation, or its template's shape (annotations with angles; templates of from_results)",
     )
-    sphere_radius_angstrom: float | None = Field(
+    sphere_radius_angstrom: Radius | None = Field(
         None,
-        gt=0,
         description="sphere: its radius; none = that of what the model was trained on, else of a ball of its labels' size",
     )
     augmentation: Literal["model", "train"] = Field(
@@ -1005,8 +1126,8 @@ class ExportSettings(SettingsSection):
     )
     unselected: bool = Field(False, description="segments below the size threshold too")
     class_names: list[str] = Field([], description="names of classes 1, 2, ...; class-<n> where there are none")
-    tilt_series_pixel_size_angstrom: float | None = Field(
-        None, gt=0, description="pixel of the tilt series, for RELION; none = the tomogram's voxel size"
+    tilt_series_pixel_size_angstrom: VoxelSize | None = Field(
+        None, description="pixel of the tilt series, for RELION; none = the tomogram's voxel size"
     )
 
 
@@ -1092,9 +1213,12 @@ class Settings(SettingsSection):
     outdir: str = Field("results", description="folder for the results")
     publish_mode: Literal["copy", "link", "symlink"] = Field("copy", description="how the results get into outdir")
     job_array_size: int = Field(
-        20, ge=2, description="tasks of TETRIS, SIMULATE, RECONSTRUCT and LABEL that go to a scheduler as one job array"
+        20,
+        ge=2,
+        le=100_000,
+        description="tasks of TETRIS, SIMULATE, RECONSTRUCT and LABEL that go to a scheduler as one job array",
     )
-    gpus: int = Field(1, ge=1, description="GPUs that each task with a use for them asks for (profile gpu)")
+    gpus: int = Field(1, ge=1, le=1024, description="GPUs that each task with a use for them asks for (profile gpu)")
     image_folder: str | None = Field(
         None, description="Apptainer images (SIF) lie here, an absolute path; profile apptainer: build/containers of the clone"
     )
@@ -1205,6 +1329,10 @@ class Settings(SettingsSection):
         }
 
 
+def _is_number(kind: Any) -> bool:
+    return (get_args(kind)[0] if get_origin(kind) is Annotated else kind) in (int, float)
+
+
 def flat(content: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings by their dotted names; a mapping with nothing in it is a value."""
     values: dict[str, Any] = {}
@@ -1289,7 +1417,10 @@ def _section_at(model: type[SettingsSection], place: Sequence[int | str]) -> typ
 
 
 def _complaint(error: Mapping[str, Any], model: type[SettingsSection], own: str) -> str:
-    parts = [str(part) for part in error["loc"]]
+    places = (
+        error["loc"][:-1] if error["loc"] and isinstance(error["loc"][-1], int) else error["loc"]
+    )  # not a value's in a list
+    parts = [str(part) for part in places]
     name = ".".join([own, *parts] if own else parts)
     if own and parts[:1] == ["microscope"]:
         name = ".".join(parts)
@@ -1300,6 +1431,11 @@ def _complaint(error: Mapping[str, Any], model: type[SettingsSection], own: str)
     if error["type"] == "extra_forbidden":
         allowed = ", ".join(_section_at(model, error["loc"][:-1]).model_fields)
         return f"parameter {name} = {error['input']!r}: there is no such parameter; allowed: {allowed}"
-    if error["type"] == "value_error" and str(error["ctx"]["error"]).startswith("parameter "):  # a group's or phase's own
-        return str(error["ctx"]["error"])
-    return f"parameter {name} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    message = error["msg"].removeprefix("Value error, ")
+    if message.startswith("parameter "):  # a group's or phase's own
+        return str(message)
+    if error["type"] == "value_error" and isinstance(
+        _section_at(model, places), type(BaseModel)
+    ):  # of parameters together: the message names them
+        return f"parameter {name}.{message}"
+    return f"parameter {name} = {error['input']!r}: {message[0].lower()}{message[1:]}"

@@ -142,6 +142,7 @@ CASES = [
     Case("`mx`, `my`, `mz` of a larger cell", lambda: mrc_bytes(sampling=(20, 16, 12), cell=(160.0, 128.0, 96.0)), "warning", "as of a part of that cell"),
     Case("a cell with angles other than 90 degrees", lambda: mrc_bytes(angles=(90.0, 90.0, 120.0)), "refused", "cell angles"),
     Case("an image stack (`ispg` 0)", lambda: mrc_bytes(ispg=0), "taken"),
+    Case("an image stack (`ispg` 0, `mz` 1) where a volume is wanted", lambda: mrc_bytes(ispg=0, sampling=(10, 8, 1), cell=(80.0, 64.0, 8.0)), "warning", "as tilt series are; read as a volume"),
     Case("a stack of volumes with one volume (`ispg` 401)", lambda: mrc_bytes(ispg=401), "taken"),
     Case("a stack of several volumes", lambda: mrc_bytes(ispg=401, sampling=(10, 8, 2)), "refused", "a stack of 3 volumes"),
     Case("a single image", lambda: mrc_bytes(TRUTH[:1], ispg=0), "refused", "2 dimensions"),

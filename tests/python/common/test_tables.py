@@ -34,6 +34,7 @@ CASES = [
     Case("line ends of old Macintoshes", lambda: PLAIN.replace("\n", "\r").encode(), "taken"),
     Case("no line end after the last row", lambda: PLAIN.rstrip("\n").encode(), "taken"),
     Case("semicolons", lambda: PLAIN.replace(",", ";").encode(), "taken"),
+    Case("semicolons and commas that may part thousands", lambda: PLAIN.replace(",", ";").replace("8.5", "8,500").encode(), "warning", "not thousands?"),
     Case("semicolons and decimal commas", lambda: PLAIN.replace(",", ";").replace("8.5", "8,5").encode(), "taken"),
     Case("semicolons, decimal commas and decimal points", lambda: b"id;path;voxel_size_angstrom\na;b;8,5\nb;c;8.5\n", "refused", "one of them was expected"),
     Case("tabs", lambda: PLAIN.replace(",", "\t").encode(), "taken"),

@@ -15,19 +15,38 @@ from ..cases import Case
 CARD = ModelCard(voxel_size_angstrom=8.0, classes={1: ["x"]}, filters=4, patch_voxels=48, label_radius_angstrom={1: 20.0})
 
 
-def bodies(sign: int, slices: int = 32) -> NDArray[np.float32]:
+def bodies(sign: int, slices: int = 32, shape: tuple[int, int] = (40, 40)) -> NDArray[np.float32]:
     """Noise with small bodies in it, dark (-1) or bright (1)."""
     generator = np.random.default_rng(4)
-    data = generator.standard_normal((slices, 40, 40)).astype(np.float32)
+    data = generator.standard_normal((slices, *shape)).astype(np.float32)
     for z, y, x in generator.integers(4, 28, (30, 3)):
-        data[z % slices - 2 : z % slices + 2, y - 2 : y + 2, x - 2 : x + 2] += sign * 4
+        data[z % slices - 2 : z % slices + 2, y % shape[0] - 2 : y % shape[0] + 2, x % shape[1] - 2 : x % shape[1] + 2] += (
+            sign * 4
+        )
+    return data
+
+
+def with_voxel(grey: float) -> NDArray[np.float32]:
+    data = bodies(-1)
+    data[3, 20, 20] = -grey
+    return data
+
+
+def half_empty() -> NDArray[np.float32]:
+    data = bodies(-1)
+    data[:, :, 20:] = 0
     return data
 
 
 def given(
-    voxel: float = 8.0, by_user: float | None = None, sign: int = -1, slices: int = 32, contrast: str = "protein_dark"
+    voxel: float = 8.0,
+    by_user: float | None = None,
+    sign: int = -1,
+    slices: int = 32,
+    contrast: str = "protein_dark",
+    shape: tuple[int, int] = (40, 40),
 ) -> Any:
-    return lambda: (bodies(sign, slices), voxel, by_user, contrast)
+    return lambda: (bodies(sign, slices, shape), voxel, by_user, contrast)
 
 
 CASES = [
@@ -37,7 +56,29 @@ CASES = [
     Case("voxels of 5 Å", given(voxel=5.0), "taken", note="resampled for the network, and the result back"),
     Case("voxels of 4 Å by the header", given(voxel=4.0), "warning", "voxels of 4 Å by its header"),
     Case("voxels of 16 Å by the header", given(voxel=16.0), "warning", "voxels of 16 Å by its header"),
-    Case("voxels of 16 Å by the table", given(voxel=8.0, by_user=16.0), "taken"),
+    Case("voxels of 0.8 Å by the header, nanometres", given(voxel=0.8, shape=(200, 200)), "warning", "In nanometres?"),
+    Case("voxels of 8 Å by the table, of 16 Å by the header", given(voxel=16.0, by_user=8.0), "taken"),
+    Case("voxels of 8 Å by the table, of 1 Å by the header", given(voxel=1.0, by_user=8.0), "taken"),
+    Case("voxels of 9 Å by the table, of none by the header", given(voxel=0.0, by_user=9.0), "taken"),
+    Case(
+        "voxels of 16 Å by the table, and the model's 8 Å by the header",
+        given(voxel=8.0, by_user=16.0),
+        "warning",
+        "16 Å by the table and 8 Å by its header",
+    ),
+    Case(
+        "voxels of 0.8 Å by the table, nanometres", given(voxel=1.0, by_user=0.8, shape=(200, 200)), "warning", "In nanometres?"
+    ),
+    Case(
+        "voxels of 1 Å by the header, a default of many programs",
+        given(voxel=1.0, shape=(160, 160)),
+        "warning",
+        "what programs write that were not told",
+    ),
+    Case("more slices than rows and columns by far", given(slices=80), "warning", "Are the axes in another order?"),
+    Case(
+        "y thinner than z by far, as IMOD's tilt leaves it", given(slices=40, shape=(18, 40)), "warning", "trimvol -rx turns it"
+    ),
     Case(
         "voxels of 1 Å, so that 5 of the model's are left",
         given(voxel=1.0),
@@ -45,6 +86,20 @@ CASES = [
         "at least 16 along y and x were expected",
     ),
     Case("voxels of 320 Å, the cell in one voxel", given(voxel=320.0), "refused", "GiB; 36 at most were expected"),
+    Case(
+        "a segmentation where a tomogram is wanted",
+        lambda: ((bodies(-1) > 1.0).astype(np.int8), 8.0, None, "protein_dark"),
+        "warning",
+        "as in a mask or a segmentation",
+    ),
+    Case("a voxel of 1e9", lambda: (with_voxel(1e9), 8.0, None, "protein_dark"), "warning", "clip them"),
+    Case("half of it one value", lambda: (half_empty(), 8.0, None, "protein_dark"), "warning", "a padding or a mask?"),
+    Case(
+        "the same slice throughout",
+        lambda: (np.repeat(bodies(-1)[8:9], 32, axis=0), 8.0, None, "protein_dark"),
+        "warning",
+        "slices are the same",
+    ),
     Case("bright bodies", given(sign=1), "warning", "set segment.contrast = protein_bright"),
     Case("bright bodies with `segment.contrast: protein_bright`", given(sign=1, contrast="protein_bright"), "taken"),
     Case(

@@ -83,10 +83,15 @@ CASES = [
     Case("CSV whose `run_name` (or `experiment`, `tomo`) is another tomogram's", lambda: ("a.csv", table(angstrom(",TS_9"), "x_angstrom,y_angstrom,z_angstrom,run_name")), "refused", "none of 'TS_1'"),
     Case("CSV with a row that names no tomogram", lambda: ("a.csv", table([*angstrom(",TS_1"), "1,2,3,"], "x_angstrom,y_angstrom,z_angstrom,tomogram")), "refused", "1 of 4 rows name no tomogram"),
     Case("CSV of several kinds of particles without `class_id`", lambda: ("a.csv", table([*angstrom(",ribosome"), "1,2,3,ferritin"], "x_angstrom,y_angstrom,z_angstrom,particle_type")), "refused", "no column class_id"),
+    Case("this pipeline's own picks (`selected`)", lambda: ("a.csv", table([*angstrom(",0.9,True"), "50,60,70,0.1,False"], "x_angstrom,y_angstrom,z_angstrom,score,selected")), "warning", "3 of 4 rows are selected"),
+    Case("CSV with a column of scores", lambda: ("a.csv", table(angstrom(",0.1"), "x_angstrom,y_angstrom,z_angstrom,score")), "warning", "'score' is not looked at"),
+    Case("STAR of several `rlnClassNumber`", lambda: ("a.star", star(pixel=2.5, rlnTomoTiltSeriesPixelSize=[2.5] * 3, rlnClassNumber=[1, 2, 2])), "warning", "all are class 1"),
+    Case("two annotations of one particle, less than a voxel apart", lambda: ("a.csv", table([*angstrom(), "101,201,300"])), "warning", "2 of 4 annotations lie within a voxel of another"),
+    Case("angles in radians", lambda: ("a.csv", table(angstrom(",1.2,0.3,-2.9"), "x_angstrom,y_angstrom,z_angstrom,rot_deg,tilt_deg,psi_deg")), "warning", "in radians?"),
     Case("CSV without columns of positions", lambda: ("a.csv", "i,j,k\n1,2,3\n"), "refused", "columns x_angstrom"),
     Case("CSV with semicolons and decimal commas", lambda: ("a.csv", "x_angstrom;y_angstrom;z_angstrom\n100,0;200,0;300\n115;25;30\n900;640;500\n"), "taken"),
     Case("STAR of RELION 4, pixels of `rlnTomoTiltSeriesPixelSize`", lambda: ("a.star", star(pixel=2.5, optics={"rlnOpticsGroup": [1], "rlnTomoTiltSeriesPixelSize": [2.5]}, rlnOpticsGroup=[1] * 3)), "taken"),
-    Case("STAR without any pixel size", lambda: ("a.star", star()), "taken", note="the tomogram's voxels"),
+    Case("STAR without any pixel size", lambda: ("a.star", star()), "warning", "read as voxels of the tomogram"),
     Case("STAR whose optics groups have several pixel sizes", lambda: ("a.star", star(pixel=(2.5, 5.0, 2.5), optics=TWO_OPTICS, rlnOpticsGroup=[1, 2, 1])), "taken", note="each row in its own"),
     Case("the same without `rlnOpticsGroup` in the rows", lambda: ("a.star", star(pixel=2.5, optics=TWO_OPTICS)), "refused", "rlnOpticsGroup in the rows was expected"),
     Case("a row whose optics group is not in the file", lambda: ("a.star", star(pixel=2.5, optics=TWO_OPTICS, rlnOpticsGroup=[1, 2, 7])), "refused", "rlnOpticsGroup '7' is not in data_optics"),
@@ -147,7 +152,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_what_comes_of_annotations(tmp_path, case):
+def test_what_comes_of_annotations(tmp_path, capsys, case):
     name, content = case.make()
     path = written(tmp_path / name, content)
     if case.outcome == "refused":
@@ -159,7 +164,14 @@ def test_what_comes_of_annotations(tmp_path, case):
         return
     rows = read_annotations(path, "TS_1", GRID)
     check_annotations(rows, GRID, path)
+    said = capsys.readouterr().err.splitlines()
+    if case.outcome == "warning":
+        assert any(case.words in line for line in said)
+    else:  # a pixel size is told where a case is about it alone
+        assert not [line for line in said if "read as voxels of the tomogram" not in line]
     expected = PLACES if "beyond the edge" not in case.what else [*PLACES[:2], (1203, 500, 300)]
+    if "of one particle" in case.what:
+        rows = rows[:3]
     np.testing.assert_allclose([(r.x_angstrom, r.y_angstrom, r.z_angstrom) for r in rows], expected, atol=1e-3)
 
 

@@ -222,15 +222,13 @@ def test_a_model_is_looked_at_before_any_work(request_file, tmp_path):
     with pytest.raises(BadInput, match="start_at = 'finetune': no tomogram with annotations was given"):
         check(**other, start_at="finetune")
     (tmp_path / "particles.csv").write_text("x_angstrom,y_angstrom,z_angstrom\n100,120,90\n")
-    annotated = {
-        "id": "one",
-        "path": "my/tomogram.mrc",
-        "file": "tomogram.mrc",
-        "annotations": "p",
-        "annotations_file": "particles.csv",
-    }
+    annotated = {"path": "my/tomogram.mrc", "file": "tomogram.mrc", "annotations_file": "particles.csv"}
     params = {"model": "my/model.keras", **other, "start_at": "finetune"}  # chooses another threshold
-    check_run(request_file(params=params, model_file="model.keras", tomograms=[annotated]), tmp_path / "out")
+    one = {"id": "one", "annotations": "p", **annotated}
+    with pytest.raises(BadInput, match="1 of 1 tomograms have annotations"):
+        check_run(request_file(params=params, model_file="model.keras", tomograms=[one]), tmp_path / "out")
+    two = {"id": "two", "annotations": "q", **annotated}
+    check_run(request_file(params=params, model_file="model.keras", tomograms=[one, two]), tmp_path / "out")
     check(segment=other["segment"], cluster={"probability_threshold": 0.2, "minimum_size_voxels": 30})
     for params, words in (
         (
@@ -285,13 +283,134 @@ def test_tomograms_are_set_beside_the_models_card(checked_with_model, case):
         assert check() == []
 
 
+@pytest.mark.parametrize(
+    ("voxel", "given", "words"),
+    [
+        (13.0, None, None),
+        (9.0, None, None),
+        (13.0, 1.3, "1.3 Å by the table and 13 Å by its header; this run's are 13 Å"),
+        (6.5, None, "voxels of 6.5 Å by its header, a field of 150 x 150 nm; this run's are 13 Å. Is that so?"),
+        (1.3, None, "In nanometres?"),
+        (1.0, None, "1 Å is what programs write that were not told the size"),
+        (1.0, 13.0, None),
+        (26.0, None, "26 Å by its header"),
+    ],
+)
+def test_tomograms_are_set_beside_what_a_run_trains_on(request_file, tmp_path, voxel, given, words):
+    data = np.random.default_rng(1).standard_normal((32, 230, 230)).astype(np.float32)
+    write_mrc(tmp_path / "tomogram.mrc", data, voxel)
+    row = {"id": "one", "path": "my/tomogram.mrc", "file": "tomogram.mrc", "voxel_size_angstrom": given}
+    check_run(request_file(tomograms=[row]), tmp_path / "out")
+    notes = json.loads((tmp_path / "out/inputs.json").read_text())["notes"]
+    assert len(notes) == (words is not None), notes
+    assert words is None or words in notes[0]
+
+
+def test_a_header_is_doubted_where_there_is_nothing_to_set_it_beside(request_file, tmp_path):
+    write_mrc(tmp_path / "tomogram.mrc", GREY, 1.0)
+    params = {"start_at": "segment", "from_results": "r"}
+    check_run(request_file(params=params, templates=[], distractors=[]), tmp_path / "out")
+    (note,) = json.loads((tmp_path / "out/inputs.json").read_text())["notes"]
+    assert "were not told the size" in note
+
+
+DESIGN_HEAD = "id,split,total_dose_e_per_angstrom2,defocus_um,tilt_range_deg,tilt_step_deg,ice_density_g_per_cm3"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (f"{DESIGN_HEAD}\na,train,90,-2,60,3,0.9\nb,validation,90,-2,60,3,0.9\n", None),
+        (f"{DESIGN_HEAD}\r\na,train,90,-2,60,3,0.9\r\n", None),
+        (f"{DESIGN_HEAD}\na,train,90,2,60,3,0.9\n", "line 2, column 'defocus_um'"),
+        (f"{DESIGN_HEAD}\na,train,90,-2,60,inf,0.9\n", "line 2, column 'tilt_step_deg'"),
+        (f"{DESIGN_HEAD}\na,train,90,-2,40,50,0.9\n", "a step of the range at most was expected"),
+    ],
+)
+def test_a_design_table_is_read_as_the_pipeline_does(request_file, tmp_path, content, words):
+    (tmp_path / "d.csv").write_bytes(content.encode("utf-8"))
+    request = request_file(params={"design_table": "my/d.csv"}, design_table_file="d.csv")
+    if words is None:
+        check_run(request, tmp_path / "out")
+        return
+    with pytest.raises(BadInput) as refusal:
+        check_run(request, tmp_path / "out")
+    assert str(refusal.value).startswith("my/d.csv: ")
+    assert words in str(refusal.value)
+
+
+def test_a_class_that_the_model_does_not_know_is_told_before_any_work(checked_with_model, tmp_path, request_file):
+    (tmp_path / "staged.csv").write_text("x_angstrom,y_angstrom,z_angstrom,class_id\n100,120,90,1\n200,20,100,2\n")
+    checked_with_model(GREY, 8.0)  # writes the model
+    row = {"id": "one", "path": "t.mrc", "file": "tomogram.mrc", "annotations": "a.csv", "annotations_file": "staged.csv"}
+
+    def request(**params):
+        return request_file(params={"model": "model.keras", **params}, tomograms=[row], model_file="model.keras")
+
+    with pytest.raises(BadInput, match=r"a\.csv: class 2; the model knows 1"):
+        check_run(request(start_at="finetune"), tmp_path / "bad")
+    check_run(request(), tmp_path / "out")
+    (note,) = json.loads((tmp_path / "out/inputs.json").read_text())["notes"]
+    assert note == "a.csv: class 2, of which no pick can be; the model's are 1"
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        (["1"], "1 of 1 tomograms have annotations; at least two were expected"),
+        ([None, "1"], "1 of 2 tomograms have annotations"),
+        (["0", "0"], "no annotation of a class above 0"),
+        (["1", "0"], None),
+    ],
+)
+def test_a_fine_tuning_without_something_to_teach_is_refused(request_file, tmp_path, checked_with_model, tables, words):
+    checked_with_model(GREY, 8.0)  # writes the model
+    rows = []
+    for number, class_id in enumerate(tables):
+        row = {"id": f"t{number}", "path": f"t{number}.mrc", "file": "tomogram.mrc"}
+        if class_id is not None:
+            head = "x_angstrom,y_angstrom,z_angstrom,class_id"
+            (tmp_path / f"{number}.csv").write_text(f"{head}\n{100 + number},120,90,{class_id}\n")
+            row |= {"annotations": f"{number}.csv", "annotations_file": f"{number}.csv"}
+        rows.append(row)
+    params = {"model": "model.keras", "start_at": "finetune"}
+    request = request_file(params=params, tomograms=rows, model_file="model.keras")
+    if words is not None:
+        with pytest.raises(BadInput) as refusal:
+            check_run(request, tmp_path / "bad")
+        assert words in str(refusal.value)
+        return
+    check_run(request, tmp_path / "out")
+    notes = json.loads((tmp_path / "out/inputs.json").read_text())["notes"]
+    assert any(note.endswith("the same tomogram as that of 't0', under the id 't1'") for note in notes)
+
+
+def test_a_column_that_is_not_known_is_answered_with_those_that_are(request_file, tmp_path):
+    row = {"id": "a", "path": "p", "file": "t.cif.gz", "clas": "x"}
+    with pytest.raises(BadInput, match=r"column 'clas': there is no such column; allowed: .*class"):
+        check_run(request_file(templates=[row]), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"design": {"test_tomograms": 40, "validation_tomograms": 8}}, "leave none of 48 rows for training"),
+        ({"simulate": {"pixel_size_angstrom": 14}}, "at most reconstruct.voxel_size_angstrom, 13, was expected"),
+    ],
+)
+def test_what_design_and_reconstruct_would_refuse_is_refused_before_any_work(request_file, tmp_path, params, words):
+    with pytest.raises(BadInput) as refusal:
+        check_run(request_file(params=params), tmp_path / "out")
+    assert words in str(refusal.value)
+
+
 def test_parameters_that_nothing_looks_at_get_a_word(checked_with_model):
     assert checked_with_model(GREY, 8.0, reconstruct={"voxel_size_angstrom": 8}) == []
     notes = checked_with_model(
         GREY, 8.0, reconstruct={"voxel_size_angstrom": 10}, match={"templates": 2, "angular_step_deg": 9}
     )
     assert notes[0].startswith("parameter reconstruct.voxel_size_angstrom = 10: not used with --model")
-    assert notes[1] == "without match.run not used: parameter match.templates, match.angular_step_deg"
+    assert notes[1] == "not used: parameter match.templates, match.angular_step_deg: counts only with match.run"
 
 
 def test_a_mask_of_another_shape_is_refused(request_file, tmp_path):

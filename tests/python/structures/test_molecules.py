@@ -72,3 +72,11 @@ def test_a_source_that_is_nothing_is_refused(tmp_path):
     (tmp_path / "x.cif").write_text(ASSEMBLY_CIF)
     with pytest.raises(BadInput, match="for density maps"):
         prepare_molecule(str(tmp_path / "x.cif"), "mine", tmp_path, MoleculeInput(threshold=1.0))
+
+
+def test_preparing_refuses_what_check_refuses(tmp_path):
+    lines = [f"ATOM  {k:5d}  CA  ALA A{k:4d}    {k * 3.8 % 60:8.3f}{k * 1.3 % 50:8.3f}{k * 2.1 % 40:8.3f}  1.00  0.00           C" for k in range(1, 200)]  # fmt: skip
+    (tmp_path / "trace.pdb").write_text("\n".join([*lines, "END", ""]))
+    with pytest.raises(BadInput, match="a trace; all atoms"):
+        prepare_molecule(str(tmp_path / "trace.pdb"), "a", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -5,7 +5,7 @@ import mrcfile
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
-from template_learning.common.mrc import write_mrc
+from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.tables import MoleculeInput
 from template_learning.flexing.conformers import find_modes
 from template_learning.settings import FlexSettings
@@ -163,3 +163,20 @@ def test_bad_maps_are_refused(tmp_path):
 def test_real_maps_are_given_back(shared_data, name):
     # A light molecule keeps this quick; bench/pseudoatoms.py takes the whole mass.
     assert fit_map(shared_data / "maps" / name, MoleculeInput(mass_dalton=600_000)).correlation > 0.98
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda volume: -volume, "protein bright was expected"),
+        (lambda volume: volume.max() - volume, "as where protein is dark"),
+        (lambda volume: np.random.default_rng(1).normal(size=volume.shape).astype(np.float32), "noise"),
+        (lambda volume: volume - volume.max() - 1, "no grey value above 0"),
+    ],
+)
+def test_maps_that_cannot_be_a_bright_molecule_are_refused(tmp_path, change, words):
+    volume, voxel = read_mrc(blob(tmp_path))
+    write_mrc(tmp_path / "odd.mrc", np.ascontiguousarray(change(volume)), voxel)
+    with pytest.raises(BadInput) as refusal:
+        check_molecule(tmp_path / "odd.mrc")
+    assert words in str(refusal.value)

@@ -2,6 +2,8 @@
 
 import codecs
 import csv
+import errno
+import json
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,14 +52,22 @@ def partial(path: Path) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` with the same suffixes, renamed to it when the block ends well, else removed.
 
-    Who may read the file is for the user's umask to say.
+    Who may read the file is for the user's umask to say.  An OSError that names no file, as those of writing do (a full disk),
+    gets the name of this one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a directory", str(path))
     temporary = partial(path)
     temporary.open("xb").close()
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.filename not in (None, str(temporary)):
+            raise
+        # Those of NumPy and HDF5 have no number: what was written less than asked is a disk without room.
+        raise OSError(error.errno or errno.ENOSPC, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -78,10 +88,7 @@ def read_text(path: Path) -> str:
 
     Line ends become ``\\n``.  Raises BadInput for a missing, empty or binary file.
     """
-    try:
-        content = existing(path).read_bytes()
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+    content = existing(path).read_bytes()
     for magic, what in NOT_TEXT.items():
         if content.startswith(magic):
             raise BadInput(f"{path}: {what}; a text file was expected")
@@ -91,6 +98,17 @@ def read_text(path: Path) -> str:
     if "\0" in text:
         raise BadInput(f"{path}: a binary file; a text file was expected")
     return text
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds; BadInput where it is missing, no JSON, or none."""
+    try:
+        content = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise BadInput(f"{path}: not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise BadInput(f"{path}: a JSON object was expected")
+    return content
 
 
 def _decoded(path: Path, content: bytes) -> str:
@@ -205,6 +223,10 @@ def _read_decimal_commas(path: Path, rows: Sequence[tuple[int, dict[str, str]]])
         raise BadInput(
             f"{path}: decimal commas (line {with_comma[0]}) and decimal points (line {with_point[0]}); one of them was expected"
         )
+    commas = [(line, cell) for line, cells in rows for cell in cells.values() if DECIMAL_COMMA.fullmatch(cell)]
+    if commas and all(re.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}", cell) for _, cell in commas):
+        line, cell = commas[0]
+        tell(f"{path}: line {line}: {cell!r} is read as {cell.replace(',', '.')}, with a decimal comma; not thousands?")
     for _, cells in rows:
         for name, cell in cells.items():
             if DECIMAL_COMMA.fullmatch(cell):

@@ -117,6 +117,10 @@ def read_mrc(
     else:
         head = content[:HEADER_BYTES]
     header = _header(path, head, whole)
+    if not stack and header.space_group == 0 and header.sampling[2] == 1 and header.count[2] > 1:
+        tell(
+            f"{path}: by its header (ispg = 0, mz = 1) a stack of {header.count[2]} images, as tilt series are; read as a volume"
+        )
     tail = whole - header.voxel_bytes - header.offset
     if tail > 0 and any(_tail(path, content, tail)):
         raise BadInput(

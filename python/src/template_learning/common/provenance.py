@@ -14,7 +14,7 @@ import numpy as np
 
 from template_learning import __version__
 from template_learning.common.errors import BadInput
-from template_learning.common.files import replacing
+from template_learning.common.files import read_json, replacing
 from template_learning.common.geometry import Grid
 from template_learning.common.stages import NAMES
 
@@ -78,7 +78,7 @@ def write_sidecar(path: Path, *, stage: str, item: str, seed: int | None, settin
 def read_sidecar(path: Path) -> dict[str, Any]:
     """The JSON beside an output (empty where there is none)."""
     beside = path.with_name(path.name + ".json")
-    return json.loads(beside.read_text()) if beside.is_file() else {}
+    return read_json(beside) if beside.is_file() else {}
 
 
 def grid_of(path: Path) -> Grid:

@@ -2,13 +2,39 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Split = Literal["train", "validation", "test"]
+# How a tilt series is taken, by the design's settings and in its table alike: e/Å^2, um (underfocus), degrees, g/cm^3, kV, Å.
+Share = Annotated[float, Field(ge=0, le=1)]
+Slope = Annotated[float, Field(ge=0, lt=1)]
+Dose = Annotated[float, Field(gt=0, le=10_000)]
+Defocus = Annotated[float, Field(ge=-20, le=0)]
+PhaseShift = Annotated[float, Field(ge=0, le=180)]
+STEEPEST_DEG = 89.0
+"""Of a tilt, with the offset."""
+TiltRange = Annotated[float, Field(gt=0, le=STEEPEST_DEG)]
+TiltStep = Annotated[float, Field(ge=0.1, le=60)]
+TiltOffset = Annotated[float, Field(gt=-STEEPEST_DEG, lt=STEEPEST_DEG)]
+Lost = Annotated[float, Field(ge=0, le=0.8)]
+AxisDistance = Annotated[float, Field(ge=-100, le=100)]
+DoseOrder = Literal["dose-symmetric", "bidirectional", "continuous"]
+IceDensity = Annotated[float, Field(gt=0, le=2)]
+IceThickness = Annotated[float, Field(gt=0, le=100_000)]
+MeanFreePath = Annotated[float, Field(ge=10, le=1_000_000)]
+Voltage = Annotated[float, Field(ge=10, le=3000)]
+AmplitudeContrast = Annotated[float, Field(ge=0, lt=1)]
+Astigmatism = Annotated[float, Field(ge=0, le=20)]
+Direction = Annotated[float, Field(ge=-360, le=360)]
+Beads = Annotated[float, Field(ge=0, le=100_000)]
+BeadDiameter = Annotated[float, Field(gt=0, le=10_000)]
+Drift = Annotated[float, Field(ge=0, le=1000)]
+Turn = Annotated[float, Field(ge=0, le=180)]
+DefocusError = Annotated[float, Field(ge=0, le=20)]
 ScoreKind = Literal["log_odds", "mean_probability"]
 """What a threshold of scores is on: the picks' ``score``, or, in models of 0.1.0, their ``mean_probability``."""
 
@@ -19,17 +45,27 @@ class TableRow(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+FINITE = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""Of rows whose numbers are measures or places, not figures of merit."""
+
+
 class MoleculeInput(TableRow):
     """How a molecule is read from its file; what is not given is as the file has it, or found by rule."""
 
     assembly: str | None = Field(default=None, description="structures: biological assembly to build, as the file numbers it")
-    resolution_angstrom: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="maps: their resolution")
+    resolution_angstrom: float | None = Field(
+        default=None, gt=0, le=1000, allow_inf_nan=False, description="maps: their resolution"
+    )
     threshold: float | None = Field(default=None, allow_inf_nan=False, description="maps: grey value that bounds the molecule")
-    mass_dalton: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="maps: the molecule's mass")
+    mass_dalton: float | None = Field(
+        default=None, ge=1000, le=1e10, allow_inf_nan=False, description="maps: the molecule's mass"
+    )
 
 
 class LibraryRow(TableRow):
     """One molecule of the library: a conformer of a template, or a distractor.  Files lie beside the table."""
+
+    model_config = FINITE
 
     molecule: str
     species: str
@@ -46,40 +82,54 @@ class LibraryRow(TableRow):
 class DesignRow(TableRow):
     """One simulated tomogram: how it is imaged."""
 
+    model_config = FINITE
+
     id: str
     split: Split = "train"
     group: str = Field(default="plain", description="whose settings it is made with (`design.groups`)")
-    total_dose_e_per_angstrom2: float = Field(gt=0)
-    defocus_um: float = Field(description="negative = underfocus, as in Parakeet's c_10 and the paper")
-    phase_shift_deg: float = Field(default=0.0, description="0 = no phase plate")
-    tilt_range_deg: float = Field(gt=0, le=89, description="tilts run from the offset less the range to the offset plus it")
-    tilt_step_deg: float = Field(gt=0)
-    tilt_offset_deg: float = Field(default=0.0, gt=-89, lt=89, description="middle of the tilts")
-    missing_tilts: float = Field(default=0.0, ge=0, le=0.8, description="share of the tilts that were taken and left out")
-    tilt_axis_distance_um: float = Field(default=0.0, description="of the field's middle, along x")
-    dose_order: Literal["dose-symmetric", "bidirectional", "continuous"] | None = Field(
-        default=None, description="of the tilts; empty = `simulate.scheme`"
+    total_dose_e_per_angstrom2: Dose
+    defocus_um: Defocus = Field(description="negative = underfocus, as in Parakeet's c_10 and the paper")
+    phase_shift_deg: PhaseShift = Field(default=0.0, description="0 = no phase plate")
+    tilt_range_deg: TiltRange = Field(description="tilts run from the offset less the range to the offset plus it")
+    tilt_step_deg: TiltStep
+    tilt_offset_deg: TiltOffset = Field(default=0.0, description="middle of the tilts")
+    missing_tilts: Lost = Field(default=0.0, description="share of the tilts that were taken and left out")
+    tilt_axis_distance_um: AxisDistance = Field(default=0.0, description="of the field's middle, along x")
+    dose_order: DoseOrder | None = Field(default=None, description="of the tilts; empty = `simulate.scheme`")
+    ice_density_g_per_cm3: IceDensity
+    ice_thickness_angstrom: IceThickness | None = Field(default=None, description="empty = the sample's box")
+    inelastic_mean_free_path_angstrom: MeanFreePath | None = Field(default=None, description="empty = the setting's")
+    voltage_kv: Voltage | None = Field(default=None, description="empty = the setting's")
+    amplitude_contrast: AmplitudeContrast | None = Field(default=None, description="empty = the setting's")
+    astigmatism_um: Astigmatism | None = Field(default=None, description="empty = the setting's")
+    astigmatism_deg: Direction | None = Field(default=None, description="empty = the setting's")
+    gold_fiducials: Beads = Field(default=0.0, description="gold beads on the ice, mean number (Poisson)")
+    gold_diameter_angstrom: BeadDiameter = Field(default=100.0, description="of the gold beads")
+    carbon_edge: Share = Field(default=0.0, description="share of the field that a carbon film reaches over")
+    shift_error_angstrom: Drift = Field(default=0.0, description="each tilt's misalignment in x and y, sigma")
+    rotation_error_deg: Turn = Field(default=0.0, description="each tilt's rotation in the image plane, sigma")
+    slow_drift_angstrom: Drift = Field(
+        default=0.0, description="misalignment that grows from tilt to tilt as they were taken, over the series"
     )
-    ice_density_g_per_cm3: float = Field(gt=0)
-    ice_thickness_angstrom: float | None = Field(default=None, gt=0, description="empty = the sample's box")
-    inelastic_mean_free_path_angstrom: float | None = Field(default=None, gt=0, description="empty = the setting's")
-    voltage_kv: float | None = Field(default=None, gt=0, description="empty = the setting's")
-    amplitude_contrast: float | None = Field(default=None, ge=0, lt=1, description="empty = the setting's")
-    astigmatism_um: float | None = Field(default=None, ge=0, description="empty = the setting's")
-    astigmatism_deg: float | None = Field(default=None, description="empty = the setting's")
-    gold_fiducials: float = Field(default=0.0, ge=0, description="gold beads on the ice, mean number (Poisson)")
-    gold_diameter_angstrom: float = Field(default=100.0, gt=0, description="of the gold beads")
-    carbon_edge: float = Field(default=0.0, ge=0, le=1, description="share of the field that a carbon film reaches over")
-    shift_error_angstrom: float = Field(default=0.0, ge=0, description="each tilt's misalignment in x and y, sigma")
-    rotation_error_deg: float = Field(default=0.0, ge=0, description="each tilt's rotation in the image plane, sigma")
-    slow_drift_angstrom: float = Field(
-        default=0.0, ge=0, description="misalignment that grows from tilt to tilt as they were taken, over the series"
-    )
-    tilt_axis_error_deg: float = Field(default=0.0, ge=0, description="rotation that all tilts have in common, sigma")
-    tilt_angle_error_deg: float = Field(default=0.0, ge=0, description="each tilt's true angle less the one written, sigma")
-    defocus_error_um: float = Field(default=0.0, ge=0, description="each tilt's true defocus less the series' own, sigma")
-    motion_angstrom: float = Field(default=0.0, ge=0, description="drift during each exposure, in a random direction")
-    uneven_illumination: float = Field(default=0.0, ge=0, lt=1, description="slope of the beam's intensity over the field")
+    tilt_axis_error_deg: Turn = Field(default=0.0, description="rotation that all tilts have in common, sigma")
+    tilt_angle_error_deg: Turn = Field(default=0.0, description="each tilt's true angle less the one written, sigma")
+    defocus_error_um: DefocusError = Field(default=0.0, description="each tilt's true defocus less the series' own, sigma")
+    motion_angstrom: Drift = Field(default=0.0, description="drift during each exposure, in a random direction")
+    uneven_illumination: Slope = Field(default=0.0, description="slope of the beam's intensity over the field")
+
+    @model_validator(mode="after")
+    def _has_tilts(self) -> "DesignRow":
+        if self.tilt_step_deg > self.tilt_range_deg:
+            raise ValueError(
+                f"tilt_step_deg = {self.tilt_step_deg:g} with tilt_range_deg = {self.tilt_range_deg:g}: "
+                "a step of the range at most was expected"
+            )
+        steepest = self.tilt_range_deg + abs(self.tilt_offset_deg)
+        if steepest > STEEPEST_DEG:
+            raise ValueError(
+                f"tilt_range_deg and tilt_offset_deg: tilts up to {steepest:g} degrees; {STEEPEST_DEG:g} at most were expected"
+            )
+        return self
 
 
 class ParticleRow(TableRow):
@@ -87,6 +137,8 @@ class ParticleRow(TableRow):
 
     Positions are in ångström from the centre of voxel (0, 0, 0) of the volume that the table's sidecar names.
     """
+
+    model_config = FINITE
 
     particle: int = Field(ge=1, description="id, and the value in the instance label volume")
     molecule: str = ""
@@ -108,6 +160,8 @@ class ParticleRow(TableRow):
 
 class PickRow(TableRow):
     """A molecule that was found."""
+
+    model_config = FINITE
 
     pick: int = Field(ge=1)
     class_id: int = Field(ge=1)

@@ -16,6 +16,17 @@ LEAST_VOXELS = 16
 DOUBTED_FACTOR = 2.0
 LARGEST_GIB = 36.0
 """What SEGMENT asks for at most (conf/base.config: 12 GB, three times that at the last try)."""
+NANOMETRES = 10.0
+LEAST_LIKELY_ANGSTROM = 1.5
+"""Tomograms are binned to more than this before anything is looked for in them."""
+DISAGREEMENT = 0.05
+"""Of the table's voxel size and the header's; smaller ones are calibrations."""
+FEWEST_VALUES = 16
+MOST_CONSTANT = 0.25
+LARGEST_SPREAD = 5.0
+"""Standard deviation over that of the middle half of the voxels; gold makes it 2 or so."""
+LONGEST, THINNEST = 1.5, 0.5
+"""Slices over the longer edge, and the shorter edge over slices, from which on axes look exchanged."""
 BRIGHT_SKEWNESS = 0.2
 """Simulated tomograms with dark protein had -0.3 (15 e/Å^2) to -0.8, real ribosomes -0.3, real bright chromatin 2.4 to 5.0."""
 NARROW, WIDE = 0.6, 1.8
@@ -31,11 +42,14 @@ def check_size(shape: tuple[int, ...], name: str) -> None:
         )
 
 
-def check_fits(grid: Grid, card: ModelCard, name: str) -> None:
-    """Raise BadInput for a tomogram that, at the model's voxel size, is next to nothing or more than a task's memory holds."""
+def check_fits(grid: Grid, card: ModelCard, name: str, whose: str = "the model's") -> None:
+    """Raise BadInput for a tomogram that, at the model's voxel size, is next to nothing or more than a task's memory holds.
+
+    ``whose`` is what the voxel size is called where there is no model yet.
+    """
     shape = resampled_shape(grid.shape, card.voxel_size_angstrom / grid.voxel_size_angstrom)
     at = (
-        f"{name}: {_by(grid.shape)} voxels (z, y, x) of {grid.voxel_size_angstrom:g} Å are {_by(shape)} of the model's"
+        f"{name}: {_by(grid.shape)} voxels (z, y, x) of {grid.voxel_size_angstrom:g} Å are {_by(shape)} of {whose}"
         f" {card.voxel_size_angstrom:g} Å"
     )
     if min(shape[1:]) < LEAST_VOXELS:
@@ -55,17 +69,29 @@ def memory_gib(grid: Grid, card: ModelCard) -> float:
     return float(4 * floats / 2**30)
 
 
-def doubts(data: NDArray[np.generic], grid: Grid, card: ModelCard, *, size_given: bool, contrast: str) -> list[str]:
-    """What is probably wrong with a tomogram, one line each; ``size_given``: its voxel size is the user's word."""
-    found = []
-    factor = card.voxel_size_angstrom / grid.voxel_size_angstrom
-    if not size_given and max(factor, 1 / factor) >= DOUBTED_FACTOR * (1 - VOXEL_SIZE_TOLERANCE):
-        y, x = (count * grid.voxel_size_angstrom / 10 for count in grid.shape[1:])
-        found.append(
-            f"voxels of {grid.voxel_size_angstrom:g} Å by its header, a field of {y:.0f} x {x:.0f} nm; the model's are"
-            f" {card.voxel_size_angstrom:g} Å. Is that so? {COLUMN}"
-        )
-    memory = memory_gib(grid, card)
+def doubts(
+    data: NDArray[np.generic],
+    grid: Grid,
+    card: ModelCard | None,
+    *,
+    header_angstrom: float,
+    size_given: bool,
+    contrast: str,
+    whose: str = "the model's",
+) -> list[str]:
+    """What is probably wrong with a tomogram, one line each.
+
+    ``card`` is the model's, or says what a model of this run will be shown; ``size_given``: its voxel size is the user's word,
+    beside ``header_angstrom`` (0 where it does not tell).
+    """
+    found = [
+        doubt for doubt in (_doubted_size(grid, card, header_angstrom, size_given, whose), _doubted_axes(grid.shape)) if doubt
+    ]
+    values = len(np.unique(data.ravel()[:: max(1, data.size // 1_000_000)]))
+    if values <= FEWEST_VALUES:
+        return [*found, f"{values} grey values in all, as in a mask or a segmentation; a tomogram has many"]
+    found += _doubted_voxels(data, card)
+    memory = memory_gib(grid, card) if card is not None else 0.0
     if memory > LARGEST_GIB / 3:
         found.append(f"SEGMENT needs about {memory:.0f} GiB of memory for it (process.memory of SEGMENT)")
     skewness = blob_skewness(data, object_radius_voxels(card, grid.voxel_size_angstrom))
@@ -79,8 +105,74 @@ def doubts(data: NDArray[np.generic], grid: Grid, card: ModelCard, *, size_given
     return found
 
 
-def object_radius_voxels(card: ModelCard, voxel_size_angstrom: float) -> float:
-    """The radius of the smallest class's objects in voxels of that size; of six of the model's voxels where its card does not say."""
+def _doubted_size(grid: Grid, card: ModelCard | None, header_angstrom: float, size_given: bool, whose: str) -> str | None:
+    voxel = grid.voxel_size_angstrom
+    wanted = card.voxel_size_angstrom if card is not None else None
+    apart = _factor(voxel, wanted) if wanted else 1.0
+    y, x = (count * voxel / 10 for count in grid.shape[1:])
+    beside = f"; {whose} are {wanted:g} Å" if wanted else ""
+    unit = " In nanometres?" if wanted and abs(wanted / voxel / NANOMETRES - 1) < DISAGREEMENT else ""
+    if size_given:
+        told = abs(header_angstrom - 1) > 1e-3 and header_angstrom > 0
+        if told and _factor(voxel, header_angstrom) > 1 + DISAGREEMENT and wanted and apart > _factor(header_angstrom, wanted):
+            return f"voxels of {voxel:g} Å by the table and {header_angstrom:g} Å by its header{beside}. Is the table right?"
+        if apart >= 2 * DOUBTED_FACTOR:
+            return f"voxels of {voxel:g} Å by the table, a field of {y:.0f} x {x:.0f} nm{beside}. Is that so?{unit}"
+        return None
+    unset = " 1 Å is what programs write that were not told the size." if abs(voxel - 1) < 1e-3 else ""
+    doubted = apart >= DOUBTED_FACTOR * (1 - VOXEL_SIZE_TOLERANCE) if wanted else voxel < LEAST_LIKELY_ANGSTROM
+    if doubted or unset:
+        return (
+            f"voxels of {voxel:g} Å by its header, a field of {y:.0f} x {x:.0f} nm{beside}. Is that so?{unset}{unit} {COLUMN}"
+        )
+    return None
+
+
+def _doubted_voxels(data: NDArray[np.generic], card: ModelCard | None) -> list[str]:
+    found = []
+    if (data[1:] == data[:-1]).all():
+        found.append(f"all {len(data)} slices are the same; a tomogram's differ")
+    if card is not None and card.normalisation in ("robust", "percentile"):
+        return found
+    some = np.asarray(data.ravel()[:: max(1, data.size // 1_000_000)], dtype=np.float64)
+    median = float(np.median(some))
+    constant = float((some == median).mean())
+    if constant > MOST_CONSTANT:
+        found.append(
+            f"{constant:.0%} of the voxels are {median:g}, a padding or a mask? They change the scale that the network sees the rest on; "
+            "cut them off (a model trained with train.normalisation = robust minds them not)"
+        )
+        return found
+    inner = np.percentile(some, [25, 75])
+    spread, whole = float(inner[1] - inner[0]) / 1.349, float(data.std(dtype=np.float64))
+    if spread > 0 and whole > LARGEST_SPREAD * spread:
+        highest = max(data.min(), data.max(), key=lambda value: abs(float(value) - median))
+        found.append(
+            f"a few voxels, up to {float(highest):.3g}, spread the grey values {whole / spread:.0f} times as wide as the rest; "
+            "clip them, or the network sees the rest flat"
+        )
+    return found
+
+
+def _doubted_axes(shape: tuple[int, ...]) -> str | None:
+    z, y, x = shape
+    if z > LONGEST * max(y, x):
+        return f"{_by(shape)} voxels (z, y, x): z, the beam's direction, is its longest axis by far. Are the axes in another order?"
+    if min(y, x) < THINNEST * z:
+        thin = "y" if y < x else "x"
+        turned = " (IMOD's tilt leaves y and z exchanged; trimvol -rx turns it)" if thin == "y" else ""
+        return f"{_by(shape)} voxels (z, y, x): {thin} is thinner than z, the beam's direction, by far. Is it turned?{turned}"
+    return None
+
+
+def _factor(one: float, other: float) -> float:
+    return max(one / other, other / one)
+
+
+def object_radius_voxels(card: ModelCard | None, voxel_size_angstrom: float) -> float:
+    """The radius of the smallest class's objects in voxels of that size; of six of the model's voxels where none says."""
+    if card is None:
+        return 6.0
     radii = [radius for radius in (card.radius_angstrom(number) for number in card.classes) if radius is not None]
     return min(radii, default=6 * card.voxel_size_angstrom) / voxel_size_angstrom
 

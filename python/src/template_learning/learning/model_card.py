@@ -3,6 +3,7 @@
 import json
 import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,8 +116,10 @@ def read_card(path: Path) -> ModelCard:
         raise BadInput(f"{path}: not a .keras model file") from None
     except KeyError:
         raise BadInput(f"{path}: a .keras file without {CARD}; a model trained by this package was expected") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: {CARD} inside is not JSON ({error})") from None
+    except (zlib.error, EOFError, NotImplementedError) as error:
+        raise BadInput(f"{path}: the model file is broken ({error}); copy it again") from None
     written = content.get("format") if isinstance(content, dict) else None
     if not isinstance(written, int) or written > FORMAT:
         raise BadInput(
@@ -127,6 +130,17 @@ def read_card(path: Path) -> ModelCard:
     except ValidationError as error:
         field, problem = first_problem(error)
         raise BadInput(f"{path}: {CARD} inside, {field!r}: {problem}") from None
+
+
+def check_whole(path: Path) -> None:
+    """Raise BadInput for a model file of which a part is broken; the network itself is not built."""
+    with zipfile.ZipFile(path) as archive:
+        try:
+            broken = archive.testzip()
+        except (zlib.error, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+            raise BadInput(f"{path}: the model file is broken ({error}); copy it again") from None
+        if broken is not None:
+            raise BadInput(f"{path}: the model file is broken, its part {broken} is not what was written; copy it again")
 
 
 def _present(content: dict[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import replacing
-from template_learning.learning.model_card import CARD, ModelCard, read_card
+from template_learning.learning.model_card import CARD, ModelCard, check_whole, read_card
 
 
 def save_model(path: Path, network: Any, card: ModelCard) -> None:
@@ -70,9 +71,12 @@ def load_model(path: Path) -> tuple[Any, ModelCard]:
         The card or the network cannot be read, or the two disagree.
     """
     card = read_card(path)
+    check_whole(path)  # Keras and HDF5 read past what is broken
     try:
         network = keras.saving.load_model(path, compile=False)
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Keras, HDF5 and the archive fail in their own ways where a part of the file is broken
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         writer = card.versions.get("keras", "unknown")
         raise BadInput(f"{path}: Keras {keras.__version__} cannot load this model, written by {writer} ({first})") from None
@@ -81,4 +85,7 @@ def load_model(path: Path) -> tuple[Any, ModelCard]:
             f"{path}: the network has {network.output_shape[-1]} outputs, {len(card.classes) + 1} were expected"
             " (background and the card's classes)"
         )
+    spoiled = sum(int(np.size(weight) - np.isfinite(weight).sum()) for weight in network.get_weights())
+    if spoiled:
+        raise BadInput(f"{path}: {spoiled} of the network's weights are NaN or infinite; a model that was trained was expected")
     return network, card

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from threadpoolctl import threadpool_limits
 
 from template_learning.common.compute import multiplies_bfloat16, processors
-from template_learning.common.errors import BadInput, Fault
+from template_learning.common.errors import UNREADABLE, BadInput, Fault
 from template_learning.common.files import replacing
 from template_learning.common.provenance import seed_for, versions
 from template_learning.learning.model_card import ball_radius
@@ -200,16 +200,22 @@ class Training:
     def _go_on(self) -> None:
         if not self.state.is_file():
             return
-        with np.load(self.state) as saved:
-            if str(saved["fingerprint"]) != self.fingerprint:
-                return
-            count = len(self.best)
-            self.network.set_weights([saved[f"weight_{i}"] for i in range(count)])
-            self.best = [saved[f"best_{i}"] for i in range(count)]
-            self.mean = [saved[f"mean_{i}"] for i in range(count)]
-            for i, variable in enumerate(self.network.optimizer.variables):
-                variable.assign(saved[f"optimizer_{i}"])
-            self.history = [HistoryRow.model_validate(row) for row in json.loads(str(saved["history"]))]
+        try:
+            with np.load(self.state) as stored:
+                saved = {name: stored[name] for name in stored.files}
+        except (*UNREADABLE, ValueError) as error:
+            raise BadInput(
+                f"{self.state}: the state of the training is broken ({error}); without this file it begins anew"
+            ) from None
+        if str(saved.get("fingerprint")) != self.fingerprint:
+            return
+        count = len(self.best)
+        self.network.set_weights([saved[f"weight_{i}"] for i in range(count)])
+        self.best = [saved[f"best_{i}"] for i in range(count)]
+        self.mean = [saved[f"mean_{i}"] for i in range(count)]
+        for i, variable in enumerate(self.network.optimizer.variables):
+            variable.assign(saved[f"optimizer_{i}"])
+        self.history = [HistoryRow.model_validate(row) for row in json.loads(str(saved["history"]))]
 
 
 def dtype_policy(settings: TrainSettings) -> str:

@@ -15,11 +15,13 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from template_learning.common.errors import BadInput, first_problem
 from template_learning.common.files import existing, read_rows, read_text
 from template_learning.common.geometry import Grid, angles_from_rotation, rotation_from_angles
+from template_learning.common.log import tell
 from template_learning.common.tables import ParticleRow
 
 KNOWN = "a .csv, .star, .json (copick) or .xml (DeepFinder) file"
@@ -45,6 +47,7 @@ CSV_CLASS_COLUMNS = (
     "type",
 )
 """Columns by which people tell kinds of particles apart; which class of the model each is, class_id alone says."""
+CSV_SCORE_COLUMNS = ("score", "confidence", "probability", "ccc", "cc", "lcc_max", "figure_of_merit")
 STAR_TOMOGRAM_COLUMNS = ("rlnTomoName", "rlnTomogramName", "rlnMicrographName", "wrpSourceName")
 BEYOND_VOXELS = 1.0
 """A particle's middle may lie this far beyond the tomogram: refinement shifts those at its edge."""
@@ -148,6 +151,25 @@ def check_annotations(particles: Sequence[ParticleRow], grid: Grid, path: Path) 
             f"{path}: {doubled} of {count} annotations lie at the place of another of their class (the first is number "
             f"{int(first_of[same > 1].min()) + 1}); each once was expected: rows twice, or expanded by symmetry?"
         )
+    _tell_of_doubts(particles, position, voxel, path)
+
+
+def _tell_of_doubts(particles: Sequence[ParticleRow], position: NDArray[np.float64], voxel_angstrom: float, path: Path) -> None:
+    count = len(particles)
+    classes = np.array([p.class_id for p in particles])
+    near = {
+        place
+        for number in np.unique(classes)
+        for pair in KDTree(position[classes == number]).query_pairs(voxel_angstrom)
+        for place in np.flatnonzero(classes == number)[list(pair)].tolist()
+    }
+    if near:
+        tell(
+            f"{path}: {len(near)} of {count} annotations lie within a voxel of another of their class; is a particle there twice?"
+        )
+    angles = np.array([[getattr(p, name) or 0.0 for name in ANGLES] for p in particles])
+    if count > 1 and angles.any() and np.abs(angles).max() <= np.pi + 1e-3:
+        tell(f"{path}: all angles lie within 3.14; in radians? degrees were expected")
 
 
 def _inside(position_angstrom: NDArray[np.float64], grid: Grid) -> NDArray[np.bool_]:
@@ -232,6 +254,14 @@ def _from_csv(path: Path, identifier: str, grid: Grid) -> list[dict[str, Any]]:
     if column is not None and rows:
         taken = _attributed(path, identifier, [cells[column] for _, cells in rows], f"column {column!r}")
         rows = [row for row, mine in zip(rows, taken, strict=True) if mine]
+    if "selected" in lower:
+        kept = [row for row in rows if row[1]["selected"].lower() in ("true", "1", "yes")]
+        if len(kept) < len(rows):
+            tell(f"{path}: {len(kept)} of {len(rows)} rows are selected, and no other is taken")
+        rows = kept
+    scored = [name for name in CSV_SCORE_COLUMNS if name in lower]
+    if scored:
+        tell(f"{path}: column {scored[0]!r} is not looked at: every row counts alike, as something that is there")
     for name in CSV_CLASS_COLUMNS if "class_id" not in lower else ():
         classes = {cells[name] for _, cells in rows if name in cells}
         if len(classes) > 1:
@@ -337,6 +367,9 @@ def _from_star(path: Path, identifier: str, grid: Grid) -> list[dict[str, Any]]:
     if column is not None and rows:
         taken = _attributed(path, identifier, [row[column] for row in particles.rows], column)
         rows = [row for row, mine in zip(rows, taken, strict=True) if mine]
+    numbers = {row["rlnClassNumber"] for _, row in rows if row.get("rlnClassNumber")}
+    if len(numbers) > 1:
+        tell(f"{path}: rlnClassNumber {_some(numbers)} are not told apart: all are class 1 (a CSV with class_id tells classes)")
     sizes = _PixelSizes(path, [table for table in tables if table is not particles], grid.voxel_size_angstrom)
     found = []
     for number, row in rows:
@@ -396,6 +429,7 @@ class _PixelSizes:
     def __init__(self, path: Path, others: Sequence[_StarTable], tomogram_angstrom: float):
         self.path, self.others, self.tomogram_angstrom = path, others, tomogram_angstrom
         self.known: dict[tuple[str, ...], float | None] = {}
+        self.guessed = False
 
     def of_coordinates(self, row: Mapping[str, str], number: int) -> float:
         """Of the image that rlnCoordinateX counts in."""
@@ -423,7 +457,12 @@ class _PixelSizes:
                     f"{self.path}: {_some(unknown)} alone, which is not known to be the coordinates'; rlnTomoTiltSeriesPixelSize "
                     "was expected"
                 )
-            return self.of_coordinates(row, number) if default is None else default
+            if default is None:
+                return self.of_coordinates(row, number)
+            if not self.guessed:
+                tell(f"{self.path}: no pixel size is told; coordinates are read as voxels of the tomogram, {default:g} Å")
+                self.guessed = True
+            return default
         if max(sizes.values()) > 1.01 * min(sizes.values()):
             said = ", ".join(f"{size:g} Å by {name}" for name, size in sizes.items())
             raise BadInput(

@@ -9,8 +9,8 @@ from typing import Any
 from template_learning.common.errors import BadInput
 from template_learning.common.log import tell
 from template_learning.common.provenance import sha256_of
-from template_learning.common.stages import ORDER
 from template_learning.common.tables import DesignRow
+from template_learning.pipeline.unused import stages_of
 from template_learning.settings import Settings
 
 ENDINGS: Mapping[str, Sequence[str]] = {
@@ -32,17 +32,6 @@ class Inputs:
     templates: Sequence[str] = ()
     tomograms: Sequence[str] = ()
     annotated: Sequence[str] = ()
-
-
-def stages_of(settings: Settings) -> set[str]:
-    """The stages that a run with these settings was asked for."""
-    start = "segment" if settings.model is not None and settings.start_at == "flex" else settings.start_at
-    asked = set(ORDER[ORDER.index(start) : ORDER.index(settings.stop_after) + 1])
-    if start != "finetune":
-        asked.discard("finetune")
-    if not settings.match.run:
-        asked.discard("match")
-    return asked
 
 
 def check_unchanged(results: str, files: Mapping[str, Path | None], index: Path | None) -> list[dict[str, Any]]:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from template_learning import __version__
-from template_learning.common.errors import BadInput
-from template_learning.common.files import existing
+from template_learning.common.files import read_json
 from template_learning.settings import flat
 
 CRATE = "ro-crate-metadata.json"
@@ -102,11 +101,7 @@ def crate_of(
 
 def read_object(path: Path) -> Entity:
     """The content of a JSON file; raises BadInput where it is missing or not JSON."""
-    try:
-        content: Entity = json.loads(existing(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{path}: not JSON ({error})") from None
-    return content
+    return read_json(path)
 
 
 def stage_sidecar(path: Path) -> Entity | None:

@@ -1,7 +1,6 @@
 """The folder of a run, as published: which files it has, read when asked for."""
 
 import csv
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from template_learning.common.errors import BadInput, first_problem
-from template_learning.common.files import existing, read_table
+from template_learning.common.files import read_json, read_table
 from template_learning.common.geometry import Grid
 from template_learning.common.provenance import read_sidecar
 from template_learning.common.stages import NAMES
@@ -78,7 +77,7 @@ class Run:
         full = self.folder / path
         if not full.is_file():
             return None
-        return _object(full)
+        return read_json(full)
 
     @cached_property
     def settings(self) -> Settings | None:
@@ -177,7 +176,7 @@ class Run:
         paths = {
             which: path for which, path in self.files("evaluate", ".evaluation.json").items() if not which.endswith(MATCHED)
         }
-        return {which: _object(paths[which]) for which in sorted(paths, key=lambda which: (which != "simulated", which))}
+        return {which: read_json(paths[which]) for which in sorted(paths, key=lambda which: (which != "simulated", which))}
 
     def matching(self, which: str) -> dict[str, Any] | None:
         """The evaluation of template matching on a set of tomograms, None where it was not run."""
@@ -211,15 +210,5 @@ class Run:
     def sidecars(self) -> list[dict[str, Any]]:
         """Every sidecar (a JSON that names its stage and file), sorted by path."""
         folders = [self.folder / stage for stage in NAMES]
-        contents = [_object(path) for folder in folders for path in sorted(folder.rglob("*.json"))]
+        contents = [read_json(path) for folder in folders for path in sorted(folder.rglob("*.json"))]
         return [content for content in contents if "stage" in content and "versions" in content]
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(existing(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise BadInput(f"{path}: a JSON object was expected")
-    return content

@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from template_learning.common.compute import processors
 from template_learning.common.errors import BadInput, problems
-from template_learning.common.files import existing, replacing
+from template_learning.common.files import read_text, replacing
 from template_learning.common.mrc import write_mrc
 from template_learning.common.provenance import generator_for, write_sidecar
 from template_learning.simulation.acquisition import Acquisition
@@ -224,7 +224,7 @@ class ParakeetConfig(_Part):
 def read_parakeet_config(path: Path) -> ParakeetConfig:
     """A configuration from YAML; BadInput names each parameter that is wrong or not modelled."""
     try:
-        content = yaml.safe_load(existing(path).read_text())
+        content = yaml.safe_load(read_text(path))
         return ParakeetConfig.model_validate(content)
     except yaml.YAMLError as error:
         raise BadInput(f"{path}: not YAML ({error})") from None

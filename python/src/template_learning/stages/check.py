@@ -1,7 +1,6 @@
 """CHECK: parameters and input files, looked at before any work starts."""
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,8 +11,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from template_learning.common.errors import BadInput, first_problem
-from template_learning.common.files import checked_id, existing, read_rows, read_table, replacing
+from template_learning.common.errors import UNREADABLE, BadInput, first_problem, in_words
+from template_learning.common.files import checked_id, read_json, read_rows, read_table, replacing
 from template_learning.common.geometry import Grid
 from template_learning.common.log import listening, tell
 from template_learning.common.mrc import read_mask, read_tomogram
@@ -21,7 +20,7 @@ from template_learning.common.provenance import sha256_of, write_json
 from template_learning.common.stages import ORDER
 from template_learning.common.tables import DesignRow, MoleculeInput, ParticleRow
 from template_learning.learning.fit import check_fits, check_size, doubts
-from template_learning.learning.model_card import ModelCard, read_card
+from template_learning.learning.model_card import ModelCard, check_whole, read_card
 from template_learning.packing.limits import (
     check_assemblies,
     check_fits_box,
@@ -30,12 +29,14 @@ from template_learning.packing.limits import (
 )
 from template_learning.picking.annotations import check_annotations, read_annotations
 from template_learning.picking.selection import check_expected_f1, check_segments, segments_by
-from template_learning.pipeline.earlier_results import Inputs, check_enough, check_unchanged, stages_of
+from template_learning.pipeline.earlier_results import Inputs, check_enough, check_unchanged
 from template_learning.pipeline.identifiers import check_identifiers
+from template_learning.pipeline.sizes import check_sizes
+from template_learning.pipeline.unused import Given, stages_of, unused
 from template_learning.settings import PLAIN, Settings, complaints, flat
 from template_learning.simulation.parakeet import NOT_MODELLED, check_asked
 from template_learning.stages.design import design_rows
-from template_learning.structures.molecules import PDB_ID, check_molecule
+from template_learning.structures.molecules import PDB_ID, Checked, check_molecule
 
 FLEXED = 1.1
 """A conformer's length at most, to its template's: room that is left for it."""
@@ -56,7 +57,7 @@ class StructureInput(_InputRow, MoleculeInput):
     """A template or distractor: its file, and how it is read."""
 
     class_name: str = Field(default="target", alias="class")
-    share: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    share: float = Field(default=1.0, gt=0, le=1e6, allow_inf_nan=False)
 
     def reading(self) -> MoleculeInput:
         """How the file is read."""
@@ -96,7 +97,7 @@ def check_run(request: Path, output: Path) -> None:
     of ``from_results`` whether it ``exists``, and the ``files`` and the ``index`` that the run takes.  Raises BadInput with one
     line.
     """
-    content = json.loads(existing(request).read_text(encoding="utf-8"))
+    content = read_json(request)
     with listening() as heard:
         answer, settings, design = _checked(content, request.parent)
     notes = [_as_given(line, content, request.parent) for line in dict.fromkeys(heard)]
@@ -134,6 +135,7 @@ def _checked(content: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], 
     for name, one in mixture.items():
         with _in_group(name):
             _check_engines(one)
+            _check_pixel(one)
             _check_room(one)
             _check_ice(one)
     _check_design(settings)
@@ -144,24 +146,35 @@ def _checked(content: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], 
     _check_identifiers(settings, templates, distractors, tomograms, design)
     _check_training_rows(settings, design)
     if settings.from_results is None or content.get("earlier") is not None:
-        annotated = [row.id for row in tomograms if row.annotations is not None]
-        given = Inputs(templates=[row.id for row in templates], tomograms=[row.id for row in tomograms], annotated=annotated)
-        check_enough(settings, earlier, design, given)
+        inputs = Inputs(
+            templates=[row.id for row in templates],
+            tomograms=[row.id for row in tomograms],
+            annotated=[row.id for row in tomograms if row.annotations is not None],
+        )
+        check_enough(settings, earlier, design, inputs)
     taken = _check_unchanged(content, folder, settings, earlier)
     flexed = settings.start_at == "flex" and settings.model is None
     modes = settings.flex.modes if flexed else 0
     targets = [(row, _check_structure(row, folder, settings, modes)) for row in templates]
     _check_one_role(targets, [(row, _check_structure(row, folder, settings, 0)) for row in distractors])
+    doubted = _doubted_sizes(mixture, [one.diameter_angstrom for _, one in targets])
     if templates and settings.from_results is None:
         species = {row.id for row in templates + distractors}
         for name, one in mixture.items():
             with _in_group(name):
                 check_assemblies(one.tetris, one.volume.voxel_size_angstrom, species)
     card = None
+    for line in doubted:
+        tell(line)
     if settings.model is not None and content.get("model_file"):
         card = _check_model(settings.model, folder / content["model_file"], settings)
-    _check_shared_annotations(tomograms, [_check_tomogram(tomogram, folder, settings, card) for tomogram in tomograms])
-    _tell_of_unused(settings, card)
+    shown, whose = (card, "the model's") if card is not None else (_to_be_trained(settings, templates), "this run's")
+    annotated = [_check_tomogram(tomogram, folder, settings, shown, whose) for tomogram in tomograms]
+    _check_shared_annotations(tomograms, annotated)
+    _check_taught(settings, annotated)
+    _tell_of_same_files(folder, tomograms)
+    given = Given(tomograms=bool(tomograms), annotations=any(row.annotations for row in tomograms))
+    _tell_of_unused(settings, card, given, content.get("presets", {}))
     classes = {name: number for number, name in enumerate(sorted({row.class_name for row in templates}), start=1)}
     if classes and not settings.export.class_names:
         settings.export = settings.export.model_copy(update={"class_names": list(classes)})
@@ -315,6 +328,9 @@ def _rows(model: type[Any], rows: Sequence[Mapping[str, Any]], table: str, setti
             checked.append(model.model_validate(cells))
         except ValidationError as error:
             column, problem = first_problem(error)
+            if error.errors()[0]["type"] == "extra_forbidden":
+                names = [field.alias or name for name, field in model.model_fields.items() if not name.endswith("file")]
+                problem = f"there is no such column; allowed: {', '.join(names)}"
             raise BadInput(f"{table}: row {number}, column {column!r}: {problem}") from None
         checked_id(checked[-1].id, f"{table}: id")
         if isinstance(checked[-1], StructureInput):
@@ -354,21 +370,40 @@ def _in_group(name: str) -> Iterator[None]:
         raise BadInput(f"design.groups.{name}: {error}" if name != PLAIN else str(error)) from None
 
 
-def _packs(settings: Settings) -> bool:
-    return settings.model is None and ORDER.index(settings.start_at) <= ORDER.index("tetris")
-
-
 def _check_design(settings: Settings) -> None:
     """Refuse numbers of tomograms that leave a group without any, or none to train on, where this run designs."""
-    if settings.design_table is None and settings.model is None and ORDER.index(settings.start_at) <= ORDER.index("design"):
+    if settings.design_table is None and "design" in stages_of(settings):
         design_rows(settings.design, settings.seed)
+
+
+def _check_pixel(settings: Settings) -> None:
+    """Refuse a pixel that RECONSTRUCT would refuse after all simulations."""
+    pixel, voxel = settings.simulate.pixel_size_angstrom, settings.reconstruct.voxel_size_angstrom
+    if {"simulate", "reconstruct"} <= stages_of(settings) and pixel is not None and voxel < pixel * 0.999:
+        raise BadInput(
+            f"parameter simulate.pixel_size_angstrom = {pixel:g}: at most reconstruct.voxel_size_angstrom, {voxel:g}, was expected"
+        )
 
 
 def _check_ice(settings: Settings) -> None:
     """Refuse ice that is thinner than what is packed in it."""
     least = min(settings.design.ice_thickness_angstrom, default=None)
-    if _packs(settings) and least is not None:
+    if "tetris" in stages_of(settings) and least is not None:
         check_ice_thickness(least, packed_thickness_angstrom(settings.tetris, settings.volume.voxel_size_angstrom))
+
+
+def _doubted_sizes(mixture: Mapping[str, Settings], diameter_angstrom: Sequence[float]) -> list[str]:
+    """What is doubted of the sizes, a line each, which names the group unless it holds for all of them."""
+    doubted: dict[str, list[str]] = {}
+    for name, one in mixture.items():
+        with _in_group(name):
+            for line in check_sizes(one, stages_of(one), diameter_angstrom):
+                doubted.setdefault(f"parameter {line}", []).append(name)
+    return [
+        whole
+        for line, names in doubted.items()
+        for whole in ([line] if len(names) == len(mixture) else [f"design.groups.{name}: {line}" for name in names])
+    ]
 
 
 def _check_engines(settings: Settings) -> None:
@@ -380,7 +415,7 @@ def _check_engines(settings: Settings) -> None:
 def _check_room(settings: Settings) -> None:
     """Refuse margins that leave no place for a molecule's centre, where this run packs."""
     tetris = settings.tetris
-    if not _packs(settings):
+    if "tetris" not in stages_of(settings):
         return
     edge = min(tetris.shape_voxels) * settings.volume.voxel_size_angstrom
     voxel = tetris.packing_voxel_size_angstrom or settings.volume.voxel_size_angstrom
@@ -417,22 +452,25 @@ def _check_order(settings: Settings, templates: bool, tomograms: bool) -> None:
         )
 
 
-def _check_one_role(targets: Sequence[tuple[StructureInput, str]], distractors: Sequence[tuple[StructureInput, str]]) -> None:
-    """Refuse one molecule under two ids as target and distractor; each comes with its fingerprint."""
-    known = {fingerprint: row for row, fingerprint in targets}
-    for row, fingerprint in distractors:
-        if fingerprint in known:
-            other = known[fingerprint]
+Molecules = Sequence[tuple[StructureInput, Checked]]
+
+
+def _check_one_role(targets: Molecules, distractors: Molecules) -> None:
+    """Refuse one molecule under two ids as target and distractor."""
+    known = {molecule.fingerprint: row for row, molecule in targets}
+    for row, molecule in distractors:
+        if molecule.fingerprint in known:
+            other = known[molecule.fingerprint]
             raise BadInput(
                 f"{row.path}: the distractor {row.id!r} is the same molecule as the template {other.id!r} ({other.path}); "
                 "another was expected"
             )
 
 
-def _check_structure(row: StructureInput, folder: Path, settings: Settings, modes: int) -> str:
-    """The molecule's fingerprint."""
+def _check_structure(row: StructureInput, folder: Path, settings: Settings, modes: int) -> Checked:
+    """What is known of the molecule."""
     assert row.file is not None
-    checked = _named(row.path, folder / row.file, lambda path: check_molecule(path, row.reading()))
+    checked: Checked = _named(row.path, folder / row.file, lambda path: check_molecule(path, row.reading()))
     for note in checked.notes:
         tell(f"{row.id}: {note}", routine=True)  # VOLUME and FLEX write it into their sidecars
     if modes and checked.nodes is not None and (checked.nodes < 3 or 3 * checked.nodes - 6 < modes):
@@ -444,7 +482,7 @@ def _check_structure(row: StructureInput, folder: Path, settings: Settings, mode
                 check_fits_box(one.tetris, one.volume.voxel_size_angstrom, one.volume.resolution_angstrom, diameter)
         except BadInput as error:
             raise BadInput(f"{row.path}: {error}") from None
-    return str(checked.fingerprint)
+    return checked
 
 
 def _check_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -468,6 +506,34 @@ def _check_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
                 )
 
 
+def _check_taught(settings: Settings, annotated: Sequence[Sequence[ParticleRow]]) -> None:
+    """Refuse a fine-tuning without something to teach, and without a tomogram to test on."""
+    if settings.start_at != "finetune":
+        return
+    with_some = [found for found in annotated if found]
+    if len(with_some) < 2:
+        raise BadInput(
+            f"parameter tomograms: {len(with_some)} of {len(annotated)} tomograms have annotations; at least two were expected for "
+            "start_at = 'finetune', one of them to test on"
+        )
+    if not any(one.class_id for found in with_some for one in found):
+        raise BadInput("parameter tomograms: no annotation of a class above 0; something to teach was expected")
+
+
+def _tell_of_same_files(folder: Path, rows: Sequence[TomogramInput]) -> None:
+    """Say where one tomogram is there under two ids: scores on held-out ones are worth nothing then."""
+    known: dict[tuple[int, bytes], str] = {}
+    for row in rows:
+        assert row.file is not None
+        path = folder / row.file
+        size = path.stat().st_size
+        with path.open("rb") as handle:
+            parts = [handle.seek(place) and handle.read(65536) for place in (size // 4, size // 2, size - min(size, 65536))]
+        other = known.setdefault((size, b"".join(part or b"" for part in parts)), row.id)
+        if other != row.id:
+            tell(f"{row.path}: the same tomogram as that of {other!r}, under the id {row.id!r}")
+
+
 def _check_shared_annotations(rows: Sequence[TomogramInput], particles: Sequence[Sequence[ParticleRow]]) -> None:
     """Refuse one file whose same rows are taken for two tomograms, as nothing in it says whose they are."""
     known: dict[tuple[str | None, str], str] = {}
@@ -482,7 +548,22 @@ def _check_shared_annotations(rows: Sequence[TomogramInput], particles: Sequence
                 )
 
 
-def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings, card: ModelCard | None) -> Sequence[ParticleRow]:
+def _to_be_trained(settings: Settings, templates: Sequence[StructureInput]) -> ModelCard | None:
+    """What the model that this run trains will be shown; none where it trains none."""
+    if settings.model is not None or "train" not in stages_of(settings) or not templates:
+        return None
+    classes = sorted({row.class_name for row in templates})
+    return ModelCard(
+        voxel_size_angstrom=settings.reconstruct.voxel_size_angstrom,
+        classes={number: [name] for number, name in enumerate(classes, start=1)},
+        filters=settings.train.filters,
+        patch_voxels=settings.train.patch_voxels,
+    )
+
+
+def _check_tomogram(
+    row: TomogramInput, folder: Path, settings: Settings, card: ModelCard | None, whose: str
+) -> Sequence[ParticleRow]:
     """The tomogram's annotations."""
     assert row.file is not None
     needs_header = row.voxel_size_angstrom is None
@@ -490,9 +571,17 @@ def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings, card: 
     grid = Grid(shape=data.shape, voxel_size_angstrom=row.voxel_size_angstrom or voxel_size)
     check_size(grid.shape, row.path)
     if card is not None:
-        check_fits(grid, card, row.path)
-        for doubt in doubts(data, grid, card, size_given=not needs_header, contrast=settings.segment.contrast):
-            tell(f"{row.path}: {doubt}")
+        check_fits(grid, card, row.path, whose)
+    for doubt in doubts(
+        data,
+        grid,
+        card,
+        header_angstrom=voxel_size,
+        size_given=not needs_header,
+        contrast=settings.segment.contrast,
+        whose=whose,
+    ):
+        tell(f"{row.path}: {doubt}")
     del data
     for kind, path, file in (("annotations", row.annotations, row.annotations_file), ("mask", row.mask, row.mask_file)):
         if path is not None and file is None:
@@ -504,12 +593,19 @@ def _check_tomogram(row: TomogramInput, folder: Path, settings: Settings, card: 
             row.annotations, folder / row.annotations_file, lambda path: read_annotations(path, row.id, grid)
         )
         _named(row.annotations, folder / row.annotations_file, lambda path: check_annotations(found, grid, path))
+        known = card.classes if card is not None else {}
+        unknown = sorted({one.class_id for one in found} - {0, *known}) if known else []
+        if unknown and settings.start_at == "finetune":
+            raise BadInput(f"{row.annotations}: class {unknown[0]}; the model knows {', '.join(map(str, known))}")
+        if unknown:
+            tell(f"{row.annotations}: class {unknown[0]}, of which no pick can be; {whose} are {', '.join(map(str, known))}")
         return found
     return []
 
 
 def _check_model(path: str, file: Path, settings: Settings) -> ModelCard:
     card: ModelCard = _named(path, file, read_card)
+    _named(path, file, check_whole)
     if settings.start_at == "finetune" or settings.cluster.has_thresholds:
         return card
     check_segments(
@@ -520,11 +616,10 @@ def _check_model(path: str, file: Path, settings: Settings) -> ModelCard:
     return card
 
 
-def _tell_of_unused(settings: Settings, card: ModelCard | None) -> None:
+def _tell_of_unused(settings: Settings, card: ModelCard | None, given: Given, presets: Mapping[str, str]) -> None:
     """Say which parameters were given that no stage of this run looks at."""
-    plain = Settings()
     voxel = settings.reconstruct.voxel_size_angstrom
-    if card is not None and voxel not in (plain.reconstruct.voxel_size_angstrom, card.voxel_size_angstrom):
+    if card is not None and voxel not in (Settings().reconstruct.voxel_size_angstrom, card.voxel_size_angstrom):
         tell(
             f"parameter reconstruct.voxel_size_angstrom = {voxel:g}: not used with --model, which has voxels of"
             f" {card.voxel_size_angstrom:g} Å; tomograms are brought to those"
@@ -533,25 +628,17 @@ def _tell_of_unused(settings: Settings, card: ModelCard | None) -> None:
     untaught = [name for name in settings.design.groups if settings.train.phases and name not in taught]
     if untaught:
         tell(f"design.groups.{untaught[0]}: in no phase of train.phases, so that no network is taught its tomograms")
-    unused = [] if settings.match.run else [name for name in _changed(settings, plain) if name.startswith("match.")]
-    if unused:
-        tell(f"without match.run not used: parameter {', '.join(unused)}")
-
-
-def _changed(settings: Settings, plain: Settings) -> list[str]:
-    """Dotted names of the parameters that are not at their defaults."""
-    usual = flat(plain.model_dump(mode="json"))
-    derived = "simulate.pixel_size_angstrom"  # follows from another where it is not given
-    return [
-        name
-        for name, value in flat(settings.model_dump(mode="json")).items()
-        if value != usual.get(name, value) and name != derived
-    ]
+    told = {"reconstruct.voxel_size_angstrom"} if card is not None else set()
+    for line in unused(settings, given, [yaml.safe_load(text) or {} for text in presets.values()], told):
+        tell(line)
 
 
 def _named(path: str, staged: Path, read: Any) -> Any:
     """``read(staged)``, with the user's own path in a complaint instead of the staged one."""
     try:
         return read(staged)
+    except UNREADABLE as error:
+        told = in_words(error, staged)
+        raise type(told)(str(told).replace(str(staged), path)) from None
     except BadInput as error:
         raise BadInput(str(error).replace(str(staged), path)) from None

@@ -12,7 +12,7 @@ from template_learning.common.errors import BadInput
 from template_learning.common.files import write_table
 from template_learning.common.provenance import generator_for, seed_for, write_sidecar
 from template_learning.common.tables import DesignRow, Split
-from template_learning.settings import PLAIN, DesignSettings
+from template_learning.settings import MOST_ROWS, PLAIN, DesignSettings
 
 FACTORS = ("total_dose_e_per_angstrom2", "tilt_step_deg", "tilt_range_deg", "ice_density_g_per_cm3", "defocus_um")
 """What every design draws."""
@@ -48,7 +48,7 @@ def group_designs(settings: DesignSettings) -> dict[str, DesignSettings]:
     for count in COUNTS:
         weights = {name: group.weight for name, group in settings.groups.items() if count not in group.design}
         room = {
-            name: design.tomograms - held_out[name] - 1 if count != "tomograms" and design.scheme == "sobol" else 65536
+            name: design.tomograms - held_out[name] - 1 if count != "tomograms" and design.scheme == "sobol" else MOST_ROWS
             for name, design in designs.items()
         }
         shared = _shared(getattr(settings, count), weights, room)

@@ -126,6 +126,10 @@ def finetune_model(
         ]
         if len(annotated) < 2:
             raise BadInput(f"{tomograms}: {len(annotated)} tomogram(s); at least two were expected, one of them to test on")
+        if not any(tomogram.truth for tomogram in annotated):
+            raise BadInput(
+                f"{tomograms}: no annotation of a class above 0 in {len(annotated)} tomograms; something to teach was expected"
+            )
         carried = selection_of(card, card.voxel_size_angstrom)
         rows: list[FinetuningRow] = []
         shared = shared_folder(state) if state else None

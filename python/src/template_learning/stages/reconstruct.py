@@ -172,6 +172,8 @@ def _check_angles(path: Path, angles: NDArray[np.float64]) -> None:
             f"{path}: {doubled} of {len(angles)} angles stand there more than once; each image's own was expected "
             "(frames of one tilt, or two series in one file?)"
         )
+    if len(angles) >= 10 and span < 20:
+        tell(f"{path}: {len(angles)} angles over a range of {span:g} degrees only; is it so?")
     if steps.max() > 3 * np.median(steps) and steps.max() > 15:
         tell(f"{path}: no tilt between {_before_gap(angles):g} degrees and the next, {steps.max():g} degrees on")
 

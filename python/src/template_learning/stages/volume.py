@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from template_learning.common.errors import BadInput, first_problem
-from template_learning.common.files import checked_id, existing, replacing, write_table
+from template_learning.common.files import checked_id, read_text, replacing, write_table
 from template_learning.common.log import tell
 from template_learning.common.mrc import write_mrc
 from template_learning.common.provenance import write_sidecar
@@ -94,7 +94,7 @@ def write_entry(structure: Structure, entry: Molecule, settings: VolumeSettings,
 
 def _read_molecules(path: Path) -> list[Molecule]:
     try:
-        entries = TypeAdapter(list[Molecule]).validate_python(json.loads(existing(path).read_text()))
+        entries = TypeAdapter(list[Molecule]).validate_python(json.loads(read_text(path)))
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}: not JSON ({error})") from None
     except ValidationError as error:

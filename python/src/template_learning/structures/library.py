@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from template_learning.common.errors import BadInput
+from template_learning.common.errors import UNREADABLE, BadInput
 from template_learning.common.files import existing, read_table
 from template_learning.common.mrc import read_mrc
 from template_learning.common.tables import LibraryRow
@@ -52,7 +52,7 @@ class LibraryEntry:
                 if "hydrogens" in stored:
                     hydrogens, displaced = (stored[name].astype(np.float32) for name in Atoms._fields[2:])
                     atoms = Atoms(position, element, hydrogens, displaced)
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (*UNREADABLE, ValueError, KeyError) as error:
             raise BadInput(f"{path}: not a molecule's atoms ({error})") from None
         if position.shape != (len(element), 3):
             raise BadInput(f"{path}: positions {position.shape} for {len(element)} atoms; (N, 3) was expected")

@@ -98,6 +98,14 @@ def check_molecule(path: Path, reading: MoleculeInput | None = None) -> Checked:
         )
         return Checked((note,), bounded.diameter_angstrom, None, sha256(bounded.volume.tobytes()).hexdigest())
     structure = read_structure(path, _for_structure(path, reading))
+    _check_atoms(path, structure)
+    reach = float(np.linalg.norm(structure.position_angstrom, axis=1).max())
+    kinds = "\n".join(f"{name} {residue}" for name, residue in zip(structure.atom_name, structure.residue_name, strict=True))
+    return Checked(structure.notes, 2 * reach, len(structure.nodes), sha256(kinds.encode()).hexdigest())
+
+
+def _check_atoms(path: Path, structure: Structure) -> None:
+    """Raise BadInput for the trace of a molecule, and for coordinates that are not in ångström."""
     atoms = np.bincount(structure.residue)
     polymer = np.isin(structure.residue_name[np.flatnonzero(np.diff(structure.residue, prepend=-1))], POLYMER)
     if polymer.sum() > 10 and np.median(atoms[polymer]) < 2:
@@ -113,9 +121,6 @@ def check_molecule(path: Path, reading: MoleculeInput | None = None) -> Checked:
                 f"{path}: {nearest:.3g} Å from an atom to the next, where {NEAREST_ANGSTROM[0]:g} to {NEAREST_ANGSTROM[1]:g} were "
                 f"expected: are the coordinates in {'nanometres' if nearest < 1 else 'another unit, or part of the atoms missing'}?"
             )
-    reach = float(np.linalg.norm(structure.position_angstrom, axis=1).max())
-    kinds = "\n".join(f"{name} {residue}" for name, residue in zip(structure.atom_name, structure.residue_name, strict=True))
-    return Checked(structure.notes, 2 * reach, len(structure.nodes), sha256(kinds.encode()).hexdigest())
 
 
 def read_molecule(path: Path, reading: MoleculeInput | None = None) -> Structure:
@@ -197,6 +202,7 @@ def prepare_molecule(source: str, identifier: str, output: Path, reading: Molecu
         metadata = {"correlation": fitted.correlation, "threshold": fitted.threshold, "resolution": fitted.resolution_angstrom}
     else:
         structure = read_structure(path, _for_structure(path, reading))
+        _check_atoms(path, structure)
     for note in structure.notes:
         tell(f"{identifier}: {note}")
     written = output / f"{identifier}.cif.gz"

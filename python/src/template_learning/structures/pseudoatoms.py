@@ -32,6 +32,10 @@ DALTON_PER_ATOM = float(
 )
 """With its hydrogens."""
 ATOMS_PER_NODE = 8
+MOST_OF_BORDER = 0.9
+"""A molecule touches less of its map's border, even in a map that is cut out tightly (EMD-3197: 0.53)."""
+LEAST_ALIKE = 0.3
+"""Correlation of voxels with their neighbours."""
 LEAST_ATOMS = 200
 """However light the map: fewer would be too few nodes for the paper's 20 modes."""
 MOST_NODES = 12_000
@@ -87,7 +91,7 @@ def bound_map(path: Path, reading: MoleculeInput | None = None) -> BoundedMap:
 
     By default the resolution is twice the voxel size (at least 8 Å), the threshold Otsu's, and the mass that of protein
     filling the voxels above it.  Raises BadInput where the map is unreadable or flat, its voxels are no cubes or coarser
-    than the resolution, or nothing is above the threshold.
+    than the resolution, nothing is above the threshold or nearly all of the border is, or the map is noise.
     """
     given = reading or MoleculeInput()
     volume, voxel_size_angstrom = _read_map(path)
@@ -100,6 +104,19 @@ def bound_map(path: Path, reading: MoleculeInput | None = None) -> BoundedMap:
     inside = _molecule(volume > level)
     if not inside.any():
         raise BadInput(f"{path}: no voxel is above the threshold {level:g} (the highest is {volume.max():g})")
+    if volume[inside].max() <= 0:
+        raise BadInput(f"{path}: no grey value above 0 in what is above the threshold {level:g}; protein bright was expected")
+    border = np.ones(inside.shape, dtype=bool)
+    border[1:-1, 1:-1, 1:-1] = False
+    share = float(inside[border].mean())
+    if given.threshold is None and share > MOST_OF_BORDER:
+        raise BadInput(
+            f"{path}: {share:.0%} of the map's border is above the threshold {level:g}, as where protein is dark; a map with "
+            "protein bright, or a threshold (column of the table), was expected"
+        )
+    alike = float(np.corrcoef(volume[1:].ravel(), volume[:-1].ravel())[0, 1])
+    if not alike > LEAST_ALIKE:
+        raise BadInput(f"{path}: neighbouring voxels are alike by {alike:.2f} only, as in noise; a density map was expected")
     mass = given.mass_dalton or float(inside.sum()) * voxel_size_angstrom**3 * DALTON_PER_ANGSTROM3
     return BoundedMap(volume, inside, voxel_size_angstrom, resolution, level, mass)
 

@@ -18,6 +18,7 @@ import codecs
 import gzip
 import lzma
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -238,7 +239,7 @@ def _decompressed(path: Path) -> bytes:
             content = bz2.decompress(content)
         elif content.startswith(b"\xfd7zXZ\x00"):
             content = lzma.decompress(content)
-    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise BadInput(f"{path}: the compressed file is broken ({error})") from None
     if not content.strip():
         raise BadInput(f"{path}: the file is empty")

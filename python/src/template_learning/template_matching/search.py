@@ -3,7 +3,6 @@
 Nothing here is random.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from template_learning.common.errors import BadInput
-from template_learning.common.files import existing
+from template_learning.common.files import read_json
 from template_learning.common.mrc import write_mrc
 from template_learning.common.tables import PickRow
 from template_learning.settings import MatchCommandSettings, present_section
@@ -48,7 +47,7 @@ class TiltSeriesOptics:
     def of_simulation(cls, sidecar: Path) -> "TiltSeriesOptics":
         """That of a simulated tilt series, from its sidecar; BadInput where that lacks something."""
         try:
-            metadata = json.loads(existing(sidecar).read_text(encoding="utf-8"))
+            metadata = read_json(sidecar)
             microscope = present_section("simulate", metadata["settings"])["microscope"]
             return cls(
                 angles_deg=tuple(float(angle) for angle in metadata["angles_deg"]),
@@ -58,6 +57,8 @@ class TiltSeriesOptics:
                 spherical_aberration_mm=float(microscope["spherical_aberration_mm"]),
                 ctf_corrected=False,
             )
+        except BadInput:
+            raise
         except (KeyError, TypeError, ValueError):
             raise BadInput(f"{sidecar}: angles_deg, row and settings of a simulated tilt series were expected") from None
 
