@@ -172,7 +172,7 @@ def help_text() {
         A part of the pipeline              nextflow run . --stop_after label ...   (stages: ${stage_names().join(', ')})
 
         Profiles, joined by commas: where tasks run (slurm, awsbatch, google_batch, k8s), in which containers (apptainer, docker, podman),
-        gpu, and settings (ribosome, nucleosome, fas, nucleosome_8A, workstation, deepfinder, demo, ablation): -profile slurm,apptainer,ribosome,gpu
+        gpu, and settings (ribosome, nucleosome, fas, nucleosome_8A, nucleosome_8A_treated, workstation, deepfinder, demo, ablation): -profile slurm,apptainer,ribosome,gpu
 
         Parameters, their defaults and bounds: docs/reference/parameters.md.  What is written into --outdir: docs/reference/outputs.md.
         """.stripIndent()

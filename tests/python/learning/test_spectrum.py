@@ -183,7 +183,7 @@ def test_log_odds_tell_apart_what_probabilities_do_not() -> None:
 
 @pytest.mark.parametrize("band", [(20.0, 10.0), (-1.0, 10.0), (10.0, 10.0)])
 def test_a_band_that_is_none_is_refused(band: tuple[float, float]) -> None:
-    with pytest.raises(ValidationError, match="narrow Gaussian|greater than or equal to 0"):
+    with pytest.raises(ValidationError, match=r"narrow Gaussian|greater than or equal to 0"):
         TrainSettings(band_pass_angstrom=band)
 
 
