@@ -18,7 +18,7 @@ def checked_file(options = [:], source) {
 
 // The part of a file's name before the first of the endings that stages give their files.
 def id_of(file) {
-    return file.name.replaceFirst(/\.(placed\.csv|tilts\.mrc|tlt|labels\.mrc|instances\.mrc|particles\.csv|segmentation\.mrc|log_odds\.mrc|picks\.csv|scores\.mrc|mrc)(\.json)?$/, '')
+    return file.name.replaceFirst(/\.(placed\.csv|tilts\.mrc|tlt|labels\.mrc|instances\.mrc|particles\.csv|segmentation\.mrc|log_odds\.mrc|probability\.mrc|picks\.csv|scores\.mrc|mrc)(\.json)?$/, '')
 }
 
 // What a run reads of an earlier one: stage -> the endings of its files, for each stage that there is something of.
@@ -37,7 +37,7 @@ def taken_of(from, runs, given, labels) {
         label: shown || runs.evaluate ? ['.labels.mrc', '.instances.mrc', '.particles.csv'] : [],
         train: runs.calibrate ? ['trained.keras'] : [],
         calibrate: (runs.segment || runs.finetune) && !given.model ? ['model.keras'] : [],
-        segment: runs.cluster || runs.export || runs.match ? ['.segmentation.mrc', '.log_odds.mrc', '.segmentation.mrc.json'] : [],
+        segment: runs.cluster || runs.export || runs.match ? ['.segmentation.mrc', '.log_odds.mrc', '.probability.mrc', '.segmentation.mrc.json'] : [],
         cluster: runs.export || runs.evaluate ? ['.picks.csv', '.picks.csv.json'] : [],
         match: runs.evaluate ? ['.picks.csv', '.picks.csv.json'] : [],
     ]
@@ -69,7 +69,11 @@ def earlier_listing(from, takes) {
 def earlier_files(from, stage, endings) {
     return Channel.fromPath("${from}/${stage}/*${endings[0]}", checkIfExists: true).map { file ->
         def id = checked_id(id_of(checked_file(file)))
-        [[id: id]] + endings.collect { ending -> file.resolveSibling("${id}${ending}") }
+        [[id: id]] + endings.collect { ending ->
+            def one = file.resolveSibling("${id}${ending}")
+            // SEGMENT of version 0.1.0 wrote probabilities, which CLUSTER takes too.
+            ending == '.log_odds.mrc' && !one.exists() ? file.resolveSibling("${id}.probability.mrc") : one
+        }
     }
 }
 

@@ -190,3 +190,10 @@ def test_a_broken_index_is_refused(results, content):
     index.write_text(content)
     with pytest.raises(BadInput, match=r"before/index\.json: not the index of a run"):
         check_unchanged("before", files, index)
+
+
+def test_what_segment_of_0_1_0_wrote_is_whole():
+    names = [one.replace(".log_odds.mrc", ".probability.mrc") for one in WHOLE]
+    assert names != WHOLE
+    for start in ("cluster", "export"):
+        check_enough(run(start), names, DESIGN, Inputs(templates=["a"], tomograms=["t003"]))

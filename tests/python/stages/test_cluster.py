@@ -42,6 +42,22 @@ def test_files_and_the_threshold_carried_along(tmp_path):
         assert beside["shape_voxels"] == [20, 24, 28]
 
 
+def test_probabilities_as_0_1_0_wrote_them_give_the_same_picks(tmp_path):
+    volume = balls((20, 24, 28), [(8, 8, 8), (8, 15, 20)], 3)
+    likely = np.where(np.arange(28) < 14, np.float32(0.9), np.float32(1.0)) * np.ones(volume.shape, np.float32)
+    write_mrc(tmp_path / "a.segmentation.mrc", volume, 8.0)
+    write_sidecar(tmp_path / "a.segmentation.mrc", stage="segment", item="a", seed=None, settings={})
+    write_mrc(tmp_path / "a.probability.mrc", likely, 8.0)
+    write_mrc(tmp_path / "a.log_odds.mrc", logit(np.minimum(likely, np.float32(1 - 2.0**-24))), 8.0)
+    for name in ("probability", "log_odds"):
+        files = tmp_path / "a.segmentation.mrc", tmp_path / f"a.{name}.mrc"
+        cluster_segmentation(*files, "a", ClusterSettings(radius_voxels=3), tmp_path / name)
+    old, new = (read_table(tmp_path / name / "a.picks.csv", PickRow) for name in ("probability", "log_odds"))
+    assert len(old) == 2
+    for one, other in zip(old, new, strict=True):
+        assert one.model_dump() == pytest.approx(other.model_dump(), rel=1e-5)
+
+
 def test_a_score_given_by_hand_stands_in_for_what_the_model_selects_by(tmp_path):
     """Three balls of falling score and size; the model would take the first alone."""
     volume = balls((20, 24, 40), [(8, 8, 8)], 5) | balls((20, 24, 40), [(8, 10, 24)], 3) | balls((20, 24, 40), [(8, 10, 34)], 2)

@@ -23,6 +23,8 @@ ENDINGS: Mapping[str, Sequence[str]] = {
     "match": (".picks.csv", ".picks.csv.json"),
 }
 """Files that belong together, of the stages with a task for each tomogram."""
+PROBABILITY_OF_0_1_0 = ".probability.mrc"
+"""What SEGMENT of version 0.1.0 wrote in place of the log-odds; CLUSTER takes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +174,7 @@ def check_enough(settings: Settings, paths: Iterable[str], design: Sequence[Desi
 def _by_stage(paths: Iterable[str]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for path in paths:
-        stage, _, name = path.partition("/")
+        stage, _, name = path.replace(PROBABILITY_OF_0_1_0, ENDINGS["segment"][1]).partition("/")
         found.setdefault(stage, set()).add(name)
     return found
 

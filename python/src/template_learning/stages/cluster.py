@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id, write_table
@@ -37,7 +38,8 @@ def cluster_segmentation(segmentation: Path, log_odds: Path, identifier: str, se
     segmentation : Path
         Classes [z, y, x], its sidecar beside it.
     log_odds : Path
-        Those of the likeliest target class, [z, y, x].
+        Those of the likeliest target class, [z, y, x]; its probabilities where the file is named as version 0.1.0 named them,
+        ``<id>.probability.mrc``.
     identifier : str
         Start of the files' names.
     settings : ClusterSettings
@@ -56,6 +58,9 @@ def cluster_segmentation(segmentation: Path, log_odds: Path, identifier: str, se
     odds, _ = read_mrc(log_odds, need_voxel_size=False)
     if classes.shape != odds.shape:
         raise BadInput(f"{log_odds}: shape {odds.shape} (z, y, x), that of {segmentation} {classes.shape} was expected")
+    if log_odds.name.endswith(".probability.mrc"):
+        least = np.float32(2.0**-24)  # what single precision leaves between 1 and the next number below
+        odds = logit(np.clip(odds, least, 1 - least))
     metadata = read_sidecar(segmentation)
     minimum, least_score, kind, origin = _thresholds(classes, settings, metadata)
     if origin == "model":
