@@ -1,5 +1,6 @@
 """The trained models of models/, as users get them."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from template_learning.stages.segment import segment_tomogram
 
 ROOT = Path(__file__).parents[2]
 NUCLEOSOME = ROOT / "models" / "nucleosome_8A.keras"
+TREATED = ROOT / "models" / "nucleosome_8A_treated.keras"
 VOXEL = 8.0
 BORDER_VOXELS, MATCH_VOXELS = 8, 6
 
@@ -34,8 +36,9 @@ def preset() -> Settings:
     return check_settings(yaml.safe_load((ROOT / "presets" / "workstation.yml").read_text()))
 
 
-def test_the_model_is_calibrated_for_the_settings_that_it_is_to_pick_with(preset: Settings) -> None:
-    card = read_card(NUCLEOSOME)
+@pytest.mark.parametrize("model", [NUCLEOSOME, TREATED], ids=lambda path: path.stem)
+def test_the_model_is_calibrated_for_the_settings_that_it_is_to_pick_with(preset: Settings, model: Path) -> None:
+    card = read_card(model)
     assert card.voxel_size_angstrom == VOXEL
     assert card.class_names == {1: "nucleosome"}
     assert card.score_probability is not None
@@ -90,3 +93,18 @@ def test_nucleosomes_of_another_simulator_and_reconstruction(shared_data: Path, 
     found, truth = (one[((one / VOXEL >= BORDER_VOXELS) & (one / VOXEL <= last)).all(axis=1)] for one in (found, truth))
     assert len(truth) == 45
     assert f_beta(len(match(found, truth, MATCH_VOXELS * VOXEL)), len(found), len(truth), 1.0) > 0.96
+
+
+@pytest.mark.long
+def test_the_treated_model_finds_real_nucleosomes(preset: Settings, shared_data: Path, tmp_path: Path) -> None:
+    """A crop of denoised chromatin, bright: the sign is found, and nearly all of its 25 nucleosomes, whose centres are ours."""
+    crop = shared_data / "real" / "chromatin" / "native_7.mrc.gz"
+    segment_tomogram(TREATED, crop, "c", preset.segment, tmp_path)
+    files = tmp_path / "c.segmentation.mrc", tmp_path / "c.log_odds.mrc"
+    cluster_segmentation(*files, "c", preset.cluster, tmp_path)
+    picks = [row for row in read_table(tmp_path / "c.picks.csv", PickRow) if row.selected]
+    assert read_sidecar(tmp_path / "c.picks.csv")["contrast"] == "protein_bright"
+    found = np.array([(row.x_angstrom, row.y_angstrom, row.z_angstrom) for row in picks])
+    rows = csv.DictReader(crop.with_name("native_7.csv").read_text().splitlines())
+    truth = np.array([[float(row[f"{axis}_angstrom"]) for axis in "xyz"] for row in rows if row["label"] == "nucleosome"])
+    assert f_beta(len(match(found, truth, 55.0)), len(found), len(truth), 1.0) > 0.85
