@@ -1,15 +1,18 @@
 """TETRIS: its files, and what it refuses."""
 
 import json
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from template_learning.common.errors import BadInput
+from template_learning.common.files import read_table, write_table
+from template_learning.common.tables import LibraryRow
 from template_learning.settings import VolumeSettings
 from template_learning.stages.volume import build_library
-from template_learning.structures.library import read_library
+from template_learning.structures.library import TABLE, read_library
 
 from ..builders import closest_atoms, pack_and_check, placed_atoms
 
@@ -20,6 +23,19 @@ def test_same_seed_same_bytes_and_another_seed_another_packing(packing_library: 
     first, again, other = ((tmp_path / name / "s1.placed.csv").read_bytes() for name in "abc")
     assert first == again
     assert first != other
+
+
+def test_a_molecule_placed_is_of_its_librarys_species_and_class(packing_library: Path, tmp_path: Path) -> None:
+    rows = [
+        row.model_copy(update={"class_name": f"class {row.class_id}"})
+        for row in read_table(packing_library / TABLE, LibraryRow)
+    ]
+    shutil.copytree(packing_library, tmp_path / "library")
+    write_table(tmp_path / "library" / TABLE, LibraryRow, rows)
+    particles, _ = pack_and_check(tmp_path / "library", tmp_path, shape_voxels=(24, 24, 24))
+    library = {row.molecule: (row.species, row.class_id, row.class_name) for row in rows}
+    assert particles
+    assert all((one.species, one.class_id, one.class_name) == library[one.molecule] for one in particles)
 
 
 def test_a_gpu_that_is_not_there_is_named(packing_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,7 @@ class Packing:
                 molecule=row.molecule,
                 species=row.species,
                 class_id=row.class_id,
+                class_name=row.class_name,
                 x_angstrom=float(position[0]),
                 y_angstrom=float(position[1]),
                 z_angstrom=float(position[2]),
