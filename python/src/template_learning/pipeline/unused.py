@@ -7,25 +7,14 @@ from typing import Any
 from template_learning.common.stages import ORDER
 from template_learning.settings import GroupSettings, RandomImagingSettings, Settings, flat, series_pixel_size_angstrom
 
-SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "flex": ("flex",),
-    "volume": ("volume",),
-    "design": ("design",),
-    "tetris": ("tetris", "volume"),
-    "simulate": ("simulate", "microscope", "reconstruct"),
-    "reconstruct": ("reconstruct",),
-    "label": ("label",),
-    "train": ("train",),
+SECTIONS_BESIDE_ITS_OWN: Mapping[str, tuple[str, ...]] = {
+    "tetris": ("volume",),
+    "simulate": ("microscope", "reconstruct"),
     "calibrate": ("segment", "cluster", "evaluate"),
-    "finetune": ("finetune", "train", "label", "segment", "cluster", "evaluate"),
-    "segment": ("segment",),
-    "cluster": ("cluster",),
-    "match": ("match", "microscope"),
-    "export": ("export",),
-    "evaluate": ("evaluate",),
-    "report": (),
+    "finetune": ("train", "label", "segment", "cluster", "evaluate"),
+    "match": ("microscope",),
 }
-"""Stage -> the sections of the settings that it looks at."""
+"""Stage -> the sections of the settings that it looks at, but for the one of its own name."""
 NAMED_AT_MOST = 4
 """Parameters of a section that are named; of more their number is told."""
 
@@ -262,8 +251,8 @@ def unused(settings: Settings, given: Given, presets: Iterable[Mapping[str, Any]
     """
     stages = stages_of(settings)
     mixture = settings.mixture()
-    used = {section for stage in stages for section in SECTIONS[stage]}
-    sections = {section for all_of_it in SECTIONS.values() for section in all_of_it}
+    used = {section for stage in stages for section in (stage, *SECTIONS_BESIDE_ITS_OWN.get(stage, ()))}
+    sections = {*ORDER, "microscope"}
     idle: dict[str, list[str]] = {}
     for name in changed(settings, presets):
         if name in told:
