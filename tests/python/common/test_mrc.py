@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from template_learning.common.errors import BadInput
+from template_learning.common.geometry import Grid
 from template_learning.common.log import listening
 from template_learning.common.mrc import read_mask, read_mrc, read_tomogram, write_mrc
 
@@ -158,6 +159,8 @@ MASK_CASES = [
     Case("a mask of several labels", lambda inside: mrc_bytes(inside * (1 + np.arange(10) % 3), mode=0), "warning", "3 values above 0"),
     Case("a mask of floats", lambda inside: mrc_bytes(inside * 0.5), "taken", note="above 0 is inside"),
     Case("a mask without a voxel size", lambda inside: mrc_bytes(inside, voxel=(0, 0, 0)), "taken"),
+    Case("a mask with a voxel size of 1 Å, which stands for none", lambda inside: mrc_bytes(inside, mode=0, voxel=(1, 1, 1)), "taken"),
+    Case("a mask with the voxel size of another binning", lambda inside: mrc_bytes(inside, mode=0, voxel=(16, 16, 16)), "warning", "the tomogram's are 8 Å"),
     Case("an empty mask", lambda inside: mrc_bytes(inside * 0), "refused", "the mask is empty"),
     Case("a mask with everything inside", lambda inside: mrc_bytes(inside * 0 + 1), "warning", "the whole tomogram is inside"),
     Case("a mask with NaN", lambda inside: mrc_bytes(np.where(inside, np.nan, 0)), "refused", "voxels are NaN"),
@@ -204,10 +207,10 @@ def test_what_comes_of_a_mask(tmp_path, warned, case):
     path.write_bytes(case.make(inside))
     if case.outcome == "refused":
         with pytest.raises(BadInput) as refusal:
-            read_mask(path, inside.shape)
+            read_mask(path, Grid(shape=inside.shape, voxel_size_angstrom=8.0))
         assert case.words in str(refusal.value)
         return
-    found = read_mask(path, inside.shape)
+    found = read_mask(path, Grid(shape=inside.shape, voxel_size_angstrom=8.0))
     assert bool(warned()) == (case.outcome == "warning")
     np.testing.assert_array_equal(found, np.ones_like(inside) if "everything" in case.what else inside)
 

@@ -9,6 +9,7 @@ import mrcfile
 import numpy as np
 import pytest
 from template_learning.common.errors import BadInput
+from template_learning.common.log import listening
 from template_learning.common.mrc import write_mrc
 from template_learning.learning.model_card import CARD
 from template_learning.stages.check import check_run, check_settings
@@ -470,6 +471,20 @@ def test_an_input_table_is_looked_at_as_it_was_written(request_file, tmp_path, t
         check_run(request, tmp_path / "out")
     assert str(caught.value).startswith("my/t.csv: ")
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"export": {"class_names": ["a", "b"]}}, "export.class_names: 2 names for 1 class(es)"),
+        ({"cluster": {"radius_voxels": 400}}, "my/tomogram.mrc: cluster.radius_voxels = 400, of a tomogram of 40 voxels"),
+    ],
+)
+def test_what_no_pick_can_come_of_is_told(request_file, tmp_path, params, words):
+    row = {"id": "one", "path": "my/tomogram.mrc", "file": "tomogram.mrc"}
+    with listening() as heard:
+        check_run(request_file(tomograms=[row], params=params), tmp_path / "out")
+    assert any(words in line for line in heard)
 
 
 def test_an_empty_mask_is_refused_before_any_work(request_file, tmp_path):

@@ -23,11 +23,14 @@ from numpy.typing import NDArray
 
 from template_learning.common.errors import BadInput
 from template_learning.common.files import existing, replacing
+from template_learning.common.geometry import Grid
 from template_learning.common.log import tell
 
 ByteOrder = Literal["<", ">"]
 
 HEADER_BYTES = 1024
+VOXEL_SIZE_DIFFERENCE = 0.05
+"""Of a mask's header from its tomogram's; smaller ones are calibrations."""
 FIELDS: Mapping[str, tuple[str, int]] = {
     "count": ("(3,)i4", 0),
     "mode": ("i4", 12),
@@ -163,14 +166,19 @@ def read_tomogram(path: Path, *, need_voxel_size: bool = True) -> tuple[NDArray[
     return data, voxel_size
 
 
-def read_mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """A mask [z, y, x] of a tomogram of ``shape``: above 0 is inside.  In a mask of bytes -1 is 255, and inside.
+def read_mask(path: Path, grid: Grid) -> NDArray[np.bool_]:
+    """A mask [z, y, x] of a tomogram on ``grid``: above 0 is inside.  In a mask of bytes -1 is 255, and inside.
 
-    Raises BadInput where the shape is another, values lie below 0, or nothing is inside; warns where everything is.
+    Raises BadInput where the shape is another, values lie below 0, or nothing is inside; warns where everything is, or where
+    its header has another voxel size.  Sizes of 0 and 1 Å are what programs write that were not told any.
     """
-    data, _ = read_mrc(path, need_voxel_size=False)
-    if data.shape != shape:
-        raise BadInput(f"{path}: the mask's shape {data.shape} is not the tomogram's {shape} (z, y, x)")
+    data, voxel_size = read_mrc(path, need_voxel_size=False)
+    if data.shape != grid.shape:
+        raise BadInput(f"{path}: the mask's shape {data.shape} is not the tomogram's {grid.shape} (z, y, x)")
+    if voxel_size not in (0.0, 1.0) and abs(voxel_size / grid.voxel_size_angstrom - 1) > VOXEL_SIZE_DIFFERENCE:
+        tell(
+            f"{path}: voxels of {voxel_size:g} Å by its header, the tomogram's are {grid.voxel_size_angstrom:g} Å; taken voxel by voxel"
+        )
     if data.dtype == np.int8:
         data = data.view(np.uint8)
     least, most = float(data.min()), float(data.max())

@@ -176,6 +176,9 @@ def _checked(content: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], 
     given = Given(tomograms=bool(tomograms), annotations=any(row.annotations for row in tomograms))
     _tell_of_unused(settings, card, given, content.get("presets", {}))
     classes = {name: number for number, name in enumerate(sorted({row.class_name for row in templates}), start=1)}
+    number = len(classes) or len(card.classes if card is not None else ())
+    if number and len(settings.export.class_names) > number:
+        tell(f"export.class_names: {len(settings.export.class_names)} names for {number} class(es); the last are not used")
     if classes and not settings.export.class_names:
         settings.export = settings.export.model_copy(update={"class_names": list(classes)})
     shared = preset_origins(content.get("presets", {}), settings)
@@ -586,8 +589,12 @@ def _check_tomogram(
     for kind, path, file in (("annotations", row.annotations, row.annotations_file), ("mask", row.mask, row.mask_file)):
         if path is not None and file is None:
             raise BadInput(f"{path}: no such file (tomograms, {kind} of {row.id})")
+    if settings.cluster.radius_voxels > max(grid.shape) / 2:
+        tell(
+            f"{row.path}: cluster.radius_voxels = {settings.cluster.radius_voxels:g}, of a tomogram of {max(grid.shape)} voxels: all of it is one pick"
+        )
     if row.mask is not None and row.mask_file is not None:
-        _named(row.mask, folder / row.mask_file, lambda path: read_mask(path, grid.shape))
+        _named(row.mask, folder / row.mask_file, lambda path: read_mask(path, grid))
     if row.annotations is not None and row.annotations_file is not None:
         found: list[ParticleRow] = _named(
             row.annotations, folder / row.annotations_file, lambda path: read_annotations(path, row.id, grid)

@@ -170,6 +170,6 @@ def _read(row: EvaluateRow, folder: Path) -> Tomogram:
     grid = grid_of(picks)
     mask = None
     if row.mask:
-        mask = read_mask(folder / row.mask, grid.shape)
+        mask = read_mask(folder / row.mask, grid)
     truth = [particle for particle in read_annotations(folder / row.truth, row.id, grid) if particle.class_id > 0]
     return Tomogram(checked_id(row.id), grid, read_table(picks, PickRow), truth, mask)
