@@ -81,12 +81,14 @@ def counted(count: int, what: str) -> str:
 
 
 def interval_text(selected: Mapping[str, Any]) -> str:
-    """The 95 % interval of the selected picks' F1, with what it is of where that is these very tomograms alone."""
-    low_high = selected.get("f1_interval_95")
-    if low_high:
-        return f"{low_high[0]:.2f} to {low_high[1]:.2f}"
+    """The 95 % intervals of the selected picks' F1: of these very tomograms, and of ones like them where there are several.
+
+    Two tomograms say next to nothing of others, and their interval is that wide.
+    """
     low, high = selected["f1_interval_95_of_these"]
-    return f"{low:.2f} to {high:.2f} (of this tomogram only)"
+    like = selected.get("f1_interval_95")
+    others = f"; of tomograms like these {like[0]:.2f} to {like[1]:.2f}" if like else " (of this tomogram only)"
+    return f"{low:.2f} to {high:.2f}{others}"
 
 
 def _is_number(text: str) -> bool:
