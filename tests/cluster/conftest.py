@@ -81,9 +81,9 @@ def account(tmp_path_factory) -> Account:
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_file() or (ROOT / name).is_symlink():
             (owner.clone / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, owner.clone / name)
+            shutil.copy(ROOT / name, owner.clone / name, follow_symlinks=False)
     for jars in ROOT.glob(".tools/nextflow-*"):
         shutil.copytree(jars, owner.clone / ".tools" / jars.name, ignore=shutil.ignore_patterns("home"))
     images = sorted((ROOT / "build/containers").glob("*.sif"))
