@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from template_learning.common.log import tell
 from template_learning.learning.fit import blob_skewness, object_radius_voxels
 from template_learning.learning.inference import classes_and_log_odds, segment_resampled
 from template_learning.learning.model_card import ModelCard
@@ -118,6 +119,19 @@ def find_contrast(
     dark, bright = (found[sign] / voxels for sign in SIGNS)
     skewness = blob_skewness(data, object_radius_voxels(card, voxel_size_angstrom))
     return FoundContrast(skewness=skewness, found_dark=dark, found_bright=bright)
+
+
+def with_sign(
+    network: Any, card: ModelCard, data: NDArray[Any], voxel_size_angstrom: float, settings: SegmentSettings, name: str
+) -> tuple[SegmentSettings, FoundContrast | None]:
+    """The settings with the tomogram's contrast, found where they say ``auto``, and what it was found by; both signs are told of."""
+    if settings.contrast == "auto":
+        found = find_contrast(network, card, data, voxel_size_angstrom, settings)
+        tell(f"{name}: {found.words()}")
+        return settings.model_copy(update={"contrast": found.sign}), found
+    if settings.contrast == "protein_bright":
+        tell(f"{name}: inverted for the network, as segment.contrast = protein_bright says")
+    return settings, None
 
 
 def _blocks(data: NDArray[Any], edge: int) -> Iterator[NDArray[Any]]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resample
 from template_learning.learning.model_card import ModelCard
-from template_learning.learning.normalisation import grey_statistics, without_constants
+from template_learning.learning.normalisation import BUT_CONSTANTS, grey_statistics, without_constants
 from template_learning.learning.spectrum import GREY_BINS, SHELLS, grey_histogram, radial_spectrum
 from template_learning.settings import SegmentSettings
 
@@ -57,7 +57,7 @@ def domain_distance(
     mean, std = grey_statistics(crop, card.normalisation)
     if not np.isfinite(std) or std == 0 or min(crop.shape) < LEAST_EDGE_VOXELS:
         return DomainDistance(spectrum=None, grey_values=None)
-    if card.normalisation in ("robust", "percentile"):
+    if card.normalisation in BUT_CONSTANTS:
         crop = without_constants(crop, mean)
     grey = (crop - np.float32(mean)) * np.float32((-1 if settings.contrast == "protein_bright" else 1) / std)
     spectrum = grey_values = None

@@ -8,7 +8,7 @@ from template_learning.common.errors import BadInput
 from template_learning.common.geometry import Grid
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resampled_shape
 from template_learning.learning.model_card import ModelCard
-from template_learning.learning.normalisation import constant_voxels
+from template_learning.learning.normalisation import BUT_CONSTANTS, constant_voxels
 
 LEAST_SLICES = 4
 LEAST_VOXELS = 16
@@ -132,7 +132,7 @@ def _doubted_voxels(data: NDArray[np.generic], card: ModelCard | None) -> list[s
     found = []
     if (data[1:] == data[:-1]).all():
         found.append(f"all {len(data)} slices are the same; a tomogram's differ")
-    if card is not None and card.normalisation in ("robust", "percentile"):
+    if card is not None and card.normalisation in BUT_CONSTANTS:
         return found
     some = np.asarray(data.ravel()[:: max(1, data.size // 1_000_000)], dtype=np.float64)
     median = float(np.median(some))

@@ -16,7 +16,13 @@ from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resample
 from template_learning.learning.fit import check_fits
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.network import JIT_COMPILE, grid_multiple
-from template_learning.learning.normalisation import Normalisation, band_deviation, constant_voxels, grey_statistics
+from template_learning.learning.normalisation import (
+    BUT_CONSTANTS,
+    Normalisation,
+    band_deviation,
+    constant_voxels,
+    grey_statistics,
+)
 from template_learning.learning.patches import FLIPS
 from template_learning.learning.spectrum import band_pass, match_spectrum
 from template_learning.settings import SegmentSettings
@@ -170,7 +176,7 @@ def network_input(
         raise BadInput("tomogram: grey values are NaN, infinite or all the same")
     sign = -1.0 if settings.contrast == "protein_bright" else 1.0
     grey = ((np.asarray(volume, dtype=np.float32) - mean) * (sign / std)).astype(np.float32)
-    constant = constant_voxels(volume) if normalisation in ("robust", "percentile") else None
+    constant = constant_voxels(volume) if normalisation in BUT_CONSTANTS else None
     if constant is not None:
         grey[constant] = 0.0
     if settings.match_spectrum:

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 Normalisation = Literal["tomogram", "patch", "robust", "percentile"]
 NORMAL_QUARTILE = 0.6744897501960817
 """The normal distribution's median absolute deviation, in standard deviations."""
+BUT_CONSTANTS: tuple[Normalisation, ...] = ("robust", "percentile")
+"""Those that leave constant voxels out, where the network then sees nothing."""
 PERCENTILE = 99.0
 NORMAL_PERCENTILE = 2.5758293035489004
 """The normal distribution's percentile of absolute values, in standard deviations."""
@@ -22,7 +24,7 @@ def grey_statistics(data: NDArray[Any], normalisation: Normalisation = "tomogram
     are not constant.  Else mean and standard deviation of all, section by section (memory maps are not read whole).
     NaN, or a spread of 0, where there are no such voxels.
     """
-    if normalisation in ("robust", "percentile"):
+    if normalisation in BUT_CONSTANTS:
         return _median_and_spread(np.asarray(data)[~constant_voxels(data)], normalisation)
     total = sum(float(np.sum(section, dtype=np.float64)) for section in data)
     mean = total / data.size

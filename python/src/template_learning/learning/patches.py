@@ -23,7 +23,13 @@ from template_learning.common.mrc import read_mrc
 from template_learning.common.provenance import generator_for
 from template_learning.common.tables import DesignRow, ParticleRow, positions
 from template_learning.learning.noise import MARGIN_VOXELS, NoiseBank, added_noise, noise_bank, noise_share, seen_frequencies
-from template_learning.learning.normalisation import Normalisation, band_deviation, constant_voxels, grey_statistics
+from template_learning.learning.normalisation import (
+    BUT_CONSTANTS,
+    Normalisation,
+    band_deviation,
+    constant_voxels,
+    grey_statistics,
+)
 from template_learning.learning.random_imaging import imaged_anew, passes_all
 from template_learning.learning.spectrum import band_pass, band_pass_inside
 from template_learning.settings import TrainSettings
@@ -240,7 +246,7 @@ class Patches(keras.utils.PyDataset):
         if self.settings.band_pass_angstrom is None:
             return None
         short, long = (sigma / tomogram.voxel_size_angstrom for sigma in self.settings.band_pass_angstrom)
-        constant = constant_voxels(tomogram.data) if self.settings.normalisation in ("robust", "percentile") else None
+        constant = constant_voxels(tomogram.data) if self.settings.normalisation in BUT_CONSTANTS else None
         return (short, long), band_deviation(
             band_pass(tomogram.normalised(), (short, long)), constant, self.settings.normalisation
         )

@@ -17,10 +17,9 @@ from template_learning.common.tables import DesignRow
 from template_learning.learning.noise import noise_power, seen_frequencies
 from template_learning.settings import RandomImagingSettings
 from template_learning.simulation.acquisition import Tilts
-from template_learning.simulation.physics import wavelength_angstrom
+from template_learning.simulation.optics import COHERENT, Lens, contrast_transfer
 
-VOLTAGE_KV = 300.0
-SPHERICAL_ABERRATION_ANGSTROM = 2.7e7
+AMPLITUDE_CONTRAST = 0.08
 KNOTS = 10
 """Of the filters' bumps, between zero and the corner of the spectrum."""
 CORNER = math.sqrt(3) / 2
@@ -101,7 +100,7 @@ def drawn_transfer(
     frequency = _steps() / voxel_size_angstrom
     envelope = np.exp(-generator.uniform(0, settings.largest_b_factor_angstrom2) / 4 * frequency**2)
     defocus = generator.uniform(*sorted(np.abs(settings.defocus_um))) * 1e4
-    transfer = _sine(frequency, defocus)
+    transfer = _transfer(frequency, defocus)
     kind = generator.choice(["none", "plain", "flipped", "wiener", "wrongly", "weighted"], p=[0.2, 0.3, 0.15, 0.2, 0.1, 0.05])
     if kind == "none":
         transfer = np.ones_like(frequency)
@@ -110,7 +109,7 @@ def drawn_transfer(
     elif kind == "weighted":
         transfer = transfer**2
     elif kind in ("wiener", "wrongly"):
-        believed = transfer if kind == "wiener" else _sine(frequency, defocus * generator.uniform(0.85, 1.15))
+        believed = transfer if kind == "wiener" else _transfer(frequency, defocus * generator.uniform(0.85, 1.15))
         constant = 10 ** generator.uniform(-2, 0)
         transfer = transfer * believed / (believed**2 + constant)
     return np.asarray(transfer * envelope)
@@ -152,12 +151,10 @@ def _by_frequency(frequency: NDArray[np.float32], values: NDArray[np.float64]) -
     return np.asarray(values, dtype=np.float32)[np.rint(frequency * np.float32((len(values) - 1) / CORNER)).astype(np.int16)]
 
 
-def _sine(frequency_per_angstrom: NDArray[np.float64], underfocus_angstrom: float) -> NDArray[np.float64]:
-    """The contrast transfer of phase and a tenth of amplitude, positive where protein is dark."""
-    wavelength = wavelength_angstrom(VOLTAGE_KV)
-    square = frequency_per_angstrom**2
-    phase = math.pi * wavelength * square * (underfocus_angstrom - SPHERICAL_ABERRATION_ANGSTROM / 2 * wavelength**2 * square)
-    return np.asarray(np.sin(phase + math.asin(0.08)))
+def _transfer(frequency_per_angstrom: NDArray[np.float64], underfocus_angstrom: float) -> NDArray[np.float32]:
+    """The contrast transfer without envelopes, positive where protein is dark."""
+    lens = Lens(defocus_angstrom=-underfocus_angstrom, **COHERENT)
+    return contrast_transfer(lens, frequency_per_angstrom, np.zeros(1), AMPLITUDE_CONTRAST)
 
 
 def _power(transform: NDArray[Any], chosen: NDArray[np.bool_]) -> float:

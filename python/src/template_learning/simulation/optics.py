@@ -61,6 +61,16 @@ class Lens:
         return float(self.chromatic_aberration_mm * 1e7 * relative)
 
 
+COHERENT = {
+    "energy_spread": 0.0,
+    "voltage_spread": 0.0,
+    "current_spread": 0.0,
+    "illumination_semiangle_mrad": 0.0,
+    "phase_plate_cut_on_per_angstrom": 1e-9,
+}
+"""Of a lens: its transfer has no envelopes."""
+
+
 def defocus_angstrom(lens: Lens, gx: NDArray[np.floating], gy: NDArray[np.floating]) -> NDArray[np.floating] | float:
     """Defocus in the direction of each spatial frequency."""
     if not lens.astigmatism_angstrom:

@@ -131,9 +131,7 @@ def at_shares_of_dose(
     yield row.id, tomogram
     if len(shares) == 1:
         return
-    mean, std = grey_statistics(tomogram)
-    grey = ((np.asarray(tomogram, dtype=np.float32) - mean) / std).astype(np.float32)
-    tilts = Tilts(row.tilt_range_deg, row.tilt_step_deg, row.tilt_offset_deg)
+    grey, tilts = _normalised(tomogram), _tilts(row)
     noisy = noise_share(grey, 0.0, 1.0, tilts)
     for share in shares[1:]:
         generator = generator_for(card.training.get("seed", 0), "calibrate", f"{row.id}-{share:g}")
@@ -147,9 +145,17 @@ def imaged_otherwise(tomogram: NDArray[Any], grid: Grid, row: DesignRow, card: M
     )
     if not settings.fraction:
         return
-    mean, std = grey_statistics(tomogram)
-    grey = ((np.asarray(tomogram, dtype=np.float32) - mean) / std).astype(np.float32)
+    grey, tilts = _normalised(tomogram), _tilts(row)
     for number in range(1, IMAGED_ANEW + 1):
         generator = generator_for(card.training.get("seed", 0), "calibrate", f"{row.id}-imaged-{number}")
-        tilts = Tilts(row.tilt_range_deg, row.tilt_step_deg, row.tilt_offset_deg)
         yield f"{row.id} imaged anew ({number})", imaged_anew(grey, grid, tilts, passes_all(row), settings, generator)
+
+
+def _normalised(tomogram: NDArray[Any]) -> NDArray[np.float32]:
+    """Of zero mean and unit deviation."""
+    mean, std = grey_statistics(tomogram)
+    return ((np.asarray(tomogram, dtype=np.float32) - mean) / std).astype(np.float32)
+
+
+def _tilts(row: DesignRow) -> Tilts:
+    return Tilts(row.tilt_range_deg, row.tilt_step_deg, row.tilt_offset_deg)

@@ -138,7 +138,6 @@ def _checked(content: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], 
             _check_pixel(one)
             _check_room(one)
             _check_ice(one)
-    _check_design(settings)
     _check_unique([row.id for row in templates + distractors], "templates and distractors")
     _check_unique([row.id for row in tomograms], "tomograms")
     earlier = _earlier(content, folder, settings)
@@ -371,12 +370,6 @@ def _in_group(name: str) -> Iterator[None]:
         yield
     except BadInput as error:
         raise BadInput(f"design.groups.{name}: {error}" if name != PLAIN else str(error)) from None
-
-
-def _check_design(settings: Settings) -> None:
-    """Refuse numbers of tomograms that leave a group without any, or none to train on, where this run designs."""
-    if settings.design_table is None and "design" in stages_of(settings):
-        design_rows(settings.design, settings.seed)
 
 
 def _check_pixel(settings: Settings) -> None:

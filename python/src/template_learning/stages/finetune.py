@@ -18,12 +18,12 @@ from template_learning.common.provenance import generator_for, versions, write_s
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE, resample
 from template_learning.common.tables import ParticleRow, PickRow, positions
 from template_learning.labelling.labels import draw_labels
-from template_learning.learning.contrast import find_contrast
+from template_learning.learning.contrast import with_sign
 from template_learning.learning.inference import classes_and_log_odds, segment_volume
 from template_learning.learning.model_card import ModelCard
 from template_learning.learning.model_file import load_model, save_model
 from template_learning.learning.network import device_scope
-from template_learning.learning.normalisation import Normalisation, grey_statistics, without_constants
+from template_learning.learning.normalisation import BUT_CONSTANTS, Normalisation, grey_statistics, without_constants
 from template_learning.learning.patches import TrainingTomogram
 from template_learning.learning.spectrum import match_spectrum
 from template_learning.learning.training import Training, shared_folder
@@ -270,19 +270,13 @@ def _open(
     if abs(card.voxel_size_angstrom / voxel_size - 1) > VOXEL_SIZE_TOLERANCE:
         tell(f"{path}: resampled from {voxel_size:g} to the model's {card.voxel_size_angstrom:g} Å")
         data, voxel_size = resample(data, card.voxel_size_angstrom / voxel_size), card.voxel_size_angstrom
-    contrast = settings.segment.contrast
-    if contrast == "auto":
-        found = find_contrast(network, card, data, voxel_size, settings.segment)
-        tell(f"{path}: {found.words()}")
-        contrast = found.sign
-    elif contrast == "protein_bright":
-        tell(f"{path}: inverted for the network, as segment.contrast = protein_bright says")
-    if contrast == "protein_bright":
+    signed, _ = with_sign(network, card, data, voxel_size, settings.segment, str(path))
+    if signed.contrast == "protein_bright":
         data = -np.asarray(data, dtype=np.float32)
     mean, std = grey_statistics(data, card.normalisation)
     if not np.isfinite(std) or std == 0:
         raise BadInput(f"{path}: grey values are NaN, infinite or all the same; a tomogram was expected")
-    if card.normalisation in ("robust", "percentile"):
+    if card.normalisation in BUT_CONSTANTS:
         data = without_constants(data, mean)
     if settings.segment.match_spectrum:
         grey = (np.asarray(data, dtype=np.float32) - np.float32(mean)) / np.float32(std)

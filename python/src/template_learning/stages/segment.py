@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from template_learning.common.errors import BadInput
 from template_learning.common.files import checked_id
 from template_learning.common.geometry import Grid
-from template_learning.common.log import tell
 from template_learning.common.mrc import read_mrc, write_mrc
 from template_learning.common.provenance import write_sidecar
 from template_learning.common.resampling import VOXEL_SIZE_TOLERANCE
 from template_learning.deepfinder import program as deepfinder_program
 from template_learning.deepfinder import steps
-from template_learning.learning.contrast import find_contrast
+from template_learning.learning.contrast import with_sign
 from template_learning.learning.domain import domain_distance
 from template_learning.learning.fit import check_fits
 from template_learning.learning.inference import classes_and_log_odds, segment_on_own_grid
@@ -67,12 +66,7 @@ def segment_tomogram(
         data, header_voxel_size = read_mrc(tomogram, need_voxel_size=voxel_size_angstrom is None)
         voxel_size = voxel_size_angstrom or header_voxel_size
         check_fits(Grid(shape=data.shape, voxel_size_angstrom=voxel_size), card, str(tomogram))
-        found = find_contrast(network, card, data, voxel_size, settings) if settings.contrast == "auto" else None
-        if found is not None:
-            tell(f"{tomogram}: {found.words()}")
-        elif settings.contrast == "protein_bright":
-            tell(f"{tomogram}: inverted for the network, as segment.contrast = protein_bright says")
-        signed = settings if found is None else settings.model_copy(update={"contrast": found.sign})
+        signed, found = with_sign(network, card, data, voxel_size, settings, str(tomogram))
         if settings.engine == "deepfinder":
             probability = _by_deepfinder(network, card, data, voxel_size, signed, str(tomogram))
         else:

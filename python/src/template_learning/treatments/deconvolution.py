@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from template_learning.simulation.optics import Lens, contrast_transfer
+from template_learning.simulation.optics import COHERENT, Lens, contrast_transfer
 
 WARP_HIGH_PASS_ANGSTROM = 300.0
 """Warp's default."""
@@ -15,14 +15,6 @@ ISONET_HIGH_PASS_NYQUIST = 0.02
 """IsoNet's default, as a share of Nyquist's frequency."""
 INTENSE = 1000.0
 """Signal to noise at zero frequency where the strength is 1."""
-COHERENT = {
-    "energy_spread": 0.0,
-    "voltage_spread": 0.0,
-    "current_spread": 0.0,
-    "illumination_semiangle_mrad": 0.0,
-    "phase_plate_cut_on_per_angstrom": 1e-9,
-}
-"""The formula knows no envelopes."""
 
 
 def deconvolution_gain(
@@ -42,7 +34,7 @@ def deconvolution_gain(
     """
     frequency = np.asarray(frequency_per_angstrom, dtype=float)
     share = frequency * 2 * voxel_size_angstrom
-    ideal = replace(lens, astigmatism_angstrom=0.0, **COHERENT)
+    ideal = replace(lens, astigmatism_angstrom=0.0, **COHERENT)  # the formula knows no envelopes
     transfer = contrast_transfer(ideal, frequency, np.zeros(1), amplitude_contrast)
     if phases_flipped:
         transfer = np.abs(transfer)
